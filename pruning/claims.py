@@ -1,0 +1,128 @@
+"""Verdicts on the papers' claims, computed from book/claims.yml and the records.
+
+A rule takes a claim and the records that its query selects, and says whether the claim holds, in a
+sentence with numbers. Fewer than three seeds are no evidence for a verdict.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas
+import yaml
+
+from pruning import records
+from pruning.datasets import CHECKOUT
+
+REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURED = "reproduced", "partly", "not reproduced", "not measured"
+VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURED)
+MIN_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the records say of one claim. `ours` is a sentence; empty where nothing is on record."""
+
+    id: str
+    paper: str
+    place: str
+    claim: str
+    verdict: str
+    seeds: int
+    ours: str
+
+
+def read(path: Path | None = None) -> list[dict[str, Any]]:
+    """The claims of claims.yml as they are written. Raises ValueError for an entry without its fields."""
+    path = path or (CHECKOUT or Path()) / "book" / "claims.yml"
+    claims = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for entry in claims:
+        if absent := {"id", "paper", "place", "claim"} - entry.keys():
+            raise ValueError(f"{path}: claim {entry.get('id')!r} lacks {sorted(absent)}")
+        if entry.get("rule", "at_least") not in RULES:
+            raise ValueError(
+                f"{path}: {entry['id']} has rule {entry['rule']!r}, needs one of {sorted(RULES)}"
+            )
+    return claims
+
+
+def percent(values: pandas.Series) -> str:
+    """Mean ± standard deviation of fractions, in per cent."""
+    return f"{100 * values.mean():.2f} ± {100 * values.std():.2f} %"
+
+
+def at_least(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+    """The mean over seeds reaches `value`: reproduced; only the best seed does: partly."""
+    if found.empty:
+        return NOT_MEASURED, 0, ""
+    accuracy, seeds = found.test_accuracy, found.seed.nunique()
+    best = f"{100 * accuracy.max():.2f} %"
+    ours = f"{percent(accuracy)}, best {best}, with {int(found.kept.max())} weights or fewer"
+    if seeds < MIN_SEEDS:
+        return NOT_MEASURED, seeds, ours
+    reached = [accuracy.mean() > claim["value"], accuracy.max() > claim["value"]]
+    return REPRODUCED if reached[0] else PARTLY if reached[1] else NOT_REPRODUCED, seeds, ours
+
+
+def ahead(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+    """At every density where both are on record `method` has the higher mean than each of `others`."""
+    if found.empty:
+        return NOT_MEASURED, 0, ""
+    mean = found.pivot_table(index="density", columns="method", values="test_accuracy")
+    seeds = int(found.groupby(["method", "density"]).seed.nunique().min())
+    wins, parts = [], []
+    for other in claim["others"]:
+        if other not in mean or claim["method"] not in mean:
+            parts.append(f"{other}: not on record")
+            continue
+        both = mean[[claim["method"], other]].dropna()
+        won = both[claim["method"]] > both[other]
+        wins.append(won)
+        parts.append(f"{other}: ahead at {won.sum()} of {len(won)} densities")
+    ours = "; ".join(parts)
+    if seeds < MIN_SEEDS or len(wins) < len(claim["others"]):
+        return NOT_MEASURED, seeds, ours
+    won = pandas.concat(wins)
+    return REPRODUCED if won.all() else PARTLY if won.any() else NOT_REPRODUCED, seeds, ours
+
+
+def stays_high(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+    """At `density`, within `tolerance` of the dense network, and ahead of `other` by more than the
+    standard deviations of both: reproduced; one of the two: partly."""
+    sparse = found[found.density == claim["density"]]
+    method, other = (sparse[sparse.method == claim[k]].test_accuracy for k in ("method", "other"))
+    dense = found[(found.method == "dense") & (found.density == 1)].test_accuracy
+    seeds = min(len(method), len(other), len(dense))
+    if not seeds:
+        return NOT_MEASURED, 0, ""
+    ours = (
+        f"{claim['method']} {percent(method)}, dense {percent(dense)}, {claim['other']} {percent(other)}, "
+        f"at {100 * claim['density']:g} % of the weights"
+    )
+    if seeds < MIN_SEEDS:
+        return NOT_MEASURED, seeds, ours
+    near = dense.mean() - method.mean() <= claim["tolerance"]
+    far_above = method.mean() - other.mean() > method.std() + other.std()
+    return REPRODUCED if near and far_above else PARTLY if near or far_above else NOT_REPRODUCED, seeds, ours
+
+
+Rule = Callable[[dict, pandas.DataFrame], tuple[str, int, str]]
+RULES: dict[str, Rule] = {"at_least": at_least, "ahead": ahead, "stays_high": stays_high}
+
+
+def judge(claim: dict, folder: Path | None = None) -> Verdict:
+    """The verdict on one claim from the record files in `folder`."""
+    verdict, seeds, ours = NOT_MEASURED, 0, ""
+    if "rule" in claim:
+        found = records.table(
+            records.read((folder or records.records_folder()) / f"{claim['records']}.jsonl")
+        )
+        if not found.empty:
+            verdict, seeds, ours = RULES[claim["rule"]](claim, found.query(claim["query"]))
+    return Verdict(claim["id"], claim["paper"], claim["place"], claim["claim"], verdict, seeds, ours)
+
+
+def scoreboard(folder: Path | None = None, path: Path | None = None) -> pandas.DataFrame:
+    """One row a claim: id, paper, place, claim, verdict, seeds, ours."""
+    return pandas.DataFrame([judge(claim, folder) for claim in read(path)])

@@ -1,0 +1,94 @@
+"""The command `pruning`: data, sweeps, claims and the book, for the terminal."""
+
+import argparse
+import importlib
+import pkgutil
+import sys
+
+from pruning import claims, datasets, experiments, records
+
+
+def chapters() -> list[str]:
+    """Names of the chapters that have an experiment."""
+    return sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
+
+
+def _data(_: argparse.Namespace) -> int:
+    frame = datasets.status()
+    print(f"cache:  {datasets.cache_folder()}")
+    print(f"mirror: {datasets.mirror_folder() or 'none ($PRUNING_DATA_MIRROR)'}\n")
+    for row in frame.itertuples():
+        size = f"{row.size:>12,} bytes" if row.size else ""
+        print(f"{row.dataset:14} {row.where:13} {row.file:38} {size}")
+    for row in frame[frame["where"].isin(["missing", "altered"])].itertuples():
+        get = row.source if row.where == "altered" else f"get it from {row.source}"
+        print(f"\n{row.dataset}: {row.file} is {row.where}: {get}")
+        print(f"  and put it at {datasets.cache_folder() / row.file}, or let `pruning sweep` download it")
+    return int((frame["where"] == "altered").any())
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    experiment = importlib.import_module(f"pruning.experiments.{arguments.chapter}")
+    configs = experiment.configs(arguments.profile, arguments.seeds)
+    path = arguments.out or records.records_folder() / f"{arguments.chapter}.jsonl"
+    path = type(records.records_folder())(path)
+    todo = len(records.missing(configs, records.read(path)))
+    print(f"{arguments.chapter}, {arguments.profile}: {todo} of {len(configs)} runs to do → {path}")
+    if arguments.dry_run:
+        return 0
+    for _ in records.sweep(experiment.run, configs, path, jobs=arguments.jobs):
+        pass
+    return 0
+
+
+def _claims(_: argparse.Namespace) -> int:
+    board = claims.scoreboard()
+    for row in board.itertuples():
+        print(f"{row.id}  {row.verdict:14} {row.seeds or '':>2} seeds  {row.claim}" if row.seeds
+              else f"{row.id}  {row.verdict:14}           {row.claim}")  # fmt: skip
+        if row.ours:
+            print(f"{'':29}ours: {row.ours}")
+    return 0
+
+
+def _book(arguments: argparse.Namespace) -> int:
+    from pruning import book  # needs the extra "book"
+
+    return book.build(profile=arguments.profile, only=arguments.only)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    main = argparse.ArgumentParser(prog="pruning", description=__doc__)
+    commands = main.add_subparsers(required=True, metavar="command")
+    data = commands.add_parser("data", help="what data is there, what is missing, how to get it")
+    data.set_defaults(do=_data)
+    sweep = commands.add_parser("sweep", help="run a chapter's experiments that are not on record yet")
+    sweep.add_argument("chapter", choices=chapters())
+    sweep.add_argument("--profile", default="paper", choices=["quick", "paper", "search"])
+    sweep.add_argument("--seeds", type=int, help="number of seeds, from 0 (default: the profile's)")
+    sweep.add_argument("--jobs", type=int, default=-1, help="processes, -1 for one a core (default)")
+    sweep.add_argument("--out", help="record file (default: book/records/<chapter>.jsonl)")
+    sweep.add_argument("--dry-run", action="store_true", help="only say what is missing")
+    sweep.set_defaults(do=_sweep)
+    board = commands.add_parser("claims", help="the papers' claims and what the records say of them")
+    board.set_defaults(do=_claims)
+    book = commands.add_parser("book", help="execute the notebooks that changed and render the book")
+    book.add_argument("--profile", default="quick", choices=["quick", "paper"])
+    book.add_argument("--only", help="execute and render with this notebook alone")
+    book.set_defaults(do=_book)
+    return main
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; an expected error is one line on stderr and exit status 1."""
+    arguments = parser().parse_args(argv)
+    try:
+        return arguments.do(arguments)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"pruning: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

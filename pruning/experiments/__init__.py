@@ -1,0 +1,1 @@
+"""One module per chapter: `run(config)` makes one record, `configs(profile)` lists the runs."""

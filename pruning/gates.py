@@ -1,0 +1,232 @@
+r"""Learnable Gumbel-softmax gates on the weights of any ``nn.Module``.
+
+Zhang, Tao, Zhang: "Neural Network Pruning by Gradient Descent", arXiv:2311.12526.
+
+    Eq. 1   ĝ = sigmoid((ℓ + log u − log(1 − u)) / τ),   u ~ U(0, 1)       soft gate
+    Eq. 2   g = 1[ĝ > ½] + ĝ − stop_grad(ĝ)                                hard gate, gradient of ĝ
+            forward pass: θ^w ⊙ g;   evaluation: θ^w ⊙ 1[θ^g > ½]
+    Eq. 3   loss = prediction loss + α · |mean(g) − D_target|              one density for the network
+
+The paper writes Eq. 1 as a softmax over the two logits log θ^g and log(1 − θ^g) with a Gumbel
+variable on each. The difference of two Gumbel variables is logistic and the softmax of two numbers
+is the sigmoid of their difference, so one logit and one uniform number per weight give exactly the
+same gate, with half the parameters and a quarter of the arithmetic.
+
+    symbol      name              meaning
+    θ^w         weight            the layer's own weight, dense
+    θ^g         keep probability  sigmoid(logits), in (0, 1)
+    ℓ           logits            log θ^g − log(1 − θ^g), the trained parameter
+    τ           tau               temperature of the soft gate
+    D           density           kept weights / gated weights
+
+Differs from the paper: the density of Eq. 3 is computed from the gates of the forward pass itself
+(the authors' notebook draws a second sample for it), and it may be compared on a log scale
+(`density_loss(log=True)`), where the pull on a gate does not vanish as the density falls.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.utils import parametrize, prune
+
+GATEABLE = (nn.Linear, nn.Conv2d)
+
+
+def logistic_noise(like: Tensor) -> Tensor:
+    """log u − log(1 − u) with u ~ U(0, 1), float32, in the shape and on the device of `like`."""
+    if like.device.type != "cpu":
+        return torch.rand_like(like, dtype=torch.float32).logit_()
+    # The CPU generator is serial and makes half of a gated step's overhead: one 64-bit draw serves
+    # two weights. Halves of 2⁻³³ keep u inside (0, 1); float32 rounding can still reach 0 or 1,
+    # where the logit is ∓inf and the gate 0 or 1 with gradient 0, as in the limit.
+    n = like.numel()
+    bits = torch.empty((n + 1) // 2, dtype=torch.int64).random_(-(2**63), None)
+    u = bits.view(torch.int32)[:n].to(torch.float32).mul_(2.0**-32).add_(0.5 + 2.0**-33)
+    return u.logit_().view(like.shape)
+
+
+class _SampledGate(torch.autograd.Function):
+    """(θ^w, ℓ) ↦ (θ^w ⊙ g, Σ g): Eq. 1 and 2 in one node, so that nothing is computed twice."""
+
+    @staticmethod
+    def forward(ctx, weight, logits, tau):
+        soft = logistic_noise(logits).add_(logits).div_(tau).sigmoid_()  # Eq. 1
+        hard = soft.round().to(weight.dtype)  # Eq. 2, value: round(ĝ) = 1[ĝ > ½], ½ rounds to 0
+        ctx.save_for_backward(weight, soft, hard)
+        ctx.tau = tau
+        ctx.set_materialize_grads(False)
+        return weight * hard, hard.sum(dtype=torch.float32)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_gated, grad_kept):
+        weight, soft, hard = ctx.saved_tensors
+        grad_weight = None if grad_gated is None else grad_gated * hard
+        grad_gate = 0.0 if grad_gated is None else (grad_gated * weight).to(soft.dtype)
+        if grad_kept is not None:
+            grad_gate = grad_gate + grad_kept
+        # Eq. 2, gradient: dg/dℓ = dĝ/dℓ = ĝ (1 − ĝ) / τ
+        grad_gate = torch.as_tensor(grad_gate / ctx.tau, device=soft.device).expand_as(soft)
+        return grad_weight, torch.ops.aten.sigmoid_backward(grad_gate, soft), None
+
+
+class Gate(nn.Module):
+    """Parametrization θ^w ↦ θ^w ⊙ g. Made by `gate`; holds the logits ℓ and the last sample's sum."""
+
+    def __init__(self, weight: Tensor, tau: float, init: float):
+        super().__init__()
+        logit = math.log(init) - math.log1p(-init)
+        self.logits = nn.Parameter(torch.full_like(weight, logit, dtype=torch.float32, requires_grad=True))
+        self.tau = tau
+        self.kept: Tensor | None = None  # Σ g of the last training forward pass, with gradient
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """θ^w ⊙ g: sampled in training mode, deterministic in evaluation mode."""
+        if not self.training:
+            return weight * self.mask()
+        gated, self.kept = _SampledGate.apply(weight, self.logits, self.tau)
+        return gated
+
+    def mask(self) -> Tensor:
+        """The deterministic mask θ^g > ½, boolean, shaped as the weight."""
+        return self.logits.detach() > 0
+
+    def extra_repr(self) -> str:
+        """Shape and temperature, for print(model)."""
+        return f"{tuple(self.logits.shape)}, tau={self.tau}"
+
+    def __getstate__(self):
+        # The last sample belongs to an autograd graph, which can be neither copied nor pickled.
+        return {**super().__getstate__(), "kept": None}
+
+
+def gates(model: nn.Module) -> dict[str, Gate]:
+    """The gates of a model, {layer name: Gate}; empty where nothing is gated."""
+    return {
+        name: module.parametrizations.weight[0]
+        for name, module in model.named_modules()
+        if parametrize.is_parametrized(module, "weight")
+        and isinstance(module.parametrizations.weight[0], Gate)
+    }
+
+
+def _gates_or_raise(model: nn.Module) -> dict[str, Gate]:
+    found = gates(model)
+    if not found:
+        raise ValueError("model: has no gated layer; call pruning.gate(model) first")
+    return found
+
+
+def gate(model: nn.Module, tau: float = 1.0, init: float = 0.9, layers: list[str] | None = None) -> nn.Module:
+    """Put a learnable gate on every weight of a model (Eq. 1 and 2 of arXiv:2311.12526).
+
+    In training mode each forward pass samples a new binary gate for each weight; in evaluation
+    mode the mask θ^g > ½ is applied. Biases are not gated. The model is changed in place through
+    ``torch.nn.utils.parametrize``, so ``state_dict`` and the optimizer see the logits as ordinary
+    parameters: build the optimizer afterwards.
+
+    Parameters
+    ----------
+    model : any module with ``nn.Linear`` or ``nn.Conv2d`` layers.
+    tau : temperature τ > 0 of the soft gate; only gradients depend on it, samples do not.
+    init : initial keep probability θ^g, in (0, 1).
+    layers : names from ``model.named_modules()``; None gates every Linear and Conv2d layer.
+
+    Returns
+    -------
+    The same model.
+
+    Raises
+    ------
+    ValueError : tau or init out of range, an unknown layer, a layer of another kind, a layer that is
+        gated or pruned already, or no layer to gate. The model is left as it was.
+    """
+    if not 0 < tau < math.inf:
+        raise ValueError(f"tau: got {tau!r}, needs a finite number above 0")
+    if not 0 < init < 1:
+        raise ValueError(f"init: got {init!r}, needs a keep probability strictly between 0 and 1")
+    modules = dict(model.named_modules())
+    available = [name for name, module in modules.items() if isinstance(module, GATEABLE)]
+    if isinstance(layers, str):
+        raise ValueError(f"layers: got the string {layers!r}, needs a list of names such as [{layers!r}]")
+    names = available if layers is None else list(layers)
+    if not names:
+        raise ValueError(f"layers: nothing to gate, got {layers!r}; Linear and Conv2d here: {available}")
+    for name in names:
+        if name not in available:
+            raise ValueError(f"layers: got {name!r}, needs names of Linear or Conv2d layers: {available}")
+        if parametrize.is_parametrized(modules[name], "weight"):
+            raise ValueError(f"layers: {name!r} is gated or parametrized already; gate a layer once")
+        if "weight" not in modules[name]._parameters:
+            raise ValueError(
+                f"layers: {name!r} carries a pruning mask; make it permanent with "
+                "torch.nn.utils.prune.remove before gating"
+            )
+    for name in dict.fromkeys(names):
+        gating = Gate(modules[name].weight, float(tau), float(init)).train(modules[name].training)
+        # unsafe: skips a trial forward pass, which would draw random numbers
+        parametrize.register_parametrization(modules[name], "weight", gating, unsafe=True)
+    return model
+
+
+def gate_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The logits ℓ of all gates, for an optimizer group with a learning rate of its own."""
+    return [found.logits for found in gates(model).values()]
+
+
+def density(model: nn.Module) -> Tensor:
+    """Mean of the gates over all gated weights of the network together, mean(g) of Eq. 3.
+
+    In training mode: of the gates sampled in the last forward pass, with gradient to the logits.
+    In evaluation mode: of the deterministic mask, without gradient.
+
+    Returns a 0-dim float32 tensor. Raises ValueError if nothing is gated, RuntimeError in training
+    mode before the first forward pass.
+    """
+    found = _gates_or_raise(model).values()
+    total = sum(g.logits.numel() for g in found)
+    if not any(g.training for g in found):
+        return sum(g.mask().sum(dtype=torch.float32) for g in found) / total
+    if any(g.kept is None for g in found):
+        raise RuntimeError("density: no gates sampled yet; run a forward pass in training mode first")
+    return sum(g.kept for g in found) / total
+
+
+def density_loss(model: nn.Module, target: float, log: bool = False) -> Tensor:
+    """The sparsity loss of Eq. 3 without its factor α: |mean(g) − D_target|.
+
+    Parameters
+    ----------
+    model : a gated model, after its forward pass (see `density`).
+    target : D_target, the fraction of weights to keep, in [0, 1]; above 0 with ``log=True``.
+    log : compare on a log scale, |log mean(g) − log D_target|. At density D the pull on each gate
+        is then 1/D times that of the plain form, so one α serves all densities. A sample that
+        keeps nothing counts as half a weight and pulls nowhere.
+
+    Returns a 0-dim tensor. Raises ValueError for a target out of range.
+    """
+    if not (0 < target <= 1 if log else 0 <= target <= 1):
+        allowed = "(0, 1]" if log else "[0, 1]"
+        raise ValueError(f"target: got {target!r}, needs a density in {allowed}")
+    d = density(model)
+    if not log:
+        return (d - target).abs()  # Eq. 3
+    half_a_weight = 0.5 / sum(g.logits.numel() for g in gates(model).values())
+    return (d.clamp_min(half_a_weight).log() - math.log(target)).abs()
+
+
+@torch.no_grad()
+def harden(model: nn.Module) -> nn.Module:
+    """Turn each gate into the fixed mask θ^g > ½, held by ``torch.nn.utils.prune``.
+
+    The evaluation output does not change. Weights and biases stay trainable under the mask; the
+    logits are gone. In place; returns the model. Raises ValueError if nothing is gated.
+    """
+    modules = dict(model.named_modules())
+    for name, gating in _gates_or_raise(model).items():
+        layer, mask = modules[name], gating.mask()
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        prune.custom_from_mask(layer, "weight", mask.to(layer.weight.dtype))
+    return model

@@ -1,0 +1,131 @@
+"""One style and one colour a method for the whole book. Functions draw what they are given on `ax`."""
+
+from collections.abc import Iterable
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from pruning import records
+from pruning.records import Record
+
+_WONG = sns.color_palette("colorblind")  # Wong 2011: told apart with every common colour blindness
+METHOD_STYLE = {  # method → (colour, marker, label), the same in every chapter
+    "gates": (_WONG[0], "o", "learnable gates"),
+    "gates, mask only": (_WONG[9], "s", "learnable gates, no fine-tuning"),
+    "random": (_WONG[1], "^", "random deletion, fixed structure"),
+    "dense": (_WONG[2], "D", "fully connected net of that size"),
+}
+PAPER_COLOUR = _WONG[3]  # what a paper prints
+ACCURACY_TICKS = (10, 50, 70, 80, 90, 95, 97, 98, 99, 99.5)
+
+
+def use_style() -> None:
+    """Set the book's look: legible at phone width, no frame, light grid."""
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind")
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "savefig.dpi": 160,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "font.size": 13,
+            "axes.titlesize": 14,
+            "axes.titlelocation": "left",
+            "axes.titleweight": "bold",
+            "axes.labelsize": 13,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "legend.frameon": False,
+            "legend.fontsize": 12,
+            "xtick.labelsize": 12,
+            "ytick.labelsize": 12,
+        }
+    )
+
+
+def _error_scale(ax: Axes, lowest: float) -> None:
+    """Accuracy in per cent on an axis whose steps are equal factors of the error."""
+    ax.set_yscale(
+        "function",
+        functions=(lambda a: -np.log10(np.maximum(100.5 - a, 1e-3)), lambda y: 100.5 - 10.0**-y),
+    )
+    ticks = [tick for tick in ACCURACY_TICKS if tick >= lowest]
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def compression_curves(
+    found: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float, float] = (10, 99.2)
+) -> Axes:
+    """Test accuracy against the density achieved: mean over seeds, band from worst to best, dots.
+
+    The upper axis counts weights (without biases). Gates appear with and without fine-tuning.
+    """
+    frame = records.table(found)
+    weights = int(frame.dense_weights.iloc[0])
+    frame["density_achieved"] = 100 * frame.kept / weights
+    bare = frame[frame.test_accuracy_before_finetune.notna()].assign(
+        method=lambda f: f.method + ", mask only", test_accuracy=lambda f: f.test_accuracy_before_finetune
+    )
+    frame = pandas.concat([frame, bare])
+    for method, (colour, marker, label) in METHOD_STYLE.items():
+        part = frame[frame.method == method]
+        if part.empty:
+            continue
+        seeds = part.groupby("density").agg(
+            x=("density_achieved", "mean"), mean=("test_accuracy", "mean"),
+            low=("test_accuracy", "min"), high=("test_accuracy", "max"),
+        ).sort_values("x")  # fmt: skip
+        bare_style = {"linestyle": "--", "linewidth": 1.2} if method.endswith("mask only") else {}
+        ax.plot(seeds.x, 100 * seeds["mean"], color=colour, label=label, **bare_style)
+        ax.fill_between(seeds.x, 100 * seeds.low, 100 * seeds.high, color=colour, alpha=0.2, linewidth=0)
+        if not bare_style:
+            ax.plot(part.density_achieved, 100 * part.test_accuracy, marker, color=colour, markersize=4)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _error_scale(ax, accuracy_range[0])
+    ax.set_ylim(*accuracy_range)
+    ax.set_xlabel("density: weights kept (%)")
+    ax.set_ylabel("test accuracy (%), error on a log scale")
+    upper = ax.secondary_xaxis("top", functions=(lambda x: x * weights / 100, lambda n: n * 100 / weights))
+    upper.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    upper.set_xlabel("weights kept")
+    ax.legend(loc="lower right")
+    return ax
+
+
+def paper_point(ax: Axes, density: float, accuracy: float, label: str) -> Axes:
+    """Mark a paper's number: density and accuracy are fractions."""
+    ax.plot(100 * density, 100 * accuracy, "*", color=PAPER_COLOUR, markersize=15, zorder=5, label=label)
+    ax.legend(loc="lower right")
+    return ax
+
+
+def density_by_layer(found: Iterable[Record], ax: Axes) -> Axes:
+    """Kept weights of each layer against the density achieved, one line a layer, mean and range."""
+    frame = records.table(found)
+    weights = int(frame.dense_weights.iloc[0])
+    frame["density_achieved"] = 100 * frame.kept / weights
+    layers = pandas.DataFrame(frame.kept_by_layer.tolist(), index=frame.index)
+    names = ["input → hidden 1", *(f"hidden {i} → hidden {i + 1}" for i in range(1, layers.shape[1] - 1))]
+    names.append(f"hidden {layers.shape[1] - 1} → output")
+    for i, name in enumerate(names):
+        share = (100 * layers[i] / frame.kept).groupby(frame.density)
+        x = frame.density_achieved.groupby(frame.density).mean()
+        colour = sns.color_palette("viridis", len(names))[i]
+        ax.plot(x, share.mean(), marker="o", markersize=4, color=colour, label=name)
+        ax.fill_between(x, share.min(), share.max(), color=colour, alpha=0.2, linewidth=0)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.set_ylim(0, 100)
+    ax.set_xlabel("density: weights kept (%)")
+    ax.set_ylabel("share of the kept weights (%)")
+    ax.legend()
+    return ax

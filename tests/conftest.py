@@ -1,0 +1,39 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from pruning import datasets
+
+# CI and a checkout beside a data mirror run the tests on real data without being told
+MIRROR = Path(__file__).resolve().parents[2] / "shared" / "data"
+if "PRUNING_DATA_MIRROR" not in os.environ and MIRROR.is_dir():
+    os.environ["PRUNING_DATA_MIRROR"] = str(MIRROR)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+def _real(name: str) -> datasets.Dataset:
+    absent = [f["path"] for f in datasets.registry()[name]["files"] if datasets.locate(f) is None]
+    if absent:
+        pytest.skip(f"{name}: {absent} neither in the cache nor in $PRUNING_DATA_MIRROR")
+    return datasets.load(name)
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    return _real("mnist")
+
+
+@pytest.fixture(scope="session")
+def income():
+    return _real("income")
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return datasets.load("digits")
