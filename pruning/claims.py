@@ -4,6 +4,7 @@ A rule takes a claim and the records that its query selects, and says whether th
 sentence with numbers. Fewer than three seeds are no evidence for a verdict.
 """
 
+import html
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,3 +127,26 @@ def judge(claim: dict, folder: Path | None = None) -> Verdict:
 def scoreboard(folder: Path | None = None, path: Path | None = None) -> pandas.DataFrame:
     """One row a claim: id, paper, place, claim, verdict, seeds, ours."""
     return pandas.DataFrame([judge(claim, folder) for claim in read(path)])
+
+
+VERDICT_COLOURS = {  # background, readable with black text in the light and the dark theme
+    REPRODUCED: "#9fd8b4",
+    PARTLY: "#f4d58a",
+    NOT_REPRODUCED: "#f0a7a0",
+    NOT_MEASURED: "#d3d7dc",
+}
+
+
+def as_html(board: pandas.DataFrame) -> str:
+    """The scoreboard as an HTML list, one claim an item: legible at any width, unlike a table."""
+    items = []
+    style = "color:#111;border-radius:0.4em;padding:0.1em 0.5em;white-space:nowrap;"
+    for row in board.itertuples():
+        seeds = f", {row.seeds} seeds" if row.seeds else ""
+        ours = f"<br><strong>Ours</strong>: {html.escape(row.ours)}{seeds}." if row.ours else ""
+        items.append(
+            f'<li><strong>{row.id}</strong> <span style="{style}background:{VERDICT_COLOURS[row.verdict]}">'
+            f"{row.verdict}</span> "
+            f"<br><strong>Claim</strong> ({html.escape(row.place)}): {html.escape(row.claim)}.{ours}</li>"
+        )
+    return f'<ul style="list-style:none;padding-left:0" class="scoreboard">{"".join(items)}</ul>'

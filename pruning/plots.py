@@ -49,6 +49,20 @@ def use_style() -> None:
     )
 
 
+def caption(found: Iterable[Record], profile: str) -> str:
+    """One line of Markdown for under a figure: profile, data, seeds, training, in words."""
+    frame = records.table(found)
+    if frame.empty:
+        return f"*{profile} profile: nothing on record yet.*"
+    seeds = frame.groupby([c for c in ("dataset", "method", "density") if c in frame]).seed.nunique()
+    count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    training = {f"{e} + {f}" for e, f in zip(frame.epochs, frame.finetune_epochs, strict=True)}
+    return (
+        f"*{profile} profile · data: {', '.join(sorted(frame.dataset.unique()))} · {count} seeds a point · "
+        f"{len(frame)} runs of {' or '.join(sorted(training))} epochs · line: mean, band: worst to best seed*"
+    )
+
+
 def _error_scale(ax: Axes, lowest: float) -> None:
     """Accuracy in per cent on an axis whose steps are equal factors of the error."""
     ax.set_yscale(

@@ -77,6 +77,24 @@ def table(records: Iterable[Record]) -> pandas.DataFrame:
     return pandas.json_normalize(list(records))
 
 
+def summary(found: Iterable[Record], by: list[str], metric: str = "test_accuracy") -> pandas.DataFrame:
+    """Per group of the columns `by`: seeds, kept and effective weights (mean), and of `metric`, a
+    fraction, the mean, standard deviation over seeds, worst and best in per cent."""
+    grouped = table(found).groupby(by, sort=True)
+    accuracy = grouped[metric]
+    return pandas.DataFrame(
+        {
+            "seeds": grouped.seed.nunique(),
+            "kept": grouped.kept.mean(),
+            "effective": grouped.effective.mean(),
+            "mean": 100 * accuracy.mean(),
+            "sd": 100 * accuracy.std(),
+            "worst": 100 * accuracy.min(),
+            "best": 100 * accuracy.max(),
+        }
+    )
+
+
 def config_of(record: Record, kind: type) -> Any:
     """The config (of dataclass `kind`) that a record was made with."""
     names = {field.name for field in dataclasses.fields(kind)}

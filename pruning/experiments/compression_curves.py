@@ -192,6 +192,11 @@ ABSOLUTE_ALPHA = 300.0
 INCOME = Config(dataset="income", hidden=(100, 50))
 
 
+def select(found: list[Record], **where) -> list[Record]:
+    """The records whose fields have these values, e.g. ``select(evidence, dataset="mnist")``."""
+    return [record for record in found if all(record[key] == value for key, value in where.items())]
+
+
 def _grid(base: Config, densities, seeds) -> list[Config]:
     """Every method at every density; the dense network where one is that small, and at full size."""
     known = datasets.registry()[base.dataset]
@@ -228,7 +233,14 @@ def search() -> list[Config]:
     """One hyper-parameter moved at a time around the choice, at 0.144 % of MNIST's weights and 1 % of
     Income's, seed 0, on validation splits."""
     mnist = Config(density=0.00144, study="search", split="validation")
-    moves = [{"activation": "relu"}, {"tau": 1.0}, {"tau": 4.0}, {"gate_lr": 0.03}, {"gate_lr": 0.3}]
+    moves = [
+        {"activation": "relu"},
+        {"tau": 1.0},
+        {"tau": 4.0},
+        {"tau": 8.0},
+        {"gate_lr": 0.03},
+        {"gate_lr": 0.3},
+    ]
     moves += [{"lr": 3e-3}, {"alpha": 0.3}, {"alpha": 3.0}, {"descent": 0.3}, {"descent": 0.7}]
     moves += [{"penalty": "absolute", "alpha": a} for a in (100.0, 1000.0)]
     # the competitors' learning rate, at two densities each
