@@ -10,7 +10,7 @@ import ast
 import hashlib
 import json
 import subprocess
-import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def execute(notebook: Path, target: Path, parameters: dict) -> bool:
         try:
             papermill.execute_notebook(
                 notebook, out, parameters=parameters, cwd=notebook.parent, kernel_name="python3",
-                progress_bar=False, log_output=False,
+                progress_bar=False, log_output=False, extra_arguments=["--log-level=ERROR"],
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             raise BookError(f"{notebook.name}: {error}") from error
@@ -127,8 +127,9 @@ def build(profile: str = "quick", only: str | None = None, root: Path | None = N
 def render(root: Path) -> int:
     """Render book/ with jupyter-book, every warning an error."""
     command = [
-        sys.executable, "-m", "jupyter_book", "build", "book", "--config", "_config.yml", "--toc", "_toc.yml",
-        "--warningiserror", "--keep-going", "--quiet",
+        str(Path(sysconfig.get_path("scripts")) / "jupyter-book"), "build", str(root / "book"),
+        "--path-output", str(root / "book"), "--config", str(root / "_config.yml"),
+        "--toc", str(root / "_toc.yml"), "--warningiserror", "--keep-going", "--quiet",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:

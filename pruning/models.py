@@ -37,12 +37,18 @@ def weight_count(sizes: Sequence[int]) -> int:
 def narrow_sizes(sizes: Sequence[int], weights: int) -> tuple[int, ...] | None:
     """The hidden widths, scaled down alike, at which a dense network has at most `weights` weights.
 
-    The fully connected network "trained at that size" of arXiv:2311.12526, Fig 2b. Returns None
-    where even one neuron a hidden layer takes more weights.
+    The fully connected network "trained at that size" of arXiv:2311.12526, Fig 2b. Hidden layers after
+    the first keep at least as many neurons as there are outputs: they cost little, and a narrower
+    bottleneck would handicap the network. Returns None where even one first neuron takes more weights.
     """
     best = None
     for width in range(1, sizes[1] + 1):
-        scaled = (sizes[0], *(max(1, round(h * width / sizes[1])) for h in sizes[1:-1]), sizes[-1])
+        scaled = (
+            sizes[0],
+            width,
+            *(max(min(h, sizes[-1]), round(h * width / sizes[1])) for h in sizes[2:-1]),
+            sizes[-1],
+        )
         if weight_count(scaled) <= weights:
             best = scaled
     return best

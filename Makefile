@@ -1,0 +1,33 @@
+# make book: execute the notebooks that changed and render them.  make test: lint, tests, notebooks.
+# Both set up .venv first, from the versions of constraints.txt.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: book test bench paper clean setup
+
+book: $(STAMP)
+	$(BIN)/pruning book $(if $(ONLY),--only $(ONLY)) $(if $(PROFILE),--profile $(PROFILE))
+
+test: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -c notebooks/pytest.ini --rootdir notebooks notebooks
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+paper: $(STAMP)
+	$(BIN)/pruning sweep compression_curves --profile paper
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[book,test]"
+	touch $@
+
+clean:
+	rm -rf book/_build book/chapters .pytest_cache .ruff_cache
