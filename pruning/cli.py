@@ -4,6 +4,7 @@ import argparse
 import importlib
 import pkgutil
 import sys
+from pathlib import Path
 
 from pruning import claims, datasets, experiments, records
 
@@ -11,6 +12,12 @@ from pruning import claims, datasets, experiments, records
 def chapters() -> list[str]:
     """Names of the chapters that have an experiment."""
     return sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, needs a whole number of at least 1")
+    return int(text)
 
 
 def _data(_: argparse.Namespace) -> int:
@@ -30,8 +37,7 @@ def _data(_: argparse.Namespace) -> int:
 def _sweep(arguments: argparse.Namespace) -> int:
     experiment = importlib.import_module(f"pruning.experiments.{arguments.chapter}")
     configs = experiment.configs(arguments.profile, arguments.seeds)
-    path = arguments.out or records.records_folder() / f"{arguments.chapter}.jsonl"
-    path = type(records.records_folder())(path)
+    path = Path(arguments.out or records.records_folder() / f"{arguments.chapter}.jsonl")
     todo = len(records.missing(configs, records.read(path)))
     print(f"{arguments.chapter}, {arguments.profile}: {todo} of {len(configs)} runs to do → {path}")
     if arguments.dry_run:
@@ -66,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     sweep = commands.add_parser("sweep", help="run a chapter's experiments that are not on record yet")
     sweep.add_argument("chapter", choices=chapters())
     sweep.add_argument("--profile", default="paper", choices=["quick", "paper", "search"])
-    sweep.add_argument("--seeds", type=int, help="number of seeds, from 0 (default: the profile's)")
+    sweep.add_argument("--seeds", type=_positive, help="number of seeds, from 0 (default: the profile's)")
     sweep.add_argument("--jobs", type=int, default=-1, help="processes, -1 for one a core (default)")
     sweep.add_argument("--out", help="record file (default: book/records/<chapter>.jsonl)")
     sweep.add_argument("--dry-run", action="store_true", help="only say what is missing")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from pruning import records
 from pruning.records import Record
@@ -21,6 +21,7 @@ METHOD_STYLE = {  # method → (colour, marker, label), the same in every chapte
 }
 PAPER_COLOUR = _WONG[3]  # what a paper prints
 ACCURACY_TICKS = (10, 50, 70, 80, 90, 95, 97, 98, 99, 99.5)
+NARROW_TICKS = tuple(range(60, 100))  # where the range is a few points only
 
 
 def use_style() -> None:
@@ -63,13 +64,19 @@ def caption(found: Iterable[Record], profile: str) -> str:
     )
 
 
-def _error_scale(ax: Axes, lowest: float) -> None:
+def _legend_below(ax: Axes) -> None:
+    """Under the axes, where it covers no curve at any width."""
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), borderaxespad=0)
+
+
+def _error_scale(ax: Axes, lowest: float, highest: float) -> None:
     """Accuracy in per cent on an axis whose steps are equal factors of the error."""
     ax.set_yscale(
         "function",
         functions=(lambda a: -np.log10(np.maximum(100.5 - a, 1e-3)), lambda y: 100.5 - 10.0**-y),
     )
-    ticks = [tick for tick in ACCURACY_TICKS if tick >= lowest]
+    ticks = NARROW_TICKS if highest - lowest < 20 else ACCURACY_TICKS
+    ticks = [tick for tick in ticks if lowest <= tick <= highest]
     ax.yaxis.set_major_locator(FixedLocator(ticks))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -104,21 +111,23 @@ def compression_curves(
             ax.plot(part.density_achieved, 100 * part.test_accuracy, marker, color=colour, markersize=4)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    _error_scale(ax, accuracy_range[0])
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    _error_scale(ax, *accuracy_range)
     ax.set_ylim(*accuracy_range)
     ax.set_xlabel("density: weights kept (%)")
     ax.set_ylabel("test accuracy (%), error on a log scale")
     upper = ax.secondary_xaxis("top", functions=(lambda x: x * weights / 100, lambda n: n * 100 / weights))
     upper.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    upper.xaxis.set_minor_formatter(NullFormatter())
     upper.set_xlabel("weights kept")
-    ax.legend(loc="lower right")
+    _legend_below(ax)
     return ax
 
 
 def paper_point(ax: Axes, density: float, accuracy: float, label: str) -> Axes:
     """Mark a paper's number: density and accuracy are fractions."""
     ax.plot(100 * density, 100 * accuracy, "*", color=PAPER_COLOUR, markersize=15, zorder=5, label=label)
-    ax.legend(loc="lower right")
+    _legend_below(ax)
     return ax
 
 
@@ -138,8 +147,9 @@ def density_by_layer(found: Iterable[Record], ax: Axes) -> Axes:
         ax.fill_between(x, share.min(), share.max(), color=colour, alpha=0.2, linewidth=0)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_ylim(0, 100)
     ax.set_xlabel("density: weights kept (%)")
     ax.set_ylabel("share of the kept weights (%)")
-    ax.legend()
+    _legend_below(ax)
     return ax

@@ -146,7 +146,8 @@ def run_one(run: Callable[[Any], Record], config: Any, threads: int = 1) -> Reco
         origin = provenance() | metrics.pop("provenance", {}) | {"seconds": seconds}
     finally:
         torch.set_num_threads(before)
-    return dataclasses.asdict(config) | metrics | {"provenance": origin}
+    record = dataclasses.asdict(config) | metrics | {"provenance": origin}
+    return json.loads(json.dumps(record))  # as it will read back from disk: tuples are lists
 
 
 def sweep(

@@ -228,8 +228,10 @@ def comparison(seeds) -> list[Config]:
 
 
 def frontier(seeds) -> list[Config]:
-    """At most 404 weights once more, with four times the training."""
-    long = Config(density=0.0014, tau=4.0, epochs=240, finetune_epochs=60, study="frontier")
+    """At most 404 weights once more, with four times the training at a third of the learning rates."""
+    long = Config(
+        density=0.00142, tau=4.0, lr=3e-3, gate_lr=0.03, epochs=240, finetune_epochs=60, study="frontier"
+    )
     return [replace(long, seed=seed) for seed in seeds]
 
 
@@ -268,16 +270,15 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """
     if profile == "quick":
         n = range(seeds or 2)
-        digits = Config(dataset="digits", hidden=(32, 16), batch_size=128)
+        digits = Config(dataset="digits", hidden=(32, 16), batch_size=64)
         tumours = replace(digits, dataset="breast_cancer", hidden=(16, 8))
         return _grid(digits, (0.5, 0.2, 0.1, 0.05, 0.03), n) + _grid(tumours, (0.2, 0.05, 0.02), n)
     if profile == "paper":
-        runs = []
+        runs = frontier(range(seeds or 3))
         for seed in range(seeds or 3):  # a whole set of curves first, then its spread
-            runs += frontier([seed])
             runs += _grid(Config(), MNIST_DENSITIES, [seed]) + _grid(INCOME, INCOME_DENSITIES, [seed])
             runs += comparison([seed])
-        return list(dict.fromkeys(runs + frontier(range(5))))
+        return runs
     if profile == "search":
         return search()
     raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick', 'search']")

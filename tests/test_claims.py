@@ -1,0 +1,124 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from pruning import claims, cli, records
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def put(folder, *found):
+    for record in found:
+        base = {"split": "test", "study": "curves", "dataset": "mnist", "kept": 400, "effective": 390}
+        records.append(folder / "compression_curves.jsonl", base | record)
+
+
+def gates(seed, accuracy, **more):
+    return {"method": "gates", "density": 0.00144, "seed": seed, "test_accuracy": accuracy} | more
+
+
+def verdict(folder, name):
+    return claims.judge(next(c for c in claims.read() if c["id"] == name), folder)
+
+
+def test_all_claims_of_the_papers_are_listed():
+    ids = [claim["id"] for claim in claims.read()]
+    assert ids == [
+        *(f"G{i}" for i in range(1, 10)),
+        *(f"S{i}" for i in range(1, 4)),
+        *(f"R{i}" for i in range(1, 5)),
+    ]
+    cited = {claim["paper"] for claim in claims.read()}
+    keys = set(re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text()))
+    assert cited <= keys
+
+
+def test_without_records_nothing_is_measured(tmp_path):
+    assert set(claims.scoreboard(tmp_path).verdict) == {claims.NOT_MEASURED}
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "expected"),
+    [
+        ([0.95, 0.96, 0.95], claims.REPRODUCED),
+        ([0.93, 0.945, 0.92], claims.PARTLY),  # the best seed only
+        ([0.93, 0.92, 0.92], claims.NOT_REPRODUCED),
+        ([0.95, 0.96], claims.NOT_MEASURED),  # two seeds are no evidence
+    ],
+)
+def test_at_least(tmp_path, accuracies, expected):
+    put(tmp_path, *(gates(seed, accuracy) for seed, accuracy in enumerate(accuracies)))
+    put(tmp_path, gates(7, 0.99, kept=500), gates(8, 0.99, dataset="digits"))  # neither counts
+    found = verdict(tmp_path, "G1")
+    assert found.verdict == expected
+    assert found.seeds == len(accuracies)
+    assert f"best {100 * max(accuracies):.2f} %" in found.ours
+
+
+def test_ahead_needs_every_competitor_on_record(tmp_path):
+    for seed in range(3):
+        put(tmp_path, gates(seed, 0.95, density=0.01))
+        put(tmp_path, gates(seed, 0.90, density=0.01, method="dense"))
+    assert verdict(tmp_path, "G2").verdict == claims.NOT_MEASURED
+    assert "deepr: not on record" in verdict(tmp_path, "G2").ours
+    for seed in range(3):
+        put(tmp_path, gates(seed, 0.94, density=0.01, method="deepr"))
+        put(tmp_path, gates(seed, 0.96, density=0.01, method="set"))
+    assert verdict(tmp_path, "G2").verdict == claims.PARTLY
+    assert "set: ahead at 0 of 1 densities" in verdict(tmp_path, "G2").ours
+
+
+@pytest.mark.parametrize(
+    ("gated", "random", "expected"),
+    [
+        (0.849, 0.76, claims.REPRODUCED),
+        (0.830, 0.76, claims.PARTLY),  # far from the dense network
+        (0.849, 0.848, claims.PARTLY),  # not far above random
+        (0.800, 0.80, claims.NOT_REPRODUCED),
+    ],
+)
+def test_stays_high(tmp_path, gated, random, expected):
+    for seed in range(3):
+        noise = 0.002 * (seed - 1)
+        put(
+            tmp_path,
+            gates(seed, gated + noise, dataset="income", density=0.01),
+            gates(seed, random + noise, dataset="income", density=0.01, method="random"),
+            gates(seed, 0.85 + noise, dataset="income", density=1.0, method="dense"),
+        )
+    assert verdict(tmp_path, "G3").verdict == expected
+
+
+def test_a_claim_with_a_missing_field_or_an_unknown_rule(tmp_path):
+    path = tmp_path / "claims.yml"
+    path.write_text("- {id: X1, paper: p, place: q}\n")
+    with pytest.raises(ValueError, match=r"claim 'X1' lacks \['claim'\]"):
+        claims.read(path)
+    path.write_text("- {id: X1, paper: p, place: q, claim: r, rule: guess}\n")
+    with pytest.raises(ValueError, match="X1 has rule 'guess'"):
+        claims.read(path)
+
+
+def test_the_command_prints_every_claim(capsys):
+    assert cli.main(["claims"]) == 0
+    said = capsys.readouterr().out
+    assert all(claim["id"] in said for claim in claims.read())
+
+
+def test_html_escapes_and_names_every_claim():
+    board = claims.scoreboard().assign(claim="a < b")
+    page = claims.as_html(board)
+    assert "a &lt; b" in page
+    assert page.count("<li>") == len(board)
+
+
+def test_committed_records_are_whole_and_tell_their_origin():
+    for path in (ROOT / "book" / "records").glob("*.jsonl"):
+        assert path.read_bytes().endswith(b"\n"), path
+        for record in records.read(path):
+            assert {"method", "dataset", "seed", "kept", "effective", "test_accuracy"} <= record.keys()
+            origin = record["provenance"]
+            assert {"commit", "versions", "device", "data", "seconds"} <= origin.keys()
+            accuracy = record["test_accuracy"]
+            assert accuracy is None or 0 <= accuracy <= 1

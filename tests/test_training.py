@@ -1,0 +1,151 @@
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import pruning
+from pruning.training import Callback, TrainingError, batches, evaluate, fit
+
+
+def net(seed=0):
+    torch.manual_seed(seed)
+    return pruning.models.mlp((4, 8, 3), "tanh")
+
+
+X, Y = torch.randn(50, 4, generator=torch.Generator().manual_seed(1)), torch.arange(50) % 3
+
+
+def test_batches_cover_every_sample_once():
+    index = list(batches(50, 16, torch.Generator().manual_seed(0)))
+    assert [len(i) for i in index] == [16, 16, 16, 2]
+    assert sorted(torch.cat(index).tolist()) == list(range(50))
+    assert torch.cat(index).tolist() != list(range(50))
+
+
+def test_fit_is_a_plain_loop():
+    model, ours = net(), net()
+    history = fit(ours, X, Y, epochs=3, batch_size=16, seed=5)
+    torch.manual_seed(5)
+    opt = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(3):
+        total = 0.0
+        for index in torch.randperm(50).split(16):
+            loss = F.cross_entropy(model(X[index]), Y[index])
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            total += loss.item() * len(index) / 50
+    for p, q in zip(model.parameters(), ours.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-6)
+    assert history[-1]["loss"] == pytest.approx(total, rel=1e-4)
+    assert [h["epoch"] for h in history] == [1, 2, 3]
+
+
+def test_same_seed_same_weights_and_the_callers_random_state_is_untouched():
+    results = []
+    for seed in (3, 3, 4):
+        model = pruning.gate(net(), init=0.6)
+        before = torch.get_rng_state()
+        fit(model, X, Y, epochs=2, seed=seed)
+        assert torch.equal(torch.get_rng_state(), before)
+        results.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_hooks_come_in_order_and_the_penalty_counts():
+    seen = []
+
+    class Spy(Callback):
+        def start(self, model):
+            seen.append("start")
+            model.extra = nn.Parameter(torch.ones(()))  # reaches the optimizer
+
+        def penalty(self, model, progress):
+            seen.append(("penalty", progress))
+            return model.extra
+
+        def after_step(self, model, progress):
+            seen.append(("after_step", progress))
+
+        def finish(self, model):
+            seen.append("finish")
+
+    model = net()
+    history = fit(model, X, Y, epochs=2, batch_size=25, callbacks=[Spy(), Callback()])
+    steps = list(itertools.chain.from_iterable((("penalty", i / 4), ("after_step", i / 4)) for i in range(4)))
+    assert seen == ["start", *steps, "finish"]
+    assert model.extra < 1  # the penalty's gradient is 1
+    assert history[0]["penalty"] == pytest.approx(1, abs=0.01)
+
+
+def test_schedule_multiplies_every_groups_rate():
+    rates = []
+
+    class Spy(Callback):
+        def after_step(self, model, progress):
+            rates.append([group["lr"] for group in spied[0].param_groups])
+
+    spied = []
+
+    def optimizer(model):
+        weights, biases = (
+            [p for p in model.parameters() if p.dim() > 1],
+            [p for p in model.parameters() if p.dim() == 1],
+        )
+        spied.append(torch.optim.SGD([{"params": weights, "lr": 1.0}, {"params": biases, "lr": 0.5}]))
+        return spied[0]
+
+    fit(
+        net(), X, Y, epochs=1, batch_size=25, optimizer=optimizer, schedule=lambda p: 1 - p, callbacks=[Spy()]
+    )
+    assert rates == [[1.0, 0.5], [0.5, 0.25]]
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_epoch_named():
+    with pytest.raises(TrainingError, match="epoch 1 of 5"):
+        fit(net(), X * float("nan"), Y, epochs=5)
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        fit(net(), X, Y, epochs=5, loss=lambda out, y: F.cross_entropy(out, y) * float("inf"))
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="targets: got 49 for 50 inputs"):
+        fit(net(), X, Y[:49], epochs=1)
+    with pytest.raises(ValueError, match="got -1, 256"):
+        fit(net(), X, Y, epochs=-1)
+    with pytest.raises(ValueError, match="got 1, 0"):
+        fit(net(), X, Y, epochs=1, batch_size=0)
+
+
+def test_evaluate_by_hand_and_in_any_batch_size():
+    model = net().train()
+    out = model(X)
+    for size in (7, 50, 1000):
+        found = evaluate(model, X, Y, batch_size=size)
+        assert found.accuracy == (out.argmax(1) == Y).sum().item() / 50
+        assert found.loss == pytest.approx(F.cross_entropy(out, Y).item(), rel=1e-5)
+    assert model.training
+
+
+def test_models():
+    lenet = pruning.models.mlp((784, 300, 100, 10))
+    assert sum(m.weight.numel() for m in lenet if isinstance(m, nn.Linear)) == 266_200
+    assert sum(m.bias.numel() for m in lenet if isinstance(m, nn.Linear)) == 410
+    with pytest.raises(ValueError, match="sizes: got"):
+        pruning.models.mlp((4,))
+    with pytest.raises(ValueError, match="activation: got 'rleu'"):
+        pruning.models.mlp((4, 2), "rleu")
+
+
+@pytest.mark.parametrize("budget", [894, 1000, 5_000, 50_000, 266_200])
+def test_narrow_sizes_is_the_widest_that_fits(budget):
+    full = (784, 300, 100, 10)
+    narrow = pruning.models.narrow_sizes(full, budget)
+    assert pruning.models.weight_count(narrow) <= budget
+    if narrow != full:
+        wider = (784, narrow[1] + 1, max(10, round((narrow[1] + 1) / 3)), 10)
+        assert pruning.models.weight_count(wider) > budget
+    assert pruning.models.narrow_sizes(full, 893) is None
