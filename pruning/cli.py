@@ -63,6 +63,15 @@ def _book(arguments: argparse.Namespace) -> int:
     return book.build(profile=arguments.profile, only=arguments.only)
 
 
+def _readme(_: argparse.Namespace) -> int:
+    from pruning import readme  # draws a figure: only then load matplotlib
+
+    if datasets.CHECKOUT is None:
+        raise ValueError("readme: README.md is part of a checkout of the project, not of the package")
+    readme.refresh(datasets.CHECKOUT)
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     main = argparse.ArgumentParser(prog="pruning", description=__doc__)
@@ -79,6 +88,8 @@ def parser() -> argparse.ArgumentParser:
     sweep.set_defaults(do=_sweep)
     board = commands.add_parser("claims", help="the papers' claims and what the records say of them")
     board.set_defaults(do=_claims)
+    readme = commands.add_parser("readme", help="bring README's table and figure up to date")
+    readme.set_defaults(do=_readme)
     book = commands.add_parser("book", help="execute the notebooks that changed and render the book")
     book.add_argument("--profile", default="quick", choices=["quick", "paper"])
     book.add_argument("--only", help="execute and render with this notebook alone")

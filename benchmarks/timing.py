@@ -1,0 +1,28 @@
+"""Medians of alternatives timed in turn, A B C A B C …, in one process."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+
+def interleaved(
+    pieces: dict[str, Callable[[], object]], rounds: int = 60, warmup: int = 5
+) -> dict[str, float]:
+    """Median seconds of each piece; a drift of the machine's speed meets all of them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in pieces}
+    for turn in range(warmup + rounds):
+        for name, piece in pieces.items():
+            start = time.perf_counter()
+            piece()
+            if turn >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def show(title: str, medians: dict[str, float], reference: str) -> None:
+    """Print milliseconds and the ratio to one of the pieces."""
+    print(title)
+    for name, seconds in medians.items():
+        ratio = f"{seconds / medians[reference]:6.2f} × {reference}" if name != reference else ""
+        print(f"  {name:52} {1e3 * seconds:8.2f} ms  {ratio}")
+    print()
