@@ -1,4 +1,4 @@
-"""A training step of LeNet-300-100 with gates, without, and with two logits a weight as in the paper's Eq. 1."""
+"""A training step of LeNet-300-100 with gates, without, and with Eq. 1 as printed: two logits a weight."""
 
 import torch
 import torch.nn.functional as F
