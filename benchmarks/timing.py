@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 
 def interleaved(
-    pieces: dict[str, Callable[[], object]], rounds: int = 60, warmup: int = 5
+    pieces: dict[str, Callable[[], object]], rounds: int = 60, warmup: int = 5, steps: int = 1
 ) -> dict[str, float]:
-    """Median seconds of each piece; a drift of the machine's speed meets all of them alike."""
+    """Median seconds of each piece, or of one of its `steps`; a drift of the machine meets all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in pieces}
     for turn in range(warmup + rounds):
         for name, piece in pieces.items():
@@ -16,7 +16,7 @@ def interleaved(
             piece()
             if turn >= warmup:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return {name: statistics.median(values) / steps for name, values in seconds.items()}
 
 
 def show(title: str, medians: dict[str, float], reference: str) -> None:

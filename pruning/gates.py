@@ -28,6 +28,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.random.bit_generator import ISeedSequence
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrize, prune
@@ -35,18 +36,25 @@ from torch.nn.utils import parametrize, prune
 GATEABLE = (nn.Linear, nn.Conv2d)
 
 
+class _TorchSeed(ISeedSequence):
+    """torch's global generator as the seed of a NumPy bit generator."""
+
+    def generate_state(self, n_words, dtype=np.uint32):
+        return torch.randint(-(2**63), 2**63 - 1, (n_words,)).numpy().view(dtype)[:n_words]
+
+
 def logistic_noise(like: Tensor) -> Tensor:
     """log u − log(1 − u) with u ~ U(0, 1), float32, in the shape and on the device of `like`."""
-    if like.device.type != "cpu":
-        return torch.rand_like(like, dtype=torch.float32).logit_()
-    # torch's CPU generator is serial and would make half of a gated step's overhead. SFC64, seeded from
-    # it, is three times as fast, and each of its 64-bit words serves two weights. Adding half of 2⁻³²
-    # keeps u inside (0, 1); where float32 rounds it to 1 the gate is 1 with gradient 0, as in the limit.
     n = like.numel()
-    seed = int(torch.randint(2**63 - 1, ()))
-    words = np.random.SFC64(seed).random_raw((n + 1) // 2)
-    bits = torch.from_numpy(words).view(torch.int32)[:n]
-    u = torch.add(torch.tensor(0.5 + 2.0**-33), bits, alpha=2.0**-32)
+    if like.device.type != "cpu" or n < 2**15:
+        return torch.rand_like(like, dtype=torch.float32).logit_()
+    # torch's CPU generator is serial and would make half of a gated step's overhead on a large layer. SFC64
+    # is three times as fast, and each of its 64-bit words serves four weights: a weight's own 16 bits are
+    # followed by its neighbour's, so that each u is uniform on 2³² values and two of them depend on each
+    # other by less than 2⁻¹⁶. Where float32 rounds u to 0 or 1, the gate is 0 or 1 with gradient 0.
+    words = np.random.SFC64(_TorchSeed()).random_raw(n // 4 + 1)
+    own = torch.from_numpy(words).view(torch.int16)[: n + 1].to(torch.float32).mul_(2.0**-16).add_(0.5)
+    u = torch.add(own[:n], own[1:], alpha=2.0**-16)
     return u.logit_().view(like.shape)
 
 
@@ -77,7 +85,7 @@ class _SampledGate(torch.autograd.Function):
         grad_weight = torch.ops.aten.threshold_backward(grad_gated, soft, 0.5)  # dL/d(θ^w ⊙ g) ⊙ 1[ĝ > ½]
         # dL/dg = dL/d(θ^w ⊙ g) ⊙ θ^w + dL/dΣg, and Eq. 2: dg/dℓ = dĝ/dℓ = ĝ (1 − ĝ) / τ
         grad_gate = torch.addcmul(grad_gate, grad_gated, weight, value=1 / ctx.tau).to(soft.dtype)
-        grad_logits = torch.ops.aten.sigmoid_backward(grad_gate, soft)
+        grad_logits = torch.ops.aten.sigmoid_backward.grad_input(grad_gate, soft, grad_input=grad_gate)
         return grad_weight.to(weight.dtype), grad_logits, None
 
 
@@ -130,7 +138,7 @@ def _kept(model: nn.Module) -> tuple[Tensor, int]:
         return sum(g.mask().sum(dtype=torch.float32) for g in found), total
     if any(g.kept is None for g in found):
         raise RuntimeError("density: no gates sampled yet; run a forward pass in training mode first")
-    return torch.stack([g.kept for g in found]).sum(), total
+    return sum(g.kept for g in found), total
 
 
 def gate(model: nn.Module, tau: float = 1.0, init: float = 0.9, layers: list[str] | None = None) -> nn.Module:

@@ -115,7 +115,7 @@ def fit(
                         group["lr"] = rate * factor
                 prediction_loss = loss(model(inputs[index]), targets[index])
                 penalties = [p for c in callbacks if (p := c.penalty(model, done)) is not None]
-                penalty = sum(penalties, torch.zeros((), device=device))
+                penalty = sum(penalties[1:], penalties[0]) if penalties else torch.zeros((), device=device)
                 opt.zero_grad()
                 (prediction_loss + penalty if penalties else prediction_loss).backward()
                 opt.step()
