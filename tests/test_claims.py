@@ -49,11 +49,18 @@ def test_without_records_nothing_is_measured(tmp_path):
 )
 def test_at_least(tmp_path, accuracies, expected):
     put(tmp_path, *(gates(seed, accuracy) for seed, accuracy in enumerate(accuracies)))
-    put(tmp_path, gates(7, 0.99, kept=500), gates(8, 0.99, dataset="digits"))  # neither counts
+    put(tmp_path, gates(7, 0.99, density=0.01), gates(8, 0.99, dataset="digits"))  # neither counts
     found = verdict(tmp_path, "G1")
     assert found.verdict == expected
     assert found.seeds == len(accuracies)
     assert f"best {100 * max(accuracies):.2f} %" in found.ours
+
+
+def test_at_least_counts_the_weights(tmp_path):
+    put(tmp_path, *(gates(seed, 0.95, kept=405) for seed in range(3)))
+    assert verdict(tmp_path, "G1").verdict == claims.NOT_REPRODUCED
+    put(tmp_path, gates(3, 0.95, kept=404))
+    assert verdict(tmp_path, "G1").verdict == claims.PARTLY
 
 
 def test_ahead_needs_every_competitor_on_record(tmp_path):
