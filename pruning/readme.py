@@ -19,12 +19,13 @@ CHAPTERS = {  # claim → notebook, paper figure
 def evidence_table() -> str:
     """Markdown: notebook, paper figure, command, theirs, ours, one row a claim that has a chapter."""
     board = claims.scoreboard().set_index("id")
-    rows = ["| notebook | paper figure | theirs | ours | verdict |", "|---|---|---|---|---|"]
+    rows = ["| notebook | paper figure | command | theirs | ours | verdict |", "|---|---|---|---|---|---|"]
     for claim, (chapter, figure) in CHAPTERS.items():
         row = board.loc[claim]
         ours = f"{row.ours} ({row.seeds} seeds)" if row.ours else "not on record"
         notebook = f"[{chapter}](notebooks/{chapter}.ipynb)"
-        rows.append(f"| {notebook} | {figure} | {row.claim} | {ours} | **{row.verdict}** |")
+        command = f"`make book ONLY={chapter}`"
+        rows.append(f"| {notebook} | {figure} | {command} | {row.claim} | {ours} | **{row.verdict}** |")
     return "\n".join(rows)
 
 
