@@ -2,11 +2,24 @@
 
 from pruning import datasets, models, training
 from pruning.gates import density, density_loss, gate, gate_parameters, harden
+from pruning.rewiring import SET, DeepR
+from pruning.scores import (
+    magnitude,
+    nnrelief,
+    prune_by_score,
+    random_scores,
+    ria,
+    snip,
+    stade,
+    wanda,
+)
 from pruning.sparsity import compact, effective_weights, masks, sparsity_report
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SET",
+    "DeepR",
     "compact",
     "datasets",
     "density",
@@ -15,8 +28,16 @@ __all__ = [
     "gate",
     "gate_parameters",
     "harden",
+    "magnitude",
     "masks",
     "models",
+    "nnrelief",
+    "prune_by_score",
+    "random_scores",
+    "ria",
+    "snip",
     "sparsity_report",
+    "stade",
     "training",
+    "wanda",
 ]

@@ -1,20 +1,20 @@
 """Accuracy against density (Fig 2 of arXiv:2311.12526): gates beside what they are compared with.
 
 Every method trains for the same number of epochs. Those that learn a mask spend the first
-`epochs` on it and the last `finetune_epochs` on the weights that are left, the others all of them on
-the weights, with the same decay at the end.
+`epochs` on it (one-shot scores: on the dense network) and the last `finetune_epochs` on the weights that are
+left, the others all of them on the weights, with the same decay at the end.
 """
 
+import copy
 import itertools
-import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import nn
-from torch.nn.utils import prune
 
-from pruning import datasets, gates, models, sparsity, training
+from pruning import datasets, models, sparsity, training
+from pruning.experiments.methods import METHODS, SNIP, Gates, OneShot, hold_then_cosine
 from pruning.records import Record
 
 
@@ -40,75 +40,10 @@ class Config:
     penalty: str = "log"  # |log mean(g) − log D|, or "absolute": |mean(g) − D|, Eq. 3 as printed
     target: str = "falling"  # D falls exponentially from 1 during `descent`, or "constant": D from the start
     descent: float = 0.5  # fraction of the epochs after which the target is D
+    fraction: float = 0.3  # SET's ζ
+    l1: float = 1e-4  # DeepR's α
     split: str = "test"  # or "validation": a part of the training set stands in for the test set
     study: str = "curves"  # or "frontier", "forms" (of the density loss), "search"
-
-
-class Method(training.Callback):
-    """What takes part in the comparison. `mask_epochs` of the training go into finding the mask."""
-
-    def __init__(self, config: Config):
-        self.config = config
-
-    def sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        """The network to train, from the dense one."""
-        return sizes
-
-    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        return training.adam(model, self.config.finetune_lr)
-
-
-class Gates(Method):
-    """Learnable gates (Eq. 1 to 3), then the mask θ^g > ½."""
-
-    def start(self, model):
-        gates.gate(model, tau=self.config.tau, init=self.config.init)
-
-    def optimizer(self, model):
-        logits = gates.gate_parameters(model)
-        known = {id(p) for p in logits}
-        weights = [p for p in model.parameters() if id(p) not in known]
-        groups = [
-            {"params": weights, "lr": self.config.lr},
-            {"params": logits, "lr": self.config.gate_lr},
-        ]
-        return torch.optim.Adam(groups, fused=True)
-
-    def target(self, progress: float) -> float:
-        """D_target at this point of the training."""
-        if self.config.target == "constant":
-            return self.config.density
-        return self.config.density ** min(1.0, progress / self.config.descent)
-
-    def penalty(self, model, progress):
-        loss = gates.density_loss(model, self.target(progress), log=self.config.penalty == "log")
-        return self.config.alpha * loss
-
-    def finish(self, model):
-        gates.harden(model)
-
-
-class RandomDeletion(Method):
-    """Weights deleted at random, over the whole network, before training; the structure stays."""
-
-    def start(self, model):
-        layers = [(layer, "weight") for layer in model if isinstance(layer, nn.Linear)]
-        total = sum(layer.weight.numel() for layer, _ in layers)
-        removed = total - round(self.config.density * total)
-        prune.global_unstructured(layers, prune.RandomUnstructured, amount=removed)
-
-
-class Dense(Method):
-    """A fully connected network of that size: the hidden layers narrowed until the weights fit."""
-
-    def sizes(self, sizes):
-        narrow = models.narrow_sizes(sizes, round(self.config.density * models.weight_count(sizes)))
-        if narrow is None:
-            raise ValueError(f"density: got {self.config.density}, no dense network {sizes} is that small")
-        return narrow
-
-
-METHODS = {"gates": Gates, "random": RandomDeletion, "dense": Dense}
 
 
 @lru_cache(maxsize=2)
@@ -117,14 +52,23 @@ def _data(name: str, split: str) -> datasets.Dataset:
     return data if split == "test" else data.validation()
 
 
-def hold_then_cosine(hold: float):
-    """Learning rate factor: 1 up to `hold`, then half a cosine down to 0.02."""
+def _fit(model, data, config, method=None, *, epochs, optimizer, hold, seed, progress):
+    training.fit(
+        model, data.train.inputs, data.train.targets, epochs=epochs, batch_size=config.batch_size,
+        optimizer=optimizer, schedule=hold_then_cosine(hold), callbacks=[method] if method else [],
+        seed=seed, progress=progress,
+    )  # fmt: skip
 
-    def factor(progress: float) -> float:
-        fallen = max(0.0, (progress - hold) / (1 - hold)) if hold < 1 else 0.0
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fallen))
 
-    return factor
+_last_dense: list = []  # (what it was made from, network): one-shot scores share it over densities
+
+
+def _trained_dense(config: Config, data: datasets.Dataset, progress: bool) -> nn.Sequential:
+    config = replace(config, method="dense", density=1.0, finetune_epochs=0)
+    made_from = (config, data.name, data.checksum)
+    if not _last_dense or _last_dense[0] != made_from:
+        _last_dense[:] = made_from, train(config, data, progress)[0]
+    return copy.deepcopy(_last_dense[1])
 
 
 def train(config: Config, data: datasets.Dataset, progress: bool = False) -> tuple[nn.Sequential, Record]:
@@ -141,24 +85,27 @@ def train(config: Config, data: datasets.Dataset, progress: bool = False) -> tup
         )
     method = METHODS[config.method](config)
     dense_sizes = (data.train.inputs.shape[1], *config.hidden, len(data.class_names))
+    after_training = isinstance(method, OneShot) and not isinstance(method, SNIP)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = models.mlp(method.sizes(dense_sizes), config.activation)
-        learns_mask = isinstance(method, Gates)
-        epochs = config.epochs if learns_mask else config.epochs + config.finetune_epochs
-        training.fit(
-            model, data.train.inputs, data.train.targets, epochs=epochs, batch_size=config.batch_size,
-            optimizer=method.optimizer, schedule=hold_then_cosine(config.descent), callbacks=[method],
-            seed=config.seed, progress=progress,
-        )  # fmt: skip
+        if after_training:
+            model = _trained_dense(config, data, progress)
+        if isinstance(method, OneShot):
+            method.prune(model, data)
+        two_phases = after_training or isinstance(method, Gates)
+        if not after_training:
+            epochs = config.epochs if two_phases else config.epochs + config.finetune_epochs
+            _fit(
+                model, data, config, method, epochs=epochs, optimizer=method.optimizer,
+                hold=config.descent, seed=config.seed, progress=progress,
+            )  # fmt: skip
     before = None
-    if learns_mask:
+    if two_phases:
         before = training.evaluate(model, data.test.inputs, data.test.targets).accuracy
-        training.fit(
-            model, data.train.inputs, data.train.targets, epochs=config.finetune_epochs,
-            batch_size=config.batch_size, schedule=hold_then_cosine(0.0), seed=config.seed + 1,
-            progress=progress,
-            optimizer=lambda model: training.adam(model, config.finetune_lr),
+        _fit(
+            model, data, config, epochs=config.finetune_epochs, hold=0.0, seed=config.seed + 1,
+            optimizer=lambda model: training.adam(model, config.finetune_lr), progress=progress,
         )  # fmt: skip
     return model, {"before_finetune": before, "dense_weights": models.weight_count(dense_sizes)}
 
@@ -197,13 +144,17 @@ def select(found: list[Record], **where) -> list[Record]:
     return [record for record in found if all(record[key] == value for key, value in where.items())]
 
 
-def _grid(base: Config, densities, seeds) -> list[Config]:
+FIXED = ("gates", "random", "dense")  # what Fig 2a compares
+MOVING = ("set", "deepr", "magnitude", "wanda", "snip")  # Fig 2b's rewiring methods, and one-shot scores
+
+
+def _grid(base: Config, densities, seeds, methods=FIXED) -> list[Config]:
     """Every method at every density; the dense network where one is that small, and at full size."""
     known = datasets.registry()[base.dataset]
     sizes = (known["features"], *base.hidden, known["classes"])
     total = models.weight_count(sizes)
     grid = []
-    for seed, method in itertools.product(seeds, METHODS):
+    for seed, method in itertools.product(seeds, methods):
         for density in densities if method != "dense" else (1.0, *densities):
             if method != "dense" or models.narrow_sizes(sizes, round(density * total)):
                 grid.append(replace(base, method=method, density=density, seed=seed))
@@ -228,10 +179,12 @@ def comparison(seeds) -> list[Config]:
 
 
 def frontier(seeds) -> list[Config]:
-    """At most 404 weights once more, with eight times the training at a third of the learning rates."""
+    """At most 404 weights once more, with six times the training, a higher temperature, a lower learning rate
+    of the logits, and Eq. 3's own form of the density loss with a falling target."""
     long = Config(
-        density=0.0014, tau=4.0, lr=3e-3, gate_lr=0.03, epochs=480, finetune_epochs=60, study="frontier"
-    )
+        density=0.00144, tau=4.0, gate_lr=0.03, penalty="absolute", alpha=ABSOLUTE_ALPHA, epochs=360,
+        finetune_epochs=60, study="frontier",
+    )  # fmt: skip
     return [replace(long, seed=seed) for seed in seeds]
 
 

@@ -1,0 +1,158 @@
+"""The methods that experiments compare, as callbacks of the one training loop, in one dict.
+
+Each is made from an experiment's config and reads its own hyper-parameters from it. A new method is a class
+here and a line in METHODS; tables, legends and the tests that every method must pass follow from that.
+"""
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+from pruning import datasets, gates, models, rewiring, scores, training
+
+
+def hold_then_cosine(hold: float):
+    """Learning rate factor: 1 up to `hold`, then half a cosine down to 0.02."""
+
+    def factor(progress: float) -> float:
+        fallen = max(0.0, (progress - hold) / (1 - hold)) if hold < 1 else 0.0
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fallen))
+
+    return factor
+
+
+class Method(training.Callback):
+    """What takes part in the comparison; hooks of `training.Callback` that it does not need do nothing."""
+
+    def __init__(self, config: Any):
+        self.config = config
+
+    def sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """The network to train, from the dense one."""
+        return sizes
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        return training.adam(model, self.config.finetune_lr)
+
+
+class Gates(Method):
+    """Learnable gates (Eq. 1 to 3), then the mask θ^g > ½."""
+
+    def start(self, model):
+        gates.gate(model, tau=self.config.tau, init=self.config.init)
+
+    def optimizer(self, model):
+        logits = gates.gate_parameters(model)
+        known = {id(p) for p in logits}
+        weights = [p for p in model.parameters() if id(p) not in known]
+        groups = [
+            {"params": weights, "lr": self.config.lr},
+            {"params": logits, "lr": self.config.gate_lr},
+        ]
+        return torch.optim.Adam(groups, fused=True)
+
+    def target(self, progress: float) -> float:
+        """D_target at this point of the training."""
+        if self.config.target == "constant":
+            return self.config.density
+        return self.config.density ** min(1.0, progress / self.config.descent)
+
+    def penalty(self, model, progress):
+        loss = gates.density_loss(model, self.target(progress), log=self.config.penalty == "log")
+        return self.config.alpha * loss
+
+    def finish(self, model):
+        gates.harden(model)
+
+
+class RandomDeletion(Method):
+    """Weights deleted at random, over the whole network, before training; the structure stays."""
+
+    def start(self, model):
+        layers = [(layer, "weight") for layer in model if isinstance(layer, nn.Linear)]
+        total = sum(layer.weight.numel() for layer, _ in layers)
+        removed = total - round(self.config.density * total)
+        prune.global_unstructured(layers, prune.RandomUnstructured, amount=removed)
+
+
+class Dense(Method):
+    """A fully connected network of that size: the hidden layers narrowed until the weights fit."""
+
+    def sizes(self, sizes):
+        narrow = models.narrow_sizes(sizes, round(self.config.density * models.weight_count(sizes)))
+        if narrow is None:
+            raise ValueError(f"density: got {self.config.density}, no dense network {sizes} is that small")
+        return narrow
+
+
+class SET(Method):
+    """Sparse evolutionary training, rewired after every epoch but the last."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        epochs = config.epochs + config.finetune_epochs
+        self.rewiring = rewiring.SET(config.density, max(0, epochs - 1), config.fraction)
+
+    def start(self, model):
+        self.rewiring.start(model)
+
+    def after_step(self, model, progress):
+        self.rewiring.after_step(model, progress)
+
+
+class DeepR(SET):
+    """Deep rewiring at the optimizer's learning rate."""
+
+    def __init__(self, config):
+        Method.__init__(self, config)
+        factor = hold_then_cosine(config.descent)
+        self.rewiring = rewiring.DeepR(config.density, lambda p: config.finetune_lr * factor(p), config.l1)
+
+
+class OneShot(Method):
+    """A trained dense network, pruned once by a score; subclasses say which."""
+
+    scope = "global"
+
+    def scores(self, model: nn.Module, data: datasets.Dataset) -> scores.Scores:
+        """{layer name: tensor shaped as the weight}, larger = keep."""
+        raise NotImplementedError
+
+    def prune(self, model, data):
+        found = self.scores(model, data)
+        with warnings.catch_warnings():  # an emptied layer shows in the record: nothing is effective
+            warnings.filterwarnings("ignore", "layer .* has no weight left")
+            scores.prune_by_score(model, found, 1 - self.config.density, self.scope)
+
+
+class Magnitude(OneShot):
+    """The largest |W| of the whole network."""
+
+    def scores(self, model, data):
+        return scores.magnitude(model)
+
+
+class Wanda(OneShot):
+    """The largest |W| · ‖x‖ of every neuron."""
+
+    scope = "neuron"
+
+    def scores(self, model, data):
+        return scores.wanda(model, data.train.inputs)
+
+
+class SNIP(OneShot):
+    """Connection sensitivity of the whole network, before training, from the training set."""
+
+    def scores(self, model, data):
+        return scores.snip(model, data.train.inputs, data.train.targets)
+
+
+METHODS = {
+    "gates": Gates, "random": RandomDeletion, "dense": Dense, "set": SET, "deepr": DeepR,
+    "magnitude": Magnitude, "wanda": Wanda, "snip": SNIP,
+}  # fmt: skip
