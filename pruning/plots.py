@@ -18,6 +18,11 @@ METHOD_STYLE = {  # method → (colour, marker, label), the same in every chapte
     "gates, mask only": (_WONG[9], "s", "learnable gates, no fine-tuning"),
     "random": (_WONG[1], "^", "random deletion, fixed structure"),
     "dense": (_WONG[2], "D", "fully connected net of that size"),
+    "set": (_WONG[4], "v", "SET, rewired every epoch"),
+    "deepr": (_WONG[5], "P", "DeepR, rewired every step"),
+    "magnitude": (_WONG[6], "X", "magnitude, one shot, fine-tuned"),
+    "wanda": (_WONG[7], "<", "Wanda, one shot, fine-tuned"),
+    "snip": (_WONG[8], ">", "SNIP, before training"),
 }
 PAPER_COLOUR = _WONG[3]  # what a paper prints
 ACCURACY_TICKS = (10, 50, 70, 80, 90, 95, 97, 98, 99, 99.5)
@@ -92,7 +97,8 @@ def compression_curves(
     frame = records.table(found)
     weights = int(frame.dense_weights.iloc[0])
     frame["density_achieved"] = 100 * frame.kept / weights
-    bare = frame[frame.test_accuracy_before_finetune.notna()].assign(
+    gated = frame[(frame.method == "gates") & frame.test_accuracy_before_finetune.notna()]
+    bare = gated.assign(
         method=lambda f: f.method + ", mask only", test_accuracy=lambda f: f.test_accuracy_before_finetune
     )
     frame = pandas.concat([frame, bare])

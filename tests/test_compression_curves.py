@@ -29,6 +29,9 @@ def test_every_method_makes_a_full_record(by_method):
 def test_density_comes_out_as_asked(by_method):
     total = by_method["random"]["dense_weights"]
     assert by_method["random"]["kept"] == round(0.1 * total)  # exactly
+    for exact in ("set", "deepr", "magnitude", "snip"):
+        assert by_method[exact]["kept"] == round(0.1 * total)
+    assert by_method["wanda"]["kept"] == 32 * 6 + 16 * 3 + 10 * 1  # of each neuron's 64, 32 and 16
     assert by_method["dense"]["kept"] <= 0.1 * total
     assert by_method["gates"]["kept"] == pytest.approx(0.1 * total, rel=0.15)
 
@@ -46,7 +49,7 @@ def test_same_config_same_record(by_method):
     assert other["test_loss"] != again["test_loss"]
 
 
-@pytest.mark.parametrize("method", ["gates", "random"])
+@pytest.mark.parametrize("method", sorted(set(cc.METHODS) - {"dense"}))
 def test_the_mask_holds_through_training(method, digits):
     model, _ = cc.train(replace(QUICK, method=method, epochs=4, finetune_epochs=2), digits)
     for name, mask in sparsity.masks(model).items():
@@ -64,6 +67,19 @@ def test_a_validation_run_never_reads_the_test_set(digits):
     assert record["test_accuracy"] is None
     assert 0 <= record["validation_accuracy"] <= 1
     assert "test_loss" not in record
+
+
+def test_one_shot_scores_share_one_dense_network(digits, monkeypatch):
+    trained = []
+    dense = cc.training.fit
+    monkeypatch.setattr(cc.training, "fit", lambda *a, **k: trained.append(k["epochs"]) or dense(*a, **k))
+    short = replace(QUICK, epochs=3, finetune_epochs=1, seed=11)
+    first, _ = cc.train(replace(short, method="magnitude"), digits)
+    cc.train(replace(short, method="wanda", density=0.2), digits)
+    assert trained == [3, 1, 1]
+    cc._last_dense.clear()
+    again, _ = cc.train(replace(short, method="magnitude"), digits)
+    assert torch.equal(first[0].weight_orig, again[0].weight_orig)
 
 
 def test_target_falls_from_one_to_the_density():

@@ -202,12 +202,20 @@ def search() -> list[Config]:
     ]
     moves += [{"lr": 3e-3}, {"alpha": 0.3}, {"alpha": 3.0}, {"descent": 0.3}, {"descent": 0.7}]
     moves += [{"penalty": "absolute", "alpha": a} for a in (100.0, 1000.0)]
-    # the competitors' learning rate, at two densities each
+    # the competitors' learning rate and what else they have, at 1 or 2 % and the dense network in full
     others = [
         {"method": method, "density": density, "finetune_lr": rate}
         for method, density in (("random", 0.02), ("dense", 1.0), ("dense", 0.01))
         for rate in (1e-3, 3e-3, 1e-2)
     ]
+    others += [
+        {"method": method, "finetune_lr": rate, "density": 0.01} | more
+        for rate in (1e-3, 3e-3, 1e-2)
+        for method, more in (
+            ("set", {}), ("set", {"fraction": 0.1}),
+            ("deepr", {}), ("deepr", {"l1": 1e-3}), ("deepr", {"l1": 1e-2}),
+        )
+    ]  # fmt: skip
     income = replace(INCOME, density=0.01, study="search", split="validation")
     income_moves = [{"lr": r} for r in (3e-3, 3e-2)] + [{"finetune_lr": r} for r in (1e-3, 1e-2)]
     return [replace(mnist, **move) for move in ({}, *moves, *others)] + [
@@ -226,12 +234,15 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
         n = range(seeds or 2)
         digits = Config(dataset="digits", hidden=(32, 16), batch_size=64)
         tumours = replace(digits, dataset="breast_cancer", hidden=(16, 8))
-        return _grid(digits, (0.5, 0.2, 0.1, 0.05, 0.03), n) + _grid(tumours, (0.2, 0.05, 0.02), n)
+        runs = _grid(digits, (0.5, 0.2, 0.1, 0.05, 0.03), n) + _grid(tumours, (0.2, 0.05, 0.02), n)
+        return runs + _grid(digits, (0.2, 0.1, 0.05), n, ("set", "deepr", "magnitude"))
     if profile == "paper":
         runs = frontier(range(seeds or 5))
         for seed in range(seeds or 3):  # a whole set of curves first, then its spread
             runs += _grid(Config(), MNIST_DENSITIES, [seed]) + _grid(INCOME, INCOME_DENSITIES, [seed])
             runs += comparison([seed])
+        for seed in range(seeds or 3):
+            runs += _grid(Config(), MNIST_DENSITIES, [seed], MOVING)
         return runs
     if profile == "search":
         return search()
