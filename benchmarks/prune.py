@@ -1,5 +1,7 @@
 """Global magnitude pruning of a network of ResNet-152's size, beside torch.nn.utils.prune."""
 
+import warnings
+
 import torch
 import torchvision
 from torch.nn.utils import prune
@@ -13,6 +15,7 @@ SPARSITY = 0.5
 
 def main():
     torch.set_num_threads(2)
+    warnings.filterwarnings("ignore", "layer 'fc'")  # its initial weights are the smallest
     model = torchvision.models.resnet152()
     found = layers(model).values()
     weights = sum(layer.weight.numel() for layer in found)

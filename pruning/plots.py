@@ -70,8 +70,10 @@ def caption(found: Iterable[Record], profile: str) -> str:
 
 
 def _legend_below(ax: Axes) -> None:
-    """Under the axes, where it covers no curve at any width."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), borderaxespad=0)
+    """Under the axes, where it covers no curve at any width; the layout makes room for it."""
+    for legend in list(ax.figure.legends):
+        legend.remove()
+    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
 
 
 def _error_scale(ax: Axes, lowest: float, highest: float) -> None:
