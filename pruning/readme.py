@@ -43,7 +43,7 @@ def draw(path: Path) -> None:
     found = compression_curves.select(
         records.read(records.records_folder() / "compression_curves.jsonl"), study="curves", dataset="mnist"
     )
-    fig, ax = plt.subplots(figsize=(7, 5.6))
+    fig, ax = plt.subplots(figsize=(7, 6))
     plots.compression_curves(found, ax)
     plots.paper_point(ax, 404 / 266_200, 0.94, "paper: 404 weights, above 94 %")
     ax.set_title("MNIST, LeNet-300-100: what is left after pruning")
