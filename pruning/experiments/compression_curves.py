@@ -190,7 +190,7 @@ def frontier(seeds) -> list[Config]:
 
 def search() -> list[Config]:
     """One hyper-parameter moved at a time around the choice, at 0.144 % of MNIST's weights and 1 % of
-    Income's, and around a longer training at the frontier, seed 0, on validation splits."""
+    Income's, seed 0, on validation splits."""
     mnist = Config(density=0.00144, study="search", split="validation")
     moves = [
         {"activation": "relu"},
@@ -218,14 +218,9 @@ def search() -> list[Config]:
     ]  # fmt: skip
     income = replace(INCOME, density=0.01, study="search", split="validation")
     income_moves = [{"lr": r} for r in (3e-3, 3e-2)] + [{"finetune_lr": r} for r in (1e-3, 1e-2)]
-    long = replace(frontier([0])[0], epochs=120, finetune_epochs=30, study="search", split="validation")
-    long_moves = [{"penalty": "log", "alpha": 1.0}, {"alpha": 3000.0}, {"tau": 4.0}]
-    long_moves += [{"gate_lr": 0.03}, {"lr": 3e-3}, {"descent": 0.8}]
-    return (
-        [replace(mnist, **move) for move in ({}, *moves, *others)]
-        + [replace(income, **move) for move in ({}, *income_moves)]
-        + [replace(long, **move) for move in ({}, *long_moves)]
-    )
+    return [replace(mnist, **move) for move in ({}, *moves, *others)] + [
+        replace(income, **move) for move in ({}, *income_moves)
+    ]
 
 
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
