@@ -145,6 +145,8 @@ def select(found: list[Record], **where) -> list[Record]:
 
 
 FIXED = ("gates", "random", "dense")  # what Fig 2a compares
+# where the search found other settings than those that random deletion and the dense network share
+TUNED = {"set": {"fraction": 0.1, "finetune_lr": 1e-2}, "deepr": {"l1": 1e-2, "finetune_lr": 1e-2}}
 MOVING = ("set", "deepr", "magnitude", "wanda", "snip")  # Fig 2b's rewiring methods, and one-shot scores
 
 
@@ -213,7 +215,7 @@ def search() -> list[Config]:
         for rate in (1e-3, 3e-3, 1e-2)
         for method, more in (
             ("set", {}), ("set", {"fraction": 0.1}),
-            ("deepr", {}), ("deepr", {"l1": 1e-3}), ("deepr", {"l1": 1e-2}),
+            ("deepr", {}), ("deepr", {"l1": 1e-3}), ("deepr", {"l1": 1e-2}), ("deepr", {"l1": 1e-1}),
         )
     ]  # fmt: skip
     income = replace(INCOME, density=0.01, study="search", split="validation")
@@ -242,7 +244,8 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
             runs += _grid(Config(), MNIST_DENSITIES, [seed]) + _grid(INCOME, INCOME_DENSITIES, [seed])
             runs += comparison([seed])
         for seed in range(seeds or 3):
-            runs += _grid(Config(), MNIST_DENSITIES, [seed], MOVING)
+            for method in MOVING:
+                runs += _grid(replace(Config(), **TUNED.get(method, {})), MNIST_DENSITIES, [seed], (method,))
         return runs
     if profile == "search":
         return search()
