@@ -218,6 +218,14 @@ def search() -> list[Config]:
             ("deepr", {}), ("deepr", {"l1": 1e-3}), ("deepr", {"l1": 1e-2}), ("deepr", {"l1": 1e-1}),
         )
     ]  # fmt: skip
+    # one step beyond where the best of the two lay at the edge
+    others += [
+        {"method": method, "finetune_lr": rate, "density": 0.01} | more
+        for method, rate, more in (
+            ("set", 3e-2, {"fraction": 0.1}), ("set", 1e-2, {"fraction": 0.03}),
+            ("deepr", 3e-2, {"l1": 1e-2}), ("deepr", 3e-2, {"l1": 1e-1}),
+        )
+    ]  # fmt: skip
     income = replace(INCOME, density=0.01, study="search", split="validation")
     income_moves = [{"lr": r} for r in (3e-3, 3e-2)] + [{"finetune_lr": r} for r in (1e-3, 1e-2)]
     return [replace(mnist, **move) for move in ({}, *moves, *others)] + [
