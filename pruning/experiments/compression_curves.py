@@ -224,6 +224,8 @@ def search() -> list[Config]:
         for method, rate, more in (
             ("set", 3e-2, {"fraction": 0.1}), ("set", 1e-2, {"fraction": 0.03}),
             ("deepr", 3e-2, {"l1": 1e-2}), ("deepr", 3e-2, {"l1": 1e-1}),
+            ("deepr", 1e-1, {"l1": 1e-1}), ("deepr", 3e-2, {"l1": 3e-1}),
+            ("deepr", 3e-2, {"l1": 1.0}), ("deepr", 1e-1, {"l1": 1.0}),
         )
     ]  # fmt: skip
     income = replace(INCOME, density=0.01, study="search", split="validation")
