@@ -1,7 +1,14 @@
 """Networks that gradient descent prunes: the methods of three papers, and what is left afterwards."""
 
 from pruning import datasets, models, training
+from pruning.activations import activity_penalty, blind_ranges
 from pruning.gates import density, density_loss, gate, gate_parameters, harden
+from pruning.relative import (
+    ContributionStatistics,
+    contribution_statistics,
+    layer_sparsities,
+    relative_importance,
+)
 from pruning.rewiring import SET, DeepR
 from pruning.scores import (
     magnitude,
@@ -19,8 +26,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SET",
+    "ContributionStatistics",
     "DeepR",
+    "activity_penalty",
+    "blind_ranges",
     "compact",
+    "contribution_statistics",
     "datasets",
     "density",
     "density_loss",
@@ -28,12 +39,14 @@ __all__ = [
     "gate",
     "gate_parameters",
     "harden",
+    "layer_sparsities",
     "magnitude",
     "masks",
     "models",
     "nnrelief",
     "prune_by_score",
     "random_scores",
+    "relative_importance",
     "ria",
     "snip",
     "sparsity_report",

@@ -55,19 +55,28 @@ def columns(layer: nn.Module, x: Tensor) -> Tensor:
     return patches.transpose(1, 2).reshape(-1, layer.groups, patches.shape[1] // layer.groups)
 
 
+def rows(layer: nn.Module, z: Tensor) -> Tensor:
+    """A layer's output in the order of `columns`: (samples, groups, outputs of one group)."""
+    if isinstance(layer, nn.Linear):
+        return z.reshape(-1, 1, layer.out_features)
+    return z.flatten(2).transpose(1, 2).reshape(-1, layer.groups, layer.out_channels // layer.groups)
+
+
 @torch.no_grad()
-def visit_inputs(
-    model: nn.Module, inputs: Tensor | Iterable[Tensor], visit: Callable[[str, nn.Module, Tensor], None]
+def visit_layers(
+    model: nn.Module,
+    inputs: Tensor | Iterable[Tensor],
+    visit: Callable[[str, nn.Module, Tensor, Tensor], None],
 ) -> None:
-    """One pass in evaluation mode; `visit` gets (name, layer, `columns`) of every layer and batch.
+    """One pass in evaluation mode; `visit` gets (name, layer, `columns`, `rows`) of every layer and batch.
 
     The model is left in the mode it was in.
     """
 
     def hook(name):
-        return lambda layer, args: visit(name, layer, columns(layer, args[0]))
+        return lambda layer, args, z: visit(name, layer, columns(layer, args[0]), rows(layer, z))
 
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers(model).items()]
+    handles = [layer.register_forward_hook(hook(name)) for name, layer in layers(model).items()]
     was_training = model.training
     model.eval()
     try:
@@ -77,6 +86,19 @@ def visit_inputs(
         model.train(was_training)
         for handle in handles:
             handle.remove()
+
+
+def visit_inputs(
+    model: nn.Module, inputs: Tensor | Iterable[Tensor], visit: Callable[[str, nn.Module, Tensor], None]
+) -> None:
+    """`visit_layers` for what needs the inputs alone."""
+    visit_layers(model, inputs, lambda name, layer, x, z: visit(name, layer, x))
+
+
+def reached(model: nn.Module, samples: dict[str, int]) -> None:
+    """Raise ValueError naming the layers that got no samples: they have no statistics and so no score."""
+    if unused := [name for name in layers(model) if not samples.get(name)]:
+        raise ValueError(f"model: layers {unused} got no input in a forward pass, so they have no score")
 
 
 def spread(layer: nn.Module, feature: Tensor) -> Tensor:
@@ -120,6 +142,5 @@ def input_statistics(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> dic
     """Moments of every layer's inputs, in one pass with constant memory."""
     found = {name: InputStatistics() for name in layers(model)}
     visit_inputs(model, inputs, lambda name, layer, x: found[name].add(x))
-    if unused := [name for name, statistics in found.items() if not statistics.samples]:
-        raise ValueError(f"model: layers {unused} got no input in a forward pass, so they have no score")
+    reached(model, {name: statistics.samples for name, statistics in found.items()})
     return found

@@ -28,6 +28,7 @@ from pruning.layers import (
     batches,
     input_statistics,
     layers,
+    reached,
     spread,
     visit_inputs,
     weight,
@@ -108,6 +109,7 @@ def nnrelief(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> Scores:
         samples[name] += len(x)
 
     visit_inputs(model, inputs, visit)
+    reached(model, samples)
     scores = {}
     for name, layer in layers(model).items():
         w = weight(layer)
@@ -171,11 +173,19 @@ def _count(sparsity: float, weights: int) -> int:
     return math.ceil(sparsity * weights - 1e-6)
 
 
-def _checked(model: nn.Module, scores: Scores, sparsity: float, scope: str) -> dict[str, nn.Module]:
-    if not 0 <= sparsity < 1:
+def _checked(
+    model: nn.Module, scores: Scores, sparsity: float | dict[str, float], scope: str
+) -> dict[str, nn.Module]:
+    fractions = sparsity.values() if isinstance(sparsity, dict) else [sparsity]
+    if not all(0 <= fraction < 1 for fraction in fractions):
         raise ValueError(f"sparsity: got {sparsity!r}, needs a fraction removed in [0, 1)")
     if scope not in SCOPES:
         raise ValueError(f"scope: got {scope!r}, needs one of {SCOPES}")
+    if isinstance(sparsity, dict) and (scope == "global" or sparsity.keys() != scores.keys()):
+        raise ValueError(
+            f"sparsity: got one for {sorted(sparsity)} with scope {scope!r}, "
+            f"needs one for each of {sorted(scores)} with scope 'layer' or 'neuron', or a single number"
+        )
     if not scores:
         raise ValueError("scores: got none, needs the score of at least one layer")
     known = layers(model)
@@ -196,7 +206,7 @@ def _checked(model: nn.Module, scores: Scores, sparsity: float, scope: str) -> d
 def prune_by_score(
     model: nn.Module,
     scores: Scores,
-    sparsity: float,
+    sparsity: float | dict[str, float],
     scope: str = "global",
     input_means: dict[str, InputStatistics] | None = None,
 ) -> nn.Module:
@@ -207,6 +217,7 @@ def prune_by_score(
     scores : {layer name: tensor shaped as the weight}, larger = keep. Only these layers are pruned.
     sparsity : fraction removed, in [0, 1). ⌈sparsity · N⌉ weights are removed, N being all that were
         scored ("global"), those of each layer ("layer") or of each output neuron ("neuron").
+        Where layers do not compete, a fraction a layer may be given: {layer name: fraction}.
         Equal scores go in the order of layers and positions. Weights pruned before stay pruned and count.
     scope : where scores compete.
     input_means : from `input_statistics`, to move what the removed weights gave on average, W · E[x], into
@@ -228,12 +239,13 @@ def prune_by_score(
         lost = _removed(one, gone, _count(sparsity, one.numel()))
         removed = dict(zip(flat, lost.split([score.numel() for score in flat.values()], 1), strict=True))
     else:
+        fraction = sparsity if isinstance(sparsity, dict) else dict.fromkeys(flat, sparsity)
         rows = {name: (1, -1) if scope == "layer" else flat[name].shape for name in flat}
         removed = {
             name: _removed(
                 flat[name].reshape(rows[name]),
                 pruned[name].reshape(rows[name]),
-                _count(sparsity, flat[name].reshape(rows[name]).shape[1]),
+                _count(fraction[name], flat[name].reshape(rows[name]).shape[1]),
             )
             for name in flat
         }
