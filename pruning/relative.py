@@ -55,9 +55,8 @@ class ContributionStatistics:
 class _Moments:
     """Σ c, Σ c² and counts of a layer, in float64: there the difference of two sums stays exact enough."""
 
-    def __init__(self, layer: nn.Module, activation: nn.Module | None, kind: str, tolerance: float | None):
-        self.layer, self.activation, self.kind = layer, activation, kind
-        self.ranges = blind_ranges(activation, tolerance)
+    def __init__(self, layer: nn.Module, activation: nn.Module | None, kind: str, ranges: list):
+        self.layer, self.activation, self.kind, self.ranges = layer, activation, kind, ranges
         self.samples, self.blind, self.first, self.second = 0, 0.0, 0.0, 0.0
 
     def add(self, x: Tensor, z: Tensor) -> None:
@@ -156,6 +155,7 @@ def contribution_statistics(
     inputs: Tensor | Iterable[Tensor],
     kind: str = "relative",
     tolerance: float | None = None,
+    blind: bool = True,
 ) -> dict[str, ContributionStatistics]:
     """Mean and standard deviation of every weight's contribution, and how often its neuron is blind.
 
@@ -164,6 +164,7 @@ def contribution_statistics(
     inputs : one tensor, samples first, or an iterable of batches, read once.
     kind : "relative", "absolute" or "output", see the module.
     tolerance : of the blind range, see `blind_ranges`; "output" needs none.
+    blind : count contributions within a blind range as 0; False ignores blind ranges.
 
     One pass in evaluation mode, constant memory, moments in float64 from matrix products in the model's
     precision. "output" computes samples × weights numbers one by one: give it thousands of samples, not all.
@@ -176,7 +177,10 @@ def contribution_statistics(
     first = next(stream)
     after = activations_after(model, first[:1])
     moments = {
-        name: _Moments(layer, after.get(name), kind, tolerance) for name, layer in layers(model).items()
+        name: _Moments(
+            layer, after.get(name), kind, blind_ranges(after.get(name), tolerance) if blind else []
+        )
+        for name, layer in layers(model).items()
     }
     visit_layers(model, itertools.chain([first], stream), lambda name, layer, x, z: moments[name].add(x, z))
     reached(model, {name: moment.samples for name, moment in moments.items()})

@@ -101,6 +101,15 @@ def test_a_weight_that_provably_changes_nothing_scores_lowest():
     assert torch.equal(model(x), before)
 
 
+def test_blind_ranges_can_be_ignored():
+    model, x = mlp(), torch.randn(20, 11)
+    stats = contribution_statistics(model, x, blind=False)["0"]
+    mean, std, _ = by_loops(model[0], x, None, "relative")
+    assert torch.allclose(stats.mean, mean, atol=1e-5)
+    assert torch.allclose(stats.std, std, atol=1e-5)
+    assert (stats.blind == 0).all()
+
+
 def test_blind_with_the_weight_but_not_without_it_counts():
     model = nn.Sequential(nn.Linear(2, 1), nn.ReLU())
     with torch.no_grad():

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from pruning import datasets, gates, models, rewiring, scores, training
+from pruning import activations, datasets, gates, models, rewiring, scores, training
 
 
 def hold_then_cosine(hold: float):
@@ -23,6 +23,23 @@ def hold_then_cosine(hold: float):
         return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fallen))
 
     return factor
+
+
+class ActivityPenalty(training.Callback):
+    """λ · Σ over hidden layers of mean |output|: the pruning-aware training of arXiv:2410.16151."""
+
+    def __init__(self, factor: float):
+        self.factor = factor
+
+    def start(self, model):
+        self.hooks = activations.activity_penalty(model)
+        self.activity = self.hooks.__enter__()
+
+    def penalty(self, model, progress):
+        return self.factor * self.activity.take()
+
+    def finish(self, model):
+        self.hooks.__exit__(None, None, None)
 
 
 class Method(training.Callback):
