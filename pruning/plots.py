@@ -23,6 +23,13 @@ METHOD_STYLE = {  # method → (colour, marker, label), the same in every chapte
     "magnitude": (_WONG[6], "X", "magnitude, one shot, fine-tuned"),
     "wanda": (_WONG[7], "<", "Wanda, one shot, fine-tuned"),
     "snip": (_WONG[8], ">", "SNIP, before training"),
+    # Tol's muted palette, for what has no colour of Wong's left
+    "relative": ("#332288", "o", "relative importance"),
+    "magnitude live": ("#cc6677", "x", "magnitude, told the dead pixels"),
+    "nnrelief": ("#44aa99", "d", "NNrelief"),
+    "stade": ("#882255", "p", "STADE"),
+    "stade corrected": ("#aa4499", "h", "STADE, bias corrected"),
+    "ria": ("#999933", "*", "RIA"),
 }
 PAPER_COLOUR = _WONG[3]  # what a paper prints
 ACCURACY_TICKS = (10, 50, 70, 80, 90, 95, 97, 98, 99, 99.5)
@@ -159,5 +166,50 @@ def density_by_layer(found: Iterable[Record], ax: Axes) -> Axes:
     ax.set_ylim(0, 100)
     ax.set_xlabel("density: weights kept (%)")
     ax.set_ylabel("share of the kept weights (%)")
+    _legend_below(ax)
+    return ax
+
+
+def sparsity_curves(found: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float, float]) -> Axes:
+    """Test accuracy against the fraction removed, one line a method: mean over seeds, band from worst to
+    best. The dashed line is the mean of the unpruned networks."""
+    frame = records.table(found)
+    for method, (colour, marker, label) in METHOD_STYLE.items():
+        part = 100 * frame[frame.method == method].groupby("sparsity").test_accuracy.agg(
+            ["mean", "min", "max"]
+        )
+        if part.empty:
+            continue
+        short = label.removesuffix(", one shot, fine-tuned").removesuffix(", before training")
+        x = 100 * part.index
+        line = {"linewidth": 2.6, "zorder": 4} if method == "relative" else {"linewidth": 1.3}
+        ax.plot(x, part["mean"], marker=marker, markersize=6, color=colour, label=short, **line)
+        ax.fill_between(x, part["min"], part["max"], color=colour, alpha=0.12, linewidth=0)
+    unpruned = 100 * frame[frame.method == "unpruned"].test_accuracy.mean()
+    ax.axhline(unpruned, color="0.3", linestyle="--", linewidth=1, label="unpruned")
+    _error_scale(ax, *accuracy_range)
+    ax.set_ylim(*accuracy_range)
+    ax.set_xticks([100 * s for s in sorted(frame.sparsity.unique()) if s])
+    ax.set_xlabel("sparsity: weights removed (%)")
+    ax.set_ylabel("test accuracy (%), error on a log scale")
+    _legend_below(ax)
+    return ax
+
+
+def contribution_histogram(histogram: Record, ax: Axes) -> Axes:
+    """One weight's contributions over the samples (as `relative_importance` records them) beside the normal
+    distribution of the same mean and deviation. Densities on a log scale."""
+    edges, counts = np.array(histogram["edges"]), np.array(histogram["counts"])
+    width = edges[1] - edges[0]
+    ax.stairs(counts / counts.sum() / width, edges, fill=True, color=METHOD_STYLE["relative"][0], alpha=0.5,
+              label="contributions")  # fmt: skip
+    mean, std = histogram["mean"], histogram["std"]
+    x = np.linspace(edges[0] - 3 * width, edges[-1] + 3 * width, 300)
+    ax.plot(x, np.exp(-0.5 * ((x - mean) / std) ** 2) / std / np.sqrt(2 * np.pi), color="black",
+            label="fitted normal")  # fmt: skip
+    ax.set_yscale("log")
+    ax.set_ylim(bottom=0.3 / counts.sum() / width)
+    ax.set_xlabel("contribution")
+    ax.set_ylabel("density")
     _legend_below(ax)
     return ax

@@ -129,3 +129,83 @@ def test_committed_records_are_whole_and_tell_their_origin():
             assert {"commit", "versions", "device", "data", "seconds"} <= origin.keys()
             accuracy = record["test_accuracy"]
             assert accuracy is None or 0 <= accuracy <= 1
+
+
+def relative(seed, accuracy, **more):
+    base = {"method": "relative", "kind": "absolute", "blind": True, "scope": "global", "study": "table"}
+    base |= {"activation": "relu", "activity": 0.0, "sparsity": 0.75, "finetune_epochs": 0, "seed": seed}
+    return base | {"test_accuracy": accuracy, "unpruned_accuracy": 0.98} | more
+
+
+CLAIM = {
+    "cells": ["activation", "sparsity"],
+    "ours": "method == 'relative'",
+    "others": ["magnitude", "wanda"],
+}
+
+
+@pytest.mark.parametrize(
+    ("wanda", "tanh", "expected", "words"),
+    [
+        (
+            0.95,
+            0.95,
+            claims.REPRODUCED,
+            "in 2 of 2 cells (activation, sparsity), clearly in 2; clearly behind in 0",
+        ),
+        (
+            0.95,
+            0.99,
+            claims.PARTLY,
+            "in 1 of 2 cells (activation, sparsity), clearly in 1; clearly behind in 1",
+        ),
+        (0.99, 0.99, claims.NOT_REPRODUCED, "in 0 of 2"),
+    ],
+)
+def test_best_in_cells_compares_with_the_best_threshold_of_each(wanda, tanh, expected, words):
+    found = []
+    for seed in range(3):
+        noise = 0.001 * seed
+        for activation, rival in (("relu", wanda), ("tanh", tanh)):
+            here = {"activation": activation}
+            found += [
+                relative(seed, 0.97 + noise, **here),
+                relative(seed, 0.90, method="magnitude", **here),
+                relative(seed, rival + noise, method="wanda", scope="layer", **here),
+                relative(seed, 0.50, method="wanda", scope="neuron", **here),  # its worse threshold
+            ]
+    verdict, seeds, ours = claims.best_in_cells(CLAIM, records.table(found))
+    assert (verdict, seeds) == (expected, 3)
+    assert words in ours
+    assert claims.best_in_cells(CLAIM, records.table(found).query("seed < 2"))[0] == claims.NOT_MEASURED
+
+
+@pytest.mark.parametrize(
+    ("relu", "tanh", "expected"),
+    [(0.97, 0.97, claims.REPRODUCED), (0.97, 0.95, claims.PARTLY), (0.95, 0.95, claims.NOT_REPRODUCED)],
+)
+def test_improves(relu, tanh, expected):
+    found = []
+    for seed in range(3):
+        for activation, accuracy in (("relu", relu), ("tanh", tanh)):
+            found += [
+                relative(seed, 0.96 + 0.01 * seed, activation=activation),
+                relative(seed, accuracy + 0.01 * seed, activation=activation, activity=0.3),
+            ]
+    claim = {"cells": ["activation"], "ours": "activity > 0", "base": "activity == 0"}
+    verdict, seeds, ours = claims.improves(claim, records.table(found))
+    assert (verdict, seeds) == (expected, 3)
+    assert f"{100 * (relu - 0.96):+.2f} points" in ours
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "expected"),
+    [(0.995, claims.REPRODUCED), (0.985, claims.PARTLY), (0.98, claims.NOT_REPRODUCED)],
+)
+def test_gains(accuracy, expected):
+    found = [relative(seed, accuracy + 0.001 * (seed - 1)) for seed in range(3)]
+    found += [relative(seed, 0.90, sparsity=0.5) for seed in range(3)]
+    claim = {"cells": ["sparsity"], "value": 0.0113}
+    verdict, seeds, ours = claims.gains(claim, records.table(found))
+    assert (verdict, seeds) == (expected, 3)
+    assert f"{100 * (accuracy - 0.98):+.2f} ± 0.10 points (sparsity 0.75)" in ours

@@ -269,3 +269,19 @@ def test_inputs_and_models_that_cannot_be_scored():
     model.unused.inner = nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r"unused\.inner.*no input"):
         pruning.wanda(model, data(model))
+
+
+def test_a_fraction_for_each_layer():
+    model = mlp()
+    found = pruning.magnitude(model)
+    pruning.prune_by_score(model, found, {"0": 0.5, "2": 0.2}, scope="neuron")
+    kept = pruning.masks(model)
+    assert (kept["0"].sum(1) == 3).all()
+    assert (kept["2"].sum(1) == 4).all()
+    for wrong, scope in (
+        ({"0": 0.5}, "layer"),
+        ({"0": 0.5, "2": 0.2}, "global"),
+        ({"0": 1.0, "2": 0}, "layer"),
+    ):
+        with pytest.raises(ValueError, match="sparsity: got"):
+            pruning.prune_by_score(mlp(), found, wrong, scope)

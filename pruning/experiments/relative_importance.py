@@ -92,6 +92,12 @@ def trained(network: Network) -> tuple[nn.Sequential, datasets.Dataset]:
     return model, data
 
 
+@lru_cache(maxsize=1)
+def _unpruned(network: Network) -> float:
+    model, data = trained(network)
+    return training.evaluate(model, data.test.inputs, data.test.targets).accuracy
+
+
 @lru_cache(maxsize=3)
 def statistics(network: Network, kind: str, tolerance: float | None, blind: bool) -> dict:
     """Contribution statistics over the training set (for "output" a part of it)."""
@@ -208,7 +214,6 @@ def run(config: Config) -> Record:
     if config.method not in (*SCORES, "unpruned", "distribution"):
         raise ValueError(f"method: got {config.method!r}, needs one of {sorted(SCORES)}, or 'unpruned'")
     model, data = trained(part(config))
-    unpruned = training.evaluate(model, data.test.inputs, data.test.targets)
     more: Record = {}
     if config.method in SCORES:
         model = prune(config)
@@ -238,7 +243,7 @@ def run(config: Config) -> Record:
         f"{accuracy}_accuracy": after.accuracy,
         f"{accuracy}_loss": after.loss,
         f"{other}_accuracy": None,
-        "unpruned_accuracy": unpruned.accuracy,
+        "unpruned_accuracy": _unpruned(part(config)),
         **more,
         "provenance": {"data": data.checksum},
     }
