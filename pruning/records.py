@@ -96,6 +96,16 @@ def summary(found: Iterable[Record], by: list[str], metric: str = "test_accuracy
     )
 
 
+def spread_table(
+    found: Iterable[Record], rows: list[str], columns: list[str], metric: str = "test_accuracy"
+) -> pandas.DataFrame:
+    """Mean ± standard deviation over seeds of `metric`, a fraction, in per cent, as text; "–" where none."""
+    grouped = table(found).groupby([*rows, *columns], dropna=False)[metric]
+    frame = pandas.DataFrame({"mean": 100 * grouped.mean(), "sd": 100 * grouped.std()})
+    said = [f"{mean:.2f} ± {sd:.2f}" for mean, sd in frame.itertuples(index=False)]
+    return pandas.Series(said, index=frame.index).unstack(columns, fill_value="–")
+
+
 def config_of(record: Record, kind: type) -> Any:
     """The config (of dataclass `kind`) that a record was made with."""
     names = {field.name for field in dataclasses.fields(kind)}

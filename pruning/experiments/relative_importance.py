@@ -251,7 +251,7 @@ def run(config: Config) -> Record:
 
 KINDS = ("relative", "absolute", "output")
 OTHERS = tuple(name for name in SCORES if name != "relative")
-AWARE = 0.3  # λ of pruning-aware training, from the search
+AWARE = 0.1  # λ of pruning-aware training, from the search
 READING = {"kind": "absolute", "scope": "global"}  # the reading that the search chose
 SPARSITIES = (0.25, 0.5, 0.75, 0.9, 0.95)  # the first three are the paper's
 
@@ -292,7 +292,7 @@ def _search(seeds) -> list[Config]:
     """λ, the reading and its threshold, at 75 % on ReLU, on the validation split."""
     base = Config(study="search", split="validation")
     found = []
-    for seed, activity in itertools.product(seeds, (0.0, 0.01, 0.1, 0.3, 1.0)):
+    for seed, activity in itertools.product(seeds, (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 1.0)):
         network = replace(base, seed=seed, activity=activity)
         found += _table(network, (0.75,), finetune=False)
         found += [
