@@ -21,6 +21,7 @@ bench: $(STAMP)
 
 paper: $(STAMP)
 	$(BIN)/pruning sweep compression_curves --profile paper
+	$(BIN)/pruning sweep relative_importance --profile paper
 	$(BIN)/pruning readme
 
 setup: $(STAMP)

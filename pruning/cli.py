@@ -10,8 +10,9 @@ from pruning import claims, datasets, experiments, records
 
 
 def chapters() -> list[str]:
-    """Names of the chapters that have an experiment."""
-    return sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
+    """Names of the chapters that have an experiment: the modules that list `configs`."""
+    names = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
+    return sorted(n for n in names if hasattr(importlib.import_module(f"pruning.experiments.{n}"), "configs"))
 
 
 def _positive(text: str) -> int:

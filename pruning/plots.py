@@ -140,7 +140,7 @@ def compression_curves(
 
 
 def paper_point(ax: Axes, density: float, accuracy: float, label: str) -> Axes:
-    """Mark a paper's number: density and accuracy are fractions."""
+    """Mark a paper's number: density (or sparsity, whatever x is) and accuracy are fractions."""
     ax.plot(100 * density, 100 * accuracy, "*", color=PAPER_COLOUR, markersize=15, zorder=5, label=label)
     _legend_below(ax)
     return ax

@@ -5,7 +5,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from pruning import claims, plots, records
-from pruning.experiments import compression_curves
 
 FIGURE = Path("book") / "_static" / "compression_curves.png"
 BEGIN, END = "<!-- evidence: written by `pruning readme` -->", "<!-- end of evidence -->"
@@ -13,6 +12,10 @@ CHAPTERS = {  # claim → notebook, paper figure
     "G1": ("compression_curves", "2311.12526, Fig 2b"),
     "G2": ("compression_curves", "2311.12526, Fig 2b"),
     "G3": ("compression_curves", "2311.12526, Fig 2a"),
+    "R1": ("relative_importance", "2410.16151, abstract"),
+    "R2": ("relative_importance", "2410.16151, abstract"),
+    "R3": ("relative_importance", "2410.16151, abstract"),
+    "R4": ("relative_importance", "2410.16151, abstract"),
 }
 
 
@@ -40,7 +43,7 @@ def with_evidence(text: str) -> str:
 def draw(path: Path) -> None:
     """The MNIST curve of the compression chapter, for README's first screen."""
     plots.use_style()
-    found = compression_curves.select(
+    found = records.select(
         records.read(records.records_folder() / "compression_curves.jsonl"), study="curves", dataset="mnist"
     )
     fig, ax = plt.subplots(figsize=(7, 6))

@@ -78,6 +78,11 @@ def table(records: Iterable[Record]) -> pandas.DataFrame:
     return pandas.json_normalize(list(records))
 
 
+def select(found: Iterable[Record], **where: Any) -> list[Record]:
+    """The records whose fields have these values, e.g. ``select(evidence, dataset="mnist")``."""
+    return [record for record in found if all(record[key] == value for key, value in where.items())]
+
+
 def summary(found: Iterable[Record], by: list[str], metric: str = "test_accuracy") -> pandas.DataFrame:
     """Per group of the columns `by`: seeds, kept and effective weights (mean), and of `metric`, a
     fraction, the mean, standard deviation over seeds, worst and best in per cent."""

@@ -6,6 +6,7 @@ import torch
 
 from pruning import records, scores, sparsity, training
 from pruning.experiments import relative_importance as ri
+from pruning.experiments import scoring
 
 QUICK = ri.Config(dataset="digits", hidden=(32, 16), batch_size=64, epochs=20, sparsity=0.5)
 WEIGHTS = 64 * 32 + 32 * 16 + 160
@@ -48,7 +49,13 @@ def test_same_config_same_record():
 
 
 def clear_and_run(config):
-    for cached in (ri.trained, ri.statistics, ri._scored, ri._unpruned, ri._means):
+    for cached in (
+        scoring.trained,
+        scoring.statistics,
+        scoring._scored,
+        scoring.unpruned_accuracy,
+        scoring._means,
+    ):
         cached.cache_clear()
     record = records.run_one(ri.run, config)
     record.pop("provenance")
@@ -62,7 +69,7 @@ def test_the_mask_is_the_scores_own_and_survives_fine_tuning(monkeypatch):
         ri.training, "fit", lambda model, *a, **k: fitted.append(model) or fit(model, *a, **k)
     )
     config = replace(QUICK, method="wanda", scope="neuron", finetune_epochs=2)
-    ri.trained.cache_clear()
+    scoring.trained.cache_clear()
     ri.run(config)
     dense, tuned = fitted
     expected = scores.prune_by_score(

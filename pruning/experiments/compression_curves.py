@@ -139,11 +139,6 @@ ABSOLUTE_ALPHA = 1000.0
 INCOME = Config(dataset="income", hidden=(100, 50))
 
 
-def select(found: list[Record], **where) -> list[Record]:
-    """The records whose fields have these values, e.g. ``select(evidence, dataset="mnist")``."""
-    return [record for record in found if all(record[key] == value for key, value in where.items())]
-
-
 FIXED = ("gates", "random", "dense")  # what Fig 2a compares
 # where the search found other settings than those that random deletion and the dense network share
 TUNED = {"set": {"fraction": 0.1, "finetune_lr": 1e-2}, "deepr": {"l1": 1e-1, "finetune_lr": 3e-2}}

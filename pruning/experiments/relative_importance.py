@@ -6,37 +6,27 @@ prunes a copy of it; a short fine-tune may follow. Scores see the training set, 
 
 import copy
 import itertools
-import warnings
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 
 import torch
 from scipy import stats as distributions
-from torch import Tensor, nn
 
-from pruning import datasets, models, relative, scores, sparsity, training
-from pruning.experiments.methods import ActivityPenalty, hold_then_cosine
-from pruning.layers import input_statistics, layers
+from pruning import records, relative, scores, sparsity, training
+from pruning.experiments.methods import hold_then_cosine
+from pruning.experiments.scoring import (
+    SCORES,
+    Network,
+    overlap,
+    part,
+    prune,
+    statistics,
+    trained,
+    unpruned_accuracy,
+)
+from pruning.layers import layers
 from pruning.records import Record
 
-OUTPUT_SAMPLES = 2000  # the "output" reading looks at every weight of every sample
 BATCH_OF_MEANS = 100  # samples averaged where the central limit theorem is tried
-
-
-@dataclass(frozen=True)
-class Network:
-    """What a network is trained from."""
-
-    dataset: str = "mnist"
-    split: str = "test"  # or "validation": a part of the training set stands in for the test set
-    scaling: str = "raw"  # pixels in [0, 1], or "standardised": one mean and deviation for all pixels
-    activation: str = "relu"
-    activity: float = 0.0  # λ of the activity penalty: pruning-aware training
-    seed: int = 0
-    hidden: tuple[int, ...] = (300, 100)
-    epochs: int = 20
-    batch_size: int = 256
-    lr: float = 2e-3
 
 
 @dataclass(frozen=True)
@@ -55,122 +45,6 @@ class Config(Network):
     tolerance: float | None = None
     blind: bool = True
     study: str = "table"  # or "sensitivity", "scaling", "distribution", "search"
-
-
-def part(config: Config) -> Network:
-    """The network that a config prunes."""
-    return Network(**{field.name: getattr(config, field.name) for field in fields(Network)})
-
-
-@lru_cache(maxsize=2)
-def _data(name: str, split: str, scaling: str) -> datasets.Dataset:
-    data = datasets.load(name)
-    data = data if split == "test" else data.validation()
-    if scaling == "raw":
-        return data
-    if scaling != "standardised":
-        raise ValueError(f"scaling: got {scaling!r}, needs 'raw' or 'standardised'")
-    mean, std = data.train.inputs.mean(), data.train.inputs.std()
-    train, test = (replace(s, inputs=(s.inputs - mean) / std) for s in (data.train, data.test))
-    return replace(data, train=train, test=test)
-
-
-@lru_cache(maxsize=1)
-def trained(network: Network) -> tuple[nn.Sequential, datasets.Dataset]:
-    """The network and its data; kept for the runs that follow on the same one. Prune a copy."""
-    data = _data(network.dataset, network.split, network.scaling)
-    sizes = (data.train.inputs.shape[1], *network.hidden, len(data.class_names))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(network.seed)
-        model = models.mlp(sizes, network.activation)
-    training.fit(
-        model, data.train.inputs, data.train.targets, epochs=network.epochs, seed=network.seed,
-        batch_size=network.batch_size, optimizer=lambda model: training.adam(model, network.lr),
-        schedule=hold_then_cosine(0.0),
-        callbacks=[ActivityPenalty(network.activity)] if network.activity else [],
-    )  # fmt: skip
-    return model, data
-
-
-@lru_cache(maxsize=1)
-def _unpruned(network: Network) -> float:
-    model, data = trained(network)
-    return training.evaluate(model, data.test.inputs, data.test.targets).accuracy
-
-
-@lru_cache(maxsize=3)
-def statistics(network: Network, kind: str, tolerance: float | None, blind: bool) -> dict:
-    """Contribution statistics over the training set (for "output" a part of it)."""
-    model, data = trained(network)
-    inputs = data.train.inputs
-    if kind == "output":
-        inputs = inputs[:: max(1, len(inputs) // OUTPUT_SAMPLES)]
-    return relative.contribution_statistics(model, inputs, kind, tolerance, blind)
-
-
-def _relative(model, data, config):
-    found = statistics(part(config), config.kind, config.tolerance, config.blind)
-    return relative.relative_importance(found, config.alpha, config.beta, config.decay, config.form)
-
-
-def _magnitude_live(model, data, config):
-    """Magnitude, told which pixels never change: what data-driven scores get for nothing."""
-    found = scores.magnitude(model)
-    first = next(iter(found))
-    x = data.train.inputs
-    return found | {first: found[first] * (x.amax(0) > x.amin(0))}
-
-
-SCORES = {
-    "relative": _relative,
-    "magnitude": lambda model, data, config: scores.magnitude(model),
-    "magnitude live": _magnitude_live,
-    "wanda": lambda model, data, config: scores.wanda(model, data.train.inputs),
-    "nnrelief": lambda model, data, config: scores.nnrelief(model, data.train.inputs),
-    "stade": lambda model, data, config: scores.stade(model, data.train.inputs),
-    "stade corrected": lambda model, data, config: scores.stade(model, data.train.inputs),
-    "ria": lambda model, data, config: scores.ria(model, data.train.inputs),
-    "snip": lambda model, data, config: scores.snip(model, data.train.inputs, data.train.targets),
-    "random": lambda model, data, config: scores.random_scores(
-        model, torch.Generator().manual_seed(config.seed)
-    ),
-}
-
-
-@lru_cache(maxsize=2)
-def _scored(config: Config) -> dict[str, Tensor]:
-    model, data = trained(part(config))
-    return SCORES[config.method](model, data, config)
-
-
-def _score(config: Config) -> dict[str, Tensor]:
-    """The scores of a config, kept for the runs that differ only in threshold, sparsity and fine-tune."""
-    return _scored(replace(config, sparsity=0.0, scope="global", finetune_epochs=0, study="table"))
-
-
-@lru_cache(maxsize=1)
-def _means(network: Network):
-    model, data = trained(network)
-    return input_statistics(model, data.train.inputs)
-
-
-def prune(config: Config) -> nn.Sequential:
-    """A pruned copy of the config's network, not fine-tuned."""
-    model = copy.deepcopy(trained(part(config))[0])
-    means = _means(part(config)) if config.method == "stade corrected" else None
-    # under a threshold for each layer, the decay moves sparsity between layers; globally it moves scores
-    apart = config.scope != "global" and config.decay != 1
-    wanted = relative.layer_sparsities(model, config.sparsity, config.decay) if apart else config.sparsity
-    with warnings.catch_warnings():  # an emptied layer shows in the record: nothing is effective
-        warnings.filterwarnings("ignore", "layer .* has no weight left")
-        return scores.prune_by_score(model, _score(config), wanted, config.scope, means)
-
-
-def overlap(config: Config, other: str = "wanda") -> float:
-    """Fraction of the weights a config keeps that `other` keeps too, under the same threshold."""
-    ours, theirs = (sparsity.masks(prune(c)) for c in (config, replace(config, method=other, decay=1.0)))
-    both = sum(int((ours[name] & theirs[name]).sum()) for name in ours)
-    return both / max(1, sum(int(mask.sum()) for mask in ours.values()))
 
 
 def _distribution(config: Config) -> Record:
@@ -243,7 +117,7 @@ def run(config: Config) -> Record:
         f"{accuracy}_accuracy": after.accuracy,
         f"{accuracy}_loss": after.loss,
         f"{other}_accuracy": None,
-        "unpruned_accuracy": _unpruned(part(config)),
+        "unpruned_accuracy": unpruned_accuracy(part(config)),
         **more,
         "provenance": {"data": data.checksum},
     }
@@ -252,7 +126,10 @@ def run(config: Config) -> Record:
 KINDS = ("relative", "absolute", "output")
 OTHERS = tuple(name for name in SCORES if name != "relative")
 AWARE = 0.1  # λ of pruning-aware training, from the search
-READING = {"kind": "absolute", "scope": "global"}  # the reading that the search chose
+READING = {  # the reading that the search chose among those with blind ranges
+    "kind": "absolute", "blind": True, "alpha": 1.0, "beta": 1.0, "decay": 1.0, "form": "sum",
+    "scope": "global",
+}  # fmt: skip
 SPARSITIES = (0.25, 0.5, 0.75, 0.9, 0.95)  # the first three are the paper's
 
 
@@ -340,3 +217,66 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
     if profile == "search":
         return _search(range(seeds or 3))
     raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick', 'search']")
+
+
+# ---- what the chapter shows -------------------------------------------------------------------------
+
+
+def _is_reading(record: Record) -> bool:
+    return all(record[key] == value for key, value in READING.items())
+
+
+def compared(found: list[Record]) -> list[Record]:
+    """Relative importance in the chosen reading and threshold; every competitor under the threshold whose
+    mean over seeds is highest, per network, sparsity and fine-tune; and the unpruned networks."""
+    frame = records.table(found)
+    cell = ["scaling", "activation", "activity", "method", "sparsity", "finetune_epochs"]
+    mean = frame.groupby([*cell, "scope"]).test_accuracy.mean()
+    best = {key: mean[key].idxmax() for key in mean.index.droplevel("scope").unique()}
+    return [
+        record
+        for record in found
+        if record["method"] == "unpruned"
+        or (record["method"] == "relative" and _is_reading(record))
+        or (record["method"] in OTHERS and best[tuple(record[key] for key in cell)] == record["scope"])
+    ]
+
+
+def labelled(found: list[Record]) -> list[Record]:
+    """Records with `score`, which tells readings apart, and `setting`, what differs from the defaults."""
+    said = []
+    for record in found:
+        score = record["method"]
+        if score == "relative":
+            score = f"relative: {record['kind']}{'' if record['blind'] else ', not blind'}"
+        defaults = {field.name: field.default for field in fields(Config)}
+        names = {"alpha": "α", "beta": "β", "decay": "s", "form": "form", "tolerance": "tolerance"}
+        moved = [f"{names[k]} = {record[k]}" for k in names if record[k] != defaults[k]]
+        said.append(record | {"score": score, "setting": ", ".join(moved) or "α = β = s = 1"})
+    return said
+
+
+def closest(found: list[Record], value: float) -> str:
+    """The reading, threshold and training whose mean at 75 %, not fine-tuned, is nearest to `value`."""
+    at = labelled(records.select(found, sparsity=0.75, finetune_epochs=0, method="relative"))
+    mean = records.table(at).groupby(["score", "scope", "activation", "activity"]).test_accuracy.mean()
+    score, scope, activation, activity = (mean - value).abs().idxmin()
+    near = 100 * mean[score, scope, activation, activity]
+    return f"{score}, scope {scope}, {activation}, {with_lambda(activity)} ({near:.2f} %)"
+
+
+def with_lambda(activity: float) -> str:
+    """How tables name the training."""
+    return f"λ = {activity:g}"
+
+
+def caption(found: list[Record], profile: str) -> str:
+    """One line of Markdown for under a figure."""
+    frame = records.table(found)
+    if frame.empty:
+        return f"*{profile} profile: nothing on record yet.*"
+    one = found[0]
+    return (
+        f"*{profile} profile · data: {one['dataset']} · {'-'.join(map(str, one['hidden']))} hidden neurons, "
+        f"{one['epochs']} epochs · {frame.seed.nunique()} seeds · line: mean, band: worst to best seed*"
+    )
