@@ -44,7 +44,7 @@ class Config(Network):
     form: str = "sum"
     tolerance: float | None = None
     blind: bool = True
-    study: str = "table"  # or "sensitivity", "scaling", "distribution", "search"
+    study: str = "table"  # or "sensitivity", "penalty", "scaling", "distribution", "search"
 
 
 def _distribution(config: Config) -> Record:
@@ -124,6 +124,7 @@ def run(config: Config) -> Record:
 
 
 KINDS = ("relative", "absolute", "output")
+PENALISED = ("unpruned", "relative", "magnitude", "wanda", "stade", "ria")  # compared over λ
 OTHERS = tuple(name for name in SCORES if name != "relative")
 AWARE = 0.1  # λ of pruning-aware training, from the search
 READING = {  # the reading that the search chose among those with blind ranges
@@ -211,6 +212,9 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
                         replace(network, method="distribution", study="distribution", sparsity=0.0, kind=k)
                         for k in ("relative", "absolute")
                     ]
+            for activity in (0.01, 0.03, 0.3, 1.0):
+                network = Config(seed=seed, activity=activity, study="penalty")
+                found += [c for c in _table(network, (0.75,), finetune=False) if c.method in PENALISED]
             scaled = Config(seed=seed, scaling="standardised", study="scaling")
             found += _table(scaled, (0.75, 0.9), finetune=False)
         return found
