@@ -196,6 +196,31 @@ def sparsity_curves(found: Iterable[Record], ax: Axes, *, accuracy_range: tuple[
     return ax
 
 
+def penalty_curves(found: Iterable[Record], ax: Axes) -> Axes:
+    """Test accuracy against λ, the factor of the activity penalty, one line a method: mean over seeds, band
+    from worst to best, dashed: unpruned. Methods that are not on record at every λ are left out."""
+    frame = records.table(found)
+    factors = sorted(frame[frame.method == "relative"].activity.unique())
+    place = {factor: i for i, factor in enumerate(factors)}
+    for method in ("unpruned", *METHOD_STYLE):
+        part = frame[(frame.method == method) & frame.activity.isin(factors)]
+        if part.activity.nunique() < len(factors):
+            continue
+        part = 100 * part.groupby("activity").test_accuracy.agg(["mean", "min", "max"])
+        x = [place[factor] for factor in part.index]
+        if method == "unpruned":
+            ax.plot(x, part["mean"], color="0.3", linestyle="--", linewidth=1.2, label="unpruned")
+            continue
+        colour, marker, label = METHOD_STYLE[method]
+        ax.plot(x, part["mean"], marker=marker, color=colour, label=label.split(",")[0])
+        ax.fill_between(x, part["min"], part["max"], color=colour, alpha=0.12, linewidth=0)
+    ax.set_xticks(range(len(factors)), [f"{factor:g}" for factor in factors])
+    ax.set_xlabel("λ, factor of the activity penalty")
+    ax.set_ylabel("test accuracy (%)")
+    _legend_below(ax)
+    return ax
+
+
 def contribution_histogram(histogram: Record, ax: Axes) -> Axes:
     """One weight's contributions over the samples (as `relative_importance` records them) beside the normal
     distribution of the same mean and deviation. Densities on a log scale."""

@@ -201,22 +201,28 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
             found += [c for c in _table(network, (0.25, 0.5, 0.75), False) if c.scope == "global"]
         return found
     if profile == "paper":
+        networks = [
+            Config(seed=seed, activation=activation, activity=activity)
+            for seed in range(seeds or 5)
+            for activation, activity in itertools.product(("relu", "sigmoid", "tanh"), (0.0, AWARE))
+        ]
         found = []
+        for network in networks:
+            found += _table(network, finetune=False)
+            found += _sensitivity(network) if network.activation != "sigmoid" else []
+            if not network.seed:
+                found += [
+                    replace(network, method="distribution", study="distribution", sparsity=0.0, kind=kind)
+                    for kind in ("relative", "absolute")
+                ]
         for seed in range(seeds or 5):
-            for activation, activity in itertools.product(("relu", "sigmoid", "tanh"), (0.0, AWARE)):
-                network = Config(seed=seed, activation=activation, activity=activity)
-                found += _table(network)
-                found += _sensitivity(network) if activation != "sigmoid" else []
-                if not seed:
-                    found += [
-                        replace(network, method="distribution", study="distribution", sparsity=0.0, kind=k)
-                        for k in ("relative", "absolute")
-                    ]
             for activity in (0.01, 0.03, 0.3, 1.0):
                 network = Config(seed=seed, activity=activity, study="penalty")
                 found += [c for c in _table(network, (0.75,), finetune=False) if c.method in PENALISED]
             scaled = Config(seed=seed, scaling="standardised", study="scaling")
             found += _table(scaled, (0.75, 0.9), finetune=False)
+        for network in networks:  # fine-tuning takes most of the time: last
+            found += [config for config in _table(network) if config.finetune_epochs]
         return found
     if profile == "search":
         return _search(range(seeds or 3))
