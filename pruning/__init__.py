@@ -3,6 +3,7 @@
 from pruning import datasets, models, training
 from pruning.activations import activity_penalty, blind_ranges
 from pruning.gates import density, density_loss, gate, gate_parameters, harden
+from pruning.importance import feature_importance
 from pruning.relative import (
     ContributionStatistics,
     contribution_statistics,
@@ -36,6 +37,7 @@ __all__ = [
     "density",
     "density_loss",
     "effective_weights",
+    "feature_importance",
     "gate",
     "gate_parameters",
     "harden",

@@ -1,0 +1,128 @@
+"""Maps of importance over an image, and rules over two pixels.
+
+For the statements of arXiv:2311.12526 on MNIST (Fig 3b, Fig 5), each as a number.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def _checked(image: Tensor) -> Tensor:
+    if image.dim() != 2 or (image < 0).any() or not image.isfinite().all():
+        raise ValueError(
+            f"image: got shape {tuple(image.shape)}, needs (rows, columns) of finite numbers, none below 0"
+        )
+    return image.double()
+
+
+def central_share(image: Tensor, side: int) -> float:
+    """Share of a map's sum inside the central `side` × `side` pixels. Raises ValueError for an empty map."""
+    image = _checked(image)
+    rows, columns = image.shape
+    if not 0 < side <= min(rows, columns) or image.sum() == 0:
+        raise ValueError(f"side: got {side} for a map of {rows} × {columns} that sums to {image.sum():g}")
+    top, left = (rows - side) // 2, (columns - side) // 2
+    return (image[top : top + side, left : left + side].sum() / image.sum()).item()
+
+
+def _neighbours(image: Tensor) -> Tensor:
+    """Sum over the (up to) eight neighbours of each pixel."""
+    kernel = torch.ones(1, 1, 3, 3, dtype=image.dtype)
+    kernel[0, 0, 1, 1] = 0
+    return F.conv2d(image[None, None], kernel, padding=1)[0, 0]
+
+
+def neighbour_ratio(image: Tensor, top: int = 20) -> float:
+    """Mean importance of the eight neighbours of the `top` most important pixels, over the mean of those
+    pixels: 1 where neighbours matter as much, 0 where a pixel stands for its surroundings alone."""
+    image = _checked(image)
+    if not 0 < top <= image.numel() or image.sum() == 0:
+        raise ValueError(f"top: got {top} for a map of {image.numel()} pixels that sums to {image.sum():g}")
+    picked = image.flatten().argsort(descending=True, stable=True)[:top]
+    counts = _neighbours(torch.ones_like(image)).flatten()[picked]
+    around = _neighbours(image).flatten()[picked] / counts
+    return (around.mean() / image.flatten()[picked].mean()).item()
+
+
+def morans_i(image: Tensor) -> float:
+    """Moran's I (1950) with the eight neighbours as weights: above 0 where important pixels lie together,
+    about −1/(pixels − 1) where they lie at random, 0 for a constant map."""
+    deviation = _checked(image) - image.double().mean()
+    weights = _neighbours(torch.ones_like(deviation)).sum()
+    variance = deviation.square().sum()
+    if variance == 0:
+        return 0.0
+    return ((deviation * _neighbours(deviation)).sum() / weights * deviation.numel() / variance).item()
+
+
+def shuffled_null(image: Tensor, draws: int = 1000, seed: int = 0, inside: Tensor | None = None) -> Tensor:
+    """Moran's I of `draws` random rearrangements of the map's values, (draws,).
+
+    `inside`, a boolean map, keeps the rearrangement to those pixels: the pixels that vary at all, for one.
+    """
+    image = _checked(image)
+    inside = torch.ones_like(image, dtype=torch.bool) if inside is None else inside
+    generator = torch.Generator().manual_seed(seed)
+    values = image[inside]
+    found = torch.empty(draws, dtype=torch.float64)
+    for draw in range(draws):
+        shuffled = image.clone()
+        shuffled[inside] = values[torch.randperm(len(values), generator=generator)]
+        found[draw] = morans_i(shuffled)
+    return found
+
+
+@dataclass(frozen=True)
+class Rule:
+    """ "Both pixels on means this class", measured: of the images it picks, `precision` are of the class; it
+    picks `recall` of the class; `accuracy` of all images are answered rightly by it."""
+
+    pixels: tuple[int, int]
+    precision: float
+    recall: float
+    accuracy: float
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall, 0 where both are."""
+        total = self.precision + self.recall
+        return 2 * self.precision * self.recall / total if total else 0.0
+
+
+def two_pixel_rule(on: Tensor, is_class: Tensor, pixels: tuple[int, int]) -> Rule:
+    """Measure one rule on binary images `on` (samples, pixels), `is_class` (samples,) boolean."""
+    picked = on[:, pixels[0]] & on[:, pixels[1]]
+    hits = int((picked & is_class).sum())
+    return Rule(
+        pixels,
+        hits / max(1, int(picked.sum())),
+        hits / max(1, int(is_class.sum())),
+        int((picked == is_class).sum()) / len(on),
+    )
+
+
+def best_two_pixel_rule(on: Tensor, is_class: Tensor, measure: str = "f1", recall: float = 0.0) -> Rule:
+    """The best of all pairs of pixels by `measure` ("f1", "precision", "accuracy"), with at least `recall`.
+
+    Two matrix products count every pair at once. Ties go to the first pair. Raises ValueError where no pair
+    reaches `recall`, or for another measure.
+    """
+    if measure not in ("f1", "precision", "accuracy"):
+        raise ValueError(f"measure: got {measure!r}, needs 'f1', 'precision' or 'accuracy'")
+    inside = on[is_class].float()
+    hits = (inside.T @ inside).double()
+    picked = (on.float().T @ on.float()).double()
+    members = int(is_class.sum())
+    value = {
+        "f1": 2 * hits / (picked + members),
+        "precision": hits / picked.clamp_min(1),
+        "accuracy": (len(on) - members + 2 * hits - picked) / len(on),
+    }[measure]
+    allowed = torch.ones_like(value, dtype=torch.bool).triu(1) & (hits >= recall * members)
+    if not allowed.any():
+        raise ValueError(f"recall: got {recall}, no pair of pixels reaches it")
+    best = int(value.masked_fill(~allowed, -1).argmax())
+    return two_pixel_rule(on, is_class, (best // on.shape[1], best % on.shape[1]))
