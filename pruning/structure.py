@@ -45,22 +45,16 @@ def ordered(matrices: Sequence[Tensor], rounds: int = 20) -> list[list[int]]:
     """
     sizes = [matrix.detach().abs().double() for matrix in matrices]
     widths = [sizes[0].shape[1], *(len(size) for size in sizes)]
-    height = [torch.linspace(0, 1, n, dtype=torch.float64) if n > 1 else torch.tensor([0.5]) for n in widths]
-    height = [h.double() for h in height]
+    height = [(torch.arange(n, dtype=torch.float64) + 0.5) / n for n in widths]
     for _ in range(rounds):
         for level in range(1, len(widths) - 1):
             incoming, outgoing = (sizes[level - 1] > 0).double(), (sizes[level] > 0).double()
             pull = incoming @ height[level - 1] + outgoing.T @ height[level + 1]
             count = incoming.sum(1) + outgoing.sum(0)
             at = torch.where(count > 0, pull / count.clamp_min(1), 2.0)  # the dead go to the end
-            rank = at.argsort(stable=True)
-            living = int((count > 0).sum())
-            height[level] = torch.empty_like(at)
-            height[level][rank] = (
-                torch.linspace(0, 1, max(2, living))
-                .double()
-                .new_tensor([(i + 0.5) / max(1, living) for i in range(len(at))])
-            )
+            living = max(1, int((count > 0).sum()))
+            places = (torch.arange(len(at), dtype=torch.float64) + 0.5) / living
+            height[level] = torch.empty_like(at).scatter_(0, at.argsort(stable=True), places)
     orders = []
     for level, n in enumerate(widths):
         connected = torch.zeros(n, dtype=torch.bool)

@@ -43,7 +43,7 @@ def test_symmetry():
     assert structure.symmetry(model, 0, 1) == 1  # the sign does not matter
     assert structure.symmetry(model, 0, 3) == pytest.approx(0.5 / 3)
     assert structure.symmetry(model, 2, 2) == 0  # not connected
-    assert structure.symmetry(nn.Sequential(model[0]), 0, 2) == pytest.approx(7 / 19)
+    assert structure.symmetry(nn.Sequential(model[0]), 0, 2) == pytest.approx(7 / 12)
     with pytest.raises(ValueError, match="a, b: got 0, 4"):
         structure.symmetry(model, 0, 4)
 

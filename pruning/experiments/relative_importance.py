@@ -125,6 +125,7 @@ def run(config: Config) -> Record:
 
 KINDS = ("relative", "absolute", "output")
 PENALISED = ("unpruned", "relative", "magnitude", "wanda", "stade", "ria")  # compared over λ
+FINETUNED = ("relative", "magnitude", "wanda")  # at every sparsity
 OTHERS = tuple(name for name in SCORES if name != "relative")
 AWARE = 0.1  # λ of pruning-aware training, from the search
 READING = {  # the reading that the search chose among those with blind ranges
@@ -137,18 +138,26 @@ SPARSITIES = (0.25, 0.5, 0.75, 0.9, 0.95)  # the first three are the paper's
 def _table(network: Config, sparsities=SPARSITIES, finetune=True) -> list[Config]:
     """Everything that is done to one network: all scores, thresholds, sparsities, with and without fine-tune.
 
-    Only the readings with blind ranges are fine-tuned, and not the one that stands for every sample.
+    Fine-tuned are the readings with blind ranges but "output", and at the sparsities at which all scores lie
+    close together before it only what the verdicts rest on.
     """
     readings = [{"kind": kind} for kind in KINDS]
     readings += [{"kind": kind, "blind": False} for kind in KINDS if kind != "output"]
     scored = [replace(network, **reading) for reading in readings]
     scored += [replace(network, method=name) for name in OTHERS]
-    tuned = [config for config in scored if config.blind and config.kind != "output"] if finetune else []
+    done = [(config, 0, fraction) for config in scored for fraction in sparsities]
+    if finetune:
+        done += [
+            (config, 1, fraction)
+            for config in scored
+            if config.blind and config.kind != "output"
+            for fraction in sparsities
+            if fraction >= 0.75 or (config.method in FINETUNED and config.kind == "absolute")
+        ]
     return [replace(network, method="unpruned", sparsity=0.0)] + [
         replace(config, scope=scope, sparsity=fraction, finetune_epochs=epochs)
-        for epochs, list_of in ((0, scored), (1, tuned))
-        for config in list_of
-        for scope, fraction in itertools.product(scores.SCOPES, sparsities)
+        for config, epochs, fraction in done
+        for scope in scores.SCOPES
     ]
 
 
