@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pruning import claims, cli, records
+from pruning import claims, cli, records, rules
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,16 +35,16 @@ def test_all_claims_of_the_papers_are_listed():
 
 
 def test_without_records_nothing_is_measured(tmp_path):
-    assert set(claims.scoreboard(tmp_path).verdict) == {claims.NOT_MEASURED}
+    assert set(claims.scoreboard(tmp_path).verdict) == {rules.NOT_MEASURED}
 
 
 @pytest.mark.parametrize(
     ("accuracies", "expected"),
     [
-        ([0.95, 0.96, 0.95], claims.REPRODUCED),
-        ([0.93, 0.945, 0.92], claims.PARTLY),  # the best seed only
-        ([0.93, 0.92, 0.92], claims.NOT_REPRODUCED),
-        ([0.95, 0.96], claims.NOT_MEASURED),  # two seeds are no evidence
+        ([0.95, 0.96, 0.95], rules.REPRODUCED),
+        ([0.93, 0.945, 0.92], rules.PARTLY),  # the best seed only
+        ([0.93, 0.92, 0.92], rules.NOT_REPRODUCED),
+        ([0.95, 0.96], rules.NOT_MEASURED),  # two seeds are no evidence
     ],
 )
 def test_at_least(tmp_path, accuracies, expected):
@@ -58,31 +58,31 @@ def test_at_least(tmp_path, accuracies, expected):
 
 def test_at_least_counts_the_weights(tmp_path):
     put(tmp_path, *(gates(seed, 0.95, kept=405) for seed in range(3)))
-    assert verdict(tmp_path, "G1").verdict == claims.NOT_REPRODUCED
+    assert verdict(tmp_path, "G1").verdict == rules.NOT_REPRODUCED
     put(tmp_path, gates(3, 0.95, kept=404))
-    assert verdict(tmp_path, "G1").verdict == claims.PARTLY
+    assert verdict(tmp_path, "G1").verdict == rules.PARTLY
 
 
 def test_ahead_needs_every_competitor_on_record(tmp_path):
     for seed in range(3):
         put(tmp_path, gates(seed, 0.95, density=0.01))
         put(tmp_path, gates(seed, 0.90, density=0.01, method="dense"))
-    assert verdict(tmp_path, "G2").verdict == claims.NOT_MEASURED
+    assert verdict(tmp_path, "G2").verdict == rules.NOT_MEASURED
     assert "deepr: not on record" in verdict(tmp_path, "G2").ours
     for seed in range(3):
         put(tmp_path, gates(seed, 0.94, density=0.01, method="deepr"))
         put(tmp_path, gates(seed, 0.96, density=0.01, method="set"))
-    assert verdict(tmp_path, "G2").verdict == claims.PARTLY
+    assert verdict(tmp_path, "G2").verdict == rules.PARTLY
     assert "set: ahead at 0 of 1 densities" in verdict(tmp_path, "G2").ours
 
 
 @pytest.mark.parametrize(
     ("gated", "random", "expected"),
     [
-        (0.849, 0.76, claims.REPRODUCED),
-        (0.830, 0.76, claims.PARTLY),  # far from the dense network
-        (0.849, 0.848, claims.PARTLY),  # not far above random
-        (0.800, 0.80, claims.NOT_REPRODUCED),
+        (0.849, 0.76, rules.REPRODUCED),
+        (0.830, 0.76, rules.PARTLY),  # far from the dense network
+        (0.849, 0.848, rules.PARTLY),  # not far above random
+        (0.800, 0.80, rules.NOT_REPRODUCED),
     ],
 )
 def test_stays_high(tmp_path, gated, random, expected):
@@ -150,16 +150,16 @@ CLAIM = {
         (
             0.95,
             0.95,
-            claims.REPRODUCED,
+            rules.REPRODUCED,
             "in 2 of 2 cells (activation, sparsity), clearly in 2; clearly behind in 0",
         ),
         (
             0.95,
             0.99,
-            claims.PARTLY,
+            rules.PARTLY,
             "in 1 of 2 cells (activation, sparsity), clearly in 1; clearly behind in 1",
         ),
-        (0.99, 0.99, claims.NOT_REPRODUCED, "in 0 of 2"),
+        (0.99, 0.99, rules.NOT_REPRODUCED, "in 0 of 2"),
     ],
 )
 def test_best_in_cells_compares_with_the_best_threshold_of_each(wanda, tanh, expected, words):
@@ -174,15 +174,15 @@ def test_best_in_cells_compares_with_the_best_threshold_of_each(wanda, tanh, exp
                 relative(seed, rival + noise, method="wanda", scope="layer", **here),
                 relative(seed, 0.50, method="wanda", scope="neuron", **here),  # its worse threshold
             ]
-    verdict, seeds, ours = claims.best_in_cells(CLAIM, records.table(found))
+    verdict, seeds, ours = rules.best_in_cells(CLAIM, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert words in ours
-    assert claims.best_in_cells(CLAIM, records.table(found).query("seed < 2"))[0] == claims.NOT_MEASURED
+    assert rules.best_in_cells(CLAIM, records.table(found).query("seed < 2"))[0] == rules.NOT_MEASURED
 
 
 @pytest.mark.parametrize(
     ("relu", "tanh", "expected"),
-    [(0.97, 0.97, claims.REPRODUCED), (0.97, 0.95, claims.PARTLY), (0.95, 0.95, claims.NOT_REPRODUCED)],
+    [(0.97, 0.97, rules.REPRODUCED), (0.97, 0.95, rules.PARTLY), (0.95, 0.95, rules.NOT_REPRODUCED)],
 )
 def test_improves(relu, tanh, expected):
     found = []
@@ -193,19 +193,19 @@ def test_improves(relu, tanh, expected):
                 relative(seed, accuracy + 0.01 * seed, activation=activation, activity=0.3),
             ]
     claim = {"cells": ["activation"], "ours": "activity > 0", "base": "activity == 0"}
-    verdict, seeds, ours = claims.improves(claim, records.table(found))
+    verdict, seeds, ours = rules.improves(claim, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert f"{100 * (relu - 0.96):+.2f} points" in ours
 
 
 @pytest.mark.parametrize(
     ("accuracy", "expected"),
-    [(0.995, claims.REPRODUCED), (0.985, claims.PARTLY), (0.98, claims.NOT_REPRODUCED)],
+    [(0.995, rules.REPRODUCED), (0.985, rules.PARTLY), (0.98, rules.NOT_REPRODUCED)],
 )
 def test_gains(accuracy, expected):
     found = [relative(seed, accuracy + 0.001 * (seed - 1)) for seed in range(3)]
     found += [relative(seed, 0.90, sparsity=0.5) for seed in range(3)]
     claim = {"cells": ["sparsity"], "value": 0.0113}
-    verdict, seeds, ours = claims.gains(claim, records.table(found))
+    verdict, seeds, ours = rules.gains(claim, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert f"{100 * (accuracy - 0.98):+.2f} ± 0.10 points (sparsity 0.75)" in ours

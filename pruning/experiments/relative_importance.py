@@ -126,6 +126,7 @@ def run(config: Config) -> Record:
 KINDS = ("relative", "absolute", "output")
 PENALISED = ("unpruned", "relative", "magnitude", "wanda", "stade", "ria")  # compared over λ
 FINETUNED = ("relative", "magnitude", "wanda")  # at every sparsity
+NOT_TUNED = ("magnitude live", "stade corrected", "snip")  # variants, and what compression_curves fine-tunes
 OTHERS = tuple(name for name in SCORES if name != "relative")
 AWARE = 0.1  # λ of pruning-aware training, from the search
 READING = {  # the reading that the search chose among those with blind ranges
@@ -150,7 +151,7 @@ def _table(network: Config, sparsities=SPARSITIES, finetune=True) -> list[Config
         done += [
             (config, 1, fraction)
             for config in scored
-            if config.blind and config.kind != "output"
+            if config.blind and config.kind != "output" and config.method not in NOT_TUNED
             for fraction in sparsities
             if fraction >= 0.75 or (config.method in FINETUNED and config.kind == "absolute")
         ]

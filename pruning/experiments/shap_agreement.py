@@ -23,7 +23,7 @@ class Config(compression_curves.Config):
 
     dataset: str = "income"
     hidden: tuple[int, ...] = (100, 50)
-    explained: int = 500  # test samples whose SHAP values are averaged
+    explained: int = 300  # test samples whose SHAP values are averaged
     background: int = 200  # training samples that stand for "feature absent"
     checked: int = 50  # samples explained by PermutationExplainer as well
     study: str = "agreement"
@@ -122,7 +122,7 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
         base = replace(base, background=50)
         densities, count = (0.2, 0.05), 2
     elif profile == "paper":
-        base, densities, count = Config(), (0.2, 0.05, 0.02, 0.01, 0.005, 0.002), 5
+        base, densities, count = Config(), (0.1, 0.02, 0.005, 0.002), 5
     else:
         raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick']")
     return [
