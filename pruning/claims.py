@@ -40,6 +40,11 @@ def read(path: Path | None = None) -> list[dict[str, Any]]:
     return claims
 
 
+def entry(name: str) -> dict[str, Any]:
+    """One claim as it is written, by its id."""
+    return next(claim for claim in read() if claim["id"] == name)
+
+
 def judge(claim: dict, folder: Path | None = None) -> Verdict:
     """The verdict on one claim from the record files in `folder`."""
     verdict, seeds, ours = NOT_MEASURED, 0, ""

@@ -10,6 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import SymLogNorm
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from pruning import records
@@ -187,5 +188,32 @@ def symmetry(found: Iterable[Record], ax: Axes) -> Axes:
     ax.set_ylim(len(tasks) - 0.5, -0.5)
     ax.set_xlim(-0.03, 1.03)
     ax.set_xlabel("symmetry of two inputs")
+    _legend_below(ax)
+    return ax
+
+
+def autocorrelation(found: Iterable[Record], ax: Axes) -> Axes:
+    """Moran's I and the neighbour ratio of maps of importance against the density achieved: mean over seeds,
+    band from lowest to highest; grey: Moran's I of maps shuffled among the pixels that vary."""
+    frame = records.table(found)
+    x = (100 * frame.kept / frame.dense_weights).groupby(frame.density).mean()
+    for column, label, style in (
+        ("neighbour_ratio", "neighbour ratio", "random"), ("morans_i", "Moran's I", "gates")
+    ):  # fmt: skip
+        grouped = frame.groupby("density")[column].agg(["mean", "min", "max"])
+        colour, marker, _ = METHOD_STYLE[style]
+        ax.plot(x, grouped["mean"], marker=marker, color=colour, label=label)
+        ax.fill_between(x, grouped["min"], grouped["max"], color=colour, alpha=0.2, linewidth=0)
+    null = (
+        pandas.DataFrame(frame.morans_i_null_inside.tolist(), index=frame.index).groupby(frame.density).mean()
+    )
+    low, high = null[0] - 2 * null[1], null[0] + 2 * null[1]
+    ax.fill_between(x, low, high, color="0.6", alpha=0.4, linewidth=0, label="Moran's I, shuffled")
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("density: weights kept (%)")
+    ax.set_ylabel("1: neighbours matter as much")
     _legend_below(ax)
     return ax

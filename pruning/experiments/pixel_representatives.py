@@ -6,10 +6,11 @@ importance, the living connections of a small network, and rules over two pixels
 
 from dataclasses import dataclass, replace
 
+import pandas
 import torch
 from torch import Tensor, nn
 
-from pruning import datasets, importance, pixels, sparsity, training
+from pruning import datasets, importance, pixels, records, sparsity, training
 from pruning.experiments import compression_curves
 from pruning.records import Record
 
@@ -127,3 +128,72 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
         between = [Config(density=d, seed=s) for s in range(seeds or 5) for d in (0.01,)]
         return [config for pair in pairs for config in pair] + between
     raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick']")
+
+
+# ---- what the chapter shows -------------------------------------------------------------------------
+
+
+def overview(found: list[Record]) -> pandas.DataFrame:
+    """Per density: seeds, weights, accuracy, pixels used, neighbour ratio, Moran's I and its nulls."""
+    frame = records.table(found)
+    frame["null"] = frame.morans_i_null.map(lambda pair: pair[0])
+    frame["inside"] = frame.morans_i_null_inside.map(lambda pair: pair[0])
+    frame["above"] = frame.apply(
+        lambda row: (row.morans_i - row.morans_i_null_inside[0]) / row.morans_i_null_inside[1], axis=1
+    )
+    grouped = frame.groupby("density")
+    table = {
+        "seeds": grouped.seed.nunique(), "kept": grouped.kept.mean(),
+        "accuracy (%)": 100 * grouped.test_accuracy.mean(), "pixels used": grouped.pixels_used.mean(),
+        "neighbour ratio": grouped.neighbour_ratio.mean(), "± over seeds": grouped.neighbour_ratio.std(),
+        "Moran's I": grouped.morans_i.mean(), "± over seeds ": grouped.morans_i.std(),
+        "Moran's I, shuffled": grouped.null.mean(), "shuffled among varying pixels": grouped.inside.mean(),
+        "above that, in deviations": grouped.above.mean(),
+    }  # fmt: skip
+    table = pandas.DataFrame(table).sort_index(ascending=False)
+    table.index = [f"{100 * density:g} %" for density in table.index]
+    return table.T
+
+
+def rules(found: list[Record]) -> pandas.DataFrame:
+    """Per digit: precision, recall, accuracy and F₁ of its two top pixels and of the best pair, per cent."""
+    rows = []
+    for record in found:
+        for rule in record["rules"]:
+            best = rule["best_f1"]
+            row = {"digit": rule["label"]}
+            row |= {key: 100 * rule[key] for key in ("precision", "recall", "accuracy")}
+            row |= {"F₁": _f1(row["precision"], row["recall"])}
+            row |= {f"best pair: {key}": 100 * best[key] for key in ("precision", "recall", "accuracy")}
+            rows.append(row | {"best pair: F₁": _f1(row["best pair: precision"], row["best pair: recall"])})
+    return pandas.DataFrame(rows).groupby("digit").mean()
+
+
+def _f1(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def clearest(found: list[Record]) -> str:
+    """The digit whose own two pixels make the best rule by F₁, mean over seeds."""
+    return rules(found)["F₁"].idxmax()
+
+
+def headline(table: pandas.DataFrame) -> str:
+    """What a rule over two pixels can reach at best, in words."""
+    digit = table["best pair: F₁"].idxmax()
+    row, two = table.loc[digit], table.loc["2"]
+    return (
+        f"the best rule for 2 has precision {two['best pair: precision']:.0f} % at recall "
+        f"{two['best pair: recall']:.0f} %, and the best for any digit is that for {digit}, precision "
+        f"{row['best pair: precision']:.0f} % at recall {row['best pair: recall']:.0f} %"
+    )
+
+
+def caption(found: list[Record], profile: str) -> str:
+    """One line of Markdown for under a figure."""
+    frame = records.table(found)
+    seeds = frame.groupby("density").seed.nunique()
+    return (
+        f"*{profile} profile · data: {', '.join(frame.dataset.unique())} · {seeds.min()} seeds a density · "
+        "line: mean, band: lowest to highest seed · shuffled: mean ± 2 deviations*"
+    )
