@@ -20,8 +20,8 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 paper: $(STAMP)
-	$(BIN)/pruning sweep compression_curves --profile paper
-	$(BIN)/pruning sweep relative_importance --profile paper
+	for chapter in compression_curves shap_agreement pathways pixel_representatives relative_importance; do \
+		$(BIN)/pruning sweep $$chapter --profile paper || exit; done
 	$(BIN)/pruning readme
 
 setup: $(STAMP)

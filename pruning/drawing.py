@@ -81,7 +81,9 @@ def network(
     ax.set_xlim(-0.35, len(places) - 0.65)
     ax.set_ylim(0, 1)
     ax.axis("off")
-    ax.figure.colorbar(drawn, ax=ax, label="weight", shrink=0.7, ticks=[-most, 0, most], format="%.2g")
+    ax.figure.colorbar(
+        drawn, ax=ax, label="weight", shrink=0.7, ticks=[-most, 0, most], format="%.2g"
+    ).minorticks_off()
     return ax
 
 

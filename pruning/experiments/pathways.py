@@ -153,7 +153,7 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """ "quick": two seeds and fewer steps. "paper": the authors' 7,500 steps, ten seeds."""
     if profile == "quick":
         return [
-            Config(task, seed, steps=2500, finetune_steps=500) for seed in range(seeds or 2) for task in TASKS
+            Config(task, seed, steps=4000, finetune_steps=800) for seed in range(seeds or 2) for task in TASKS
         ]
     if profile == "paper":
         return [Config(task, seed) for seed in range(seeds or 10) for task in TASKS]
