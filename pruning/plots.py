@@ -25,7 +25,7 @@ METHOD_STYLE = {  # method → (colour, marker, label), the same in every chapte
     "snip": (_WONG[8], ">", "SNIP, before training"),
     # Tol's muted palette, for what has no colour of Wong's left
     "relative": ("#332288", "o", "relative importance"),
-    "magnitude live": ("#cc6677", "x", "magnitude, told the dead pixels"),
+    "magnitude live": ("#cc6677", "x", "magnitude, dead pixels known"),
     "nnrelief": ("#44aa99", "d", "NNrelief"),
     "stade": ("#882255", "p", "STADE"),
     "stade corrected": ("#aa4499", "h", "STADE, bias corrected"),
@@ -80,7 +80,9 @@ def _legend_below(ax: Axes) -> None:
     """Under the axes, where it covers no curve at any width; the layout makes room for it."""
     for legend in list(ax.figure.legends):
         legend.remove()
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
+    handles, labels = ax.get_legend_handles_labels()
+    columns = 2 if len(labels) > 6 else 1
+    ax.figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1)
 
 
 def _error_scale(ax: Axes, lowest: float, highest: float) -> None:
@@ -172,7 +174,7 @@ def density_by_layer(found: Iterable[Record], ax: Axes) -> Axes:
 
 def sparsity_curves(found: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float, float]) -> Axes:
     """Test accuracy against the fraction removed, one line a method: mean over seeds, band from worst to
-    best. The dashed line is the mean of the unpruned networks."""
+    best, error on a log scale. The dashed line is the mean of the unpruned networks."""
     frame = records.table(found)
     for method, (colour, marker, label) in METHOD_STYLE.items():
         part = 100 * frame[frame.method == method].groupby("sparsity").test_accuracy.agg(
@@ -180,7 +182,7 @@ def sparsity_curves(found: Iterable[Record], ax: Axes, *, accuracy_range: tuple[
         )
         if part.empty:
             continue
-        short = label.removesuffix(", one shot, fine-tuned").removesuffix(", before training")
+        short = label if method in ("stade corrected", "magnitude live") else label.split(",")[0]
         x = 100 * part.index
         line = {"linewidth": 2.6, "zorder": 4} if method == "relative" else {"linewidth": 1.3}
         ax.plot(x, part["mean"], marker=marker, markersize=6, color=colour, label=short, **line)
@@ -191,7 +193,7 @@ def sparsity_curves(found: Iterable[Record], ax: Axes, *, accuracy_range: tuple[
     ax.set_ylim(*accuracy_range)
     ax.set_xticks([100 * s for s in sorted(frame.sparsity.unique()) if s])
     ax.set_xlabel("sparsity: weights removed (%)")
-    ax.set_ylabel("test accuracy (%), error on a log scale")
+    ax.set_ylabel("test accuracy (%)")
     _legend_below(ax)
     return ax
 

@@ -168,3 +168,21 @@ def test_summary():
     frame = records.summary(found, ["method"])
     assert frame.loc["a", ["seeds", "mean", "worst", "best"]].tolist() == pytest.approx([2, 60, 50, 70])
     assert frame.loc["a", "sd"] == pytest.approx(14.142, abs=1e-3)
+
+
+def test_spread_table_is_mean_and_deviation_over_seeds():
+    found = [
+        {"method": m, "sparsity": s, "seed": seed, "test_accuracy": a}
+        for m, s, seed, a in (
+            ("x", 0.5, 0, 0.90),
+            ("x", 0.5, 1, 0.92),
+            ("y", 0.9, 0, 0.5),
+            ("y", 0.9, 1, 0.5),
+        )
+    ]
+    table = records.spread_table(found, ["method"], ["sparsity"])
+    assert table.loc["x", 0.5] == "91.00 ± 1.41"
+    assert table.loc["y", 0.9] == "50.00 ± 0.00"
+    assert table.loc["x", 0.9] == "–"
+    assert records.spread_table([], ["method"], ["sparsity"]).empty
+    assert records.select(found, method="x", seed=1) == [found[1]]

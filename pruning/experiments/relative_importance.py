@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from scipy import stats as distributions
 
-from pruning import records, relative, scores, sparsity, training
+from pruning import plots, records, relative, scores, sparsity, training
 from pruning.experiments.methods import hold_then_cosine
 from pruning.experiments.scoring import (
     SCORES,
@@ -276,6 +276,25 @@ def labelled(found: list[Record]) -> list[Record]:
     return said
 
 
+def leader(found: list[Record], fraction: float = 0.75) -> str:
+    """The score with the highest mean accuracy among `compared` records at one sparsity, as plots name it."""
+    at = [r for r in found if r["sparsity"] == fraction and r["method"] != "unpruned"]
+    mean = records.table(at).groupby("method").test_accuracy.mean()
+    return plots.METHOD_STYLE[mean.idxmax()][2].removesuffix(", one shot, fine-tuned")
+
+
+def at_penalty(found: list[Record], activity: float) -> str:
+    """Mean accuracies at one λ, relative importance and each competitor under its best threshold, in words."""
+    at = compared(records.select(found, activity=activity, sparsity=0.75))
+    if not at:
+        return "nothing on record"
+    mean = 100 * records.table(at).groupby("method").test_accuracy.mean().drop("unpruned", errors="ignore")
+    names = [plots.METHOD_STYLE[m][2].split(",")[0] for m in mean.sort_values(ascending=False).index]
+    values = mean.sort_values(ascending=False)
+    said = ", ".join(f"{name} {value:.2f} %" for name, value in zip(names, values, strict=True))
+    return f"at {with_lambda(activity)}, 75 % removed, {said}"
+
+
 def closest(found: list[Record], value: float) -> str:
     """The reading, threshold and training whose mean at 75 %, not fine-tuned, is nearest to `value`."""
     at = labelled(records.select(found, sparsity=0.75, finetune_epochs=0, method="relative"))
@@ -298,5 +317,6 @@ def caption(found: list[Record], profile: str) -> str:
     one = found[0]
     return (
         f"*{profile} profile · data: {one['dataset']} · {'-'.join(map(str, one['hidden']))} hidden neurons, "
-        f"{one['epochs']} epochs · {frame.seed.nunique()} seeds · line: mean, band: worst to best seed*"
+        f"{one['epochs']} epochs · {frame.seed.nunique()} seeds · "
+        "line: mean, band: worst to best seed · error on a log scale*"
     )
