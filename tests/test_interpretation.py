@@ -57,7 +57,13 @@ def test_rules_are_counted_on_the_test_set(digit, digits):
         assert rule["outside"][3] == int((both & ~inside).sum())
         assert sum(rule["inside"]) + sum(rule["outside"]) == len(on)
         assert rule["recall"] == pytest.approx(rule["inside"][3] / int(inside.sum()))
-    assert digit["rules"][0]["best_f1"]["recall"] > 0
+        assert rule["best"]["recall"] > 0
+        read = np.argsort(-np.array(digit["importance"]))
+        assert set(rule["best_read"]["pixels"]) <= {int(i) for i in read if digit["importance"][i] > 0}
+    table = pixel_representatives.rules([digit])
+    assert table.loc["0", ("top two", "precision")] == 100 * digit["rules"][0]["precision"]
+    assert "in seed 0" in pixel_representatives.where([digit], "2", 0.74)
+    assert "the best rule for 2" in pixel_representatives.headline(table)
 
 
 def test_importances_are_shares_and_the_explainers_agree(explained):

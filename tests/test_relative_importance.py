@@ -6,7 +6,7 @@ import torch
 
 from pruning import records, scores, sparsity, training
 from pruning.experiments import relative_importance as ri
-from pruning.experiments import scoring
+from pruning.experiments import relative_tables, scoring
 
 QUICK = ri.Config(dataset="digits", hidden=(32, 16), batch_size=64, epochs=20, sparsity=0.5)
 WEIGHTS = 64 * 32 + 32 * 16 + 160
@@ -167,3 +167,25 @@ def test_real_mnist_at_three_quarters(mnist):
     record = records.run_one(ri.run, config)
     assert record["kept"] == 266_200 // 4
     assert record["test_accuracy"] > 0.95
+
+
+def test_tables_put_competitors_under_their_best_threshold():
+    base = {"scaling": "raw", "activation": "relu", "activity": 0.0, "sparsity": 0.75, "finetune_epochs": 0}
+    base |= ri.READING | {"tolerance": None, "kind": "absolute"}
+
+    def record(method, scope, accuracy, seed=0, **more):
+        return base | {"method": method, "scope": scope, "test_accuracy": accuracy, "seed": seed} | more
+
+    found = [record("wanda", "layer", 0.9 + 0.01 * s, s) for s in (0, 1)]
+    found += [record("wanda", "global", 0.95 - 0.1 * s, s) for s in (0, 1)]  # one lucky seed
+    found += [record("relative", "global", 0.94), record("relative", "layer", 0.99)]
+    found += [record("relative", "global", 0.99, beta=0.0), record("unpruned", "global", 0.98, sparsity=0.0)]
+    shown = relative_tables.compared(found)
+    assert [(r["method"], r["scope"]) for r in shown] == [
+        ("wanda", "layer"), ("wanda", "layer"), ("relative", "global"), ("unpruned", "global")
+    ]  # fmt: skip
+    assert relative_tables.leader(shown) == "relative importance"
+    assert "relative importance 94.00 %, Wanda 90.50 %" in relative_tables.at_penalty(found, 0.0)
+    named = relative_tables.labelled([record("relative", "layer", 0.9, beta=0.25, blind=False)])[0]
+    assert (named["score"], named["setting"]) == ("relative: absolute, not blind", "β = 0.25")
+    assert "scope layer, relu, λ = 0 (99.00 %)" in relative_tables.closest(found, 0.99)
