@@ -87,14 +87,14 @@ def network(
     return ax
 
 
-def importance_map(values: Sequence[float], shape: Sequence[int], ax: Axes, top: float | None = None) -> Axes:
-    """Importance of each pixel, in per cent of the whole; `top` sets the end of the colour scale."""
-    image = 100 * np.array(values).reshape(shape)
-    drawn = ax.imshow(image, cmap="viridis", vmin=0, vmax=100 * top if top else None)
+def importance_map(values: Sequence[float], shape: Sequence[int], ax: Axes, bar: bool = True) -> Axes:
+    """Importance of each pixel, in per cent of the whole."""
+    drawn = ax.imshow(100 * np.array(values).reshape(shape), cmap="viridis", vmin=0)
     ax.set_xticks([])
     ax.set_yticks([])
     ax.grid(False)
-    ax.figure.colorbar(drawn, ax=ax, label="importance (%)", shrink=0.75)
+    if bar:
+        ax.figure.colorbar(drawn, ax=ax, label="importance (%)", shrink=0.75)
     return ax
 
 
