@@ -248,8 +248,8 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
         for seed in range(seeds or 3):  # a whole set of curves first, then its spread
             runs += _grid(Config(), MNIST_DENSITIES, [seed]) + _grid(INCOME, INCOME_DENSITIES, [seed])
             runs += comparison([seed])
-        for seed in range(seeds or 3):
-            for method in MOVING:
+        for method in MOVING:
+            for seed in range(seeds or 3):
                 runs += _grid(replace(Config(), **TUNED.get(method, {})), MNIST_DENSITIES, [seed], (method,))
         return runs
     if profile == "search":

@@ -126,7 +126,8 @@ def run(config: Config) -> Record:
 KINDS = ("relative", "absolute", "output")
 PENALISED = ("unpruned", "relative", "magnitude", "wanda", "stade", "ria")  # compared over λ
 FINETUNED = ("relative", "magnitude", "wanda")  # at every sparsity
-NOT_TUNED = ("magnitude live", "stade corrected", "snip")  # variants, and what compression_curves fine-tunes
+# not fine-tuned: variants, what compression_curves fine-tunes, and what lies far behind before it
+NOT_TUNED = ("magnitude live", "stade corrected", "snip", "nnrelief")
 OTHERS = tuple(name for name in SCORES if name != "relative")
 AWARE = 0.1  # λ of pruning-aware training, from the search
 READING = {  # the reading that the search chose among those with blind ranges
