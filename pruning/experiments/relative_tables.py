@@ -45,19 +45,35 @@ def leader(found: list[Record], fraction: float = 0.75) -> str:
     """The score with the highest mean accuracy among `compared` records at one sparsity, as plots name it."""
     at = [r for r in found if r["sparsity"] == fraction and r["method"] != "unpruned"]
     mean = records.table(at).groupby("method").test_accuracy.mean()
-    return plots.METHOD_STYLE[mean.idxmax()][2].removesuffix(", one shot, fine-tuned")
+    return _name(mean.idxmax())
+
+
+def _name(method: str) -> str:
+    return (
+        plots.METHOD_STYLE[method][2].removesuffix(", one shot, fine-tuned").removesuffix(", before training")
+    )
 
 
 def at_penalty(found: list[Record], activity: float) -> str:
-    """Mean accuracies at one λ, competitors under their best thresholds, in words."""
+    """Mean accuracies at one λ and 75 %, competitors under their best thresholds, in words."""
     at = compared(records.select(found, activity=activity, sparsity=0.75))
     if not at:
         return "nothing on record"
     mean = 100 * records.table(at).groupby("method").test_accuracy.mean().drop("unpruned", errors="ignore")
-    names = [plots.METHOD_STYLE[m][2].split(",")[0] for m in mean.sort_values(ascending=False).index]
-    values = mean.sort_values(ascending=False)
-    said = ", ".join(f"{name} {value:.2f} %" for name, value in zip(names, values, strict=True))
-    return f"at {with_lambda(activity)}, 75 % removed, {said}"
+    said = [f"{_name(method)} {value:.2f} %" for method, value in mean.sort_values(ascending=False).items()]
+    return f"at {with_lambda(activity)}, {', '.join(said)}"
+
+
+def best_over_penalties(found: list[Record]) -> str:
+    """Which score and λ leave the most accurate network at 75 %, in words."""
+    at = [r for r in compared(found) if r["sparsity"] == 0.75 and r["method"] != "unpruned"]
+    mean = 100 * records.table(at).groupby(["method", "activity"]).test_accuracy.mean()
+    method, activity = mean.idxmax()
+    ours = mean["relative"].idxmax()
+    return (
+        f"{_name(method)} at {with_lambda(activity)} ({mean.max():.2f} %); relative importance's own best is "
+        f"{mean['relative', ours]:.2f} % at {with_lambda(ours)}"
+    )
 
 
 def closest(found: list[Record], value: float) -> str:
