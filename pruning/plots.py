@@ -87,12 +87,16 @@ def _legend_below(ax: Axes) -> None:
 
 def _error_scale(ax: Axes, lowest: float, highest: float) -> None:
     """Accuracy in per cent on an axis whose steps are equal factors of the error."""
-    ax.set_yscale(
-        "function",
-        functions=(lambda a: -np.log10(np.maximum(100.5 - a, 1e-3)), lambda y: 100.5 - 10.0**-y),
-    )
-    ticks = NARROW_TICKS if highest - lowest < 20 else ACCURACY_TICKS
-    ticks = [tick for tick in ticks if lowest <= tick <= highest]
+
+    def height(accuracy):
+        return -np.log10(np.maximum(100.5 - accuracy, 1e-3))
+
+    ax.set_yscale("function", functions=(height, lambda y: 100.5 - 10.0**-y))
+    apart = 0.05 * (height(highest) - height(lowest))  # closer ticks would overlap
+    ticks: list[float] = []
+    for tick in reversed(NARROW_TICKS if highest - lowest < 20 else ACCURACY_TICKS):
+        if lowest <= tick <= highest and (not ticks or height(ticks[-1]) - height(tick) >= apart):
+            ticks.append(tick)
     ax.yaxis.set_major_locator(FixedLocator(ticks))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
