@@ -86,7 +86,7 @@ def execute(notebook: Path, target: Path, parameters: dict) -> bool:
         try:
             papermill.execute_notebook(
                 notebook, out, parameters=parameters, cwd=notebook.parent, kernel_name="python3",
-                progress_bar=False, log_output=False, extra_arguments=["--log-level=ERROR"],
+                progress_bar=False, log_output=False, extra_arguments=["--log-level=CRITICAL"],
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             raise BookError(f"{notebook.name}: {error}") from error
