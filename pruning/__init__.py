@@ -22,6 +22,7 @@ from pruning.scores import (
     wanda,
 )
 from pruning.sparsity import compact, effective_weights, masks, sparsity_report
+from pruning.stochgrad import StochGradAdam
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "SET",
     "ContributionStatistics",
     "DeepR",
+    "StochGradAdam",
     "activity_penalty",
     "blind_ranges",
     "compact",
