@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from benchmarks.timing import interleaved, show
 from pruning import StochGradAdam, models
 
-BATCH = 32
+BATCH = 128
 
 
 def stepper(make):
@@ -44,4 +44,4 @@ def main():
     show("Optimizer step, ResNet-56's parameters, 2 threads", interleaved(steps, 60, 5), "Adam, foreach")
     whole = {name: trainer(make) for name, make in list(makers.items())[:2]}
     title = f"Training step, ResNet-56, batch {BATCH}, 2 threads"
-    show(title, interleaved(whole, 15, 2), "Adam, foreach")
+    show(title, interleaved(whole, 8, 1), "Adam, foreach")

@@ -26,36 +26,14 @@ Differs from the paper: the density of Eq. 3 is computed from the gates of the f
 
 import math
 
-import numpy as np
 import torch
-from numpy.random.bit_generator import ISeedSequence
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrize, prune
 
+from pruning.noise import logistic_noise
+
 GATEABLE = (nn.Linear, nn.Conv2d)
-
-
-class _TorchSeed(ISeedSequence):
-    """torch's global generator as the seed of a NumPy bit generator."""
-
-    def generate_state(self, n_words, dtype=np.uint32):
-        return torch.randint(-(2**63), 2**63 - 1, (n_words,)).numpy().view(dtype)[:n_words]
-
-
-def logistic_noise(like: Tensor) -> Tensor:
-    """log u − log(1 − u) with u ~ U(0, 1), float32, in the shape and on the device of `like`."""
-    n = like.numel()
-    if like.device.type != "cpu" or n < 2**15:
-        return torch.rand_like(like, dtype=torch.float32).logit_()
-    # torch's CPU generator is serial and would make half of a gated step's overhead on a large layer. SFC64
-    # is three times as fast, and each of its 64-bit words serves four weights: a weight's own 16 bits are
-    # followed by its neighbour's, so that each u is uniform on 2³² values and two of them depend on each
-    # other by less than 2⁻¹⁶. Where float32 rounds u to 0 or 1, the gate is 0 or 1 with gradient 0.
-    words = np.random.SFC64(_TorchSeed()).random_raw(n // 4 + 1)
-    own = torch.from_numpy(words).view(torch.int16)[: n + 1].to(torch.float32).mul_(2.0**-16).add_(0.5)
-    u = torch.add(own[:n], own[1:], alpha=2.0**-16)
-    return u.logit_().view(like.shape)
 
 
 class _SampledGate(torch.autograd.Function):

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pruning.noise import bernoulli_
+
 
 class StochGradAdam(Optimizer):
     """Adam that samples its gradients, in place of ``torch.optim.Adam``.
@@ -84,7 +86,7 @@ class StochGradAdam(Optimizer):
                     masks[k] = part.view(grads[k].shape)
             self._buffers[index] = key, flat, masks
         for buffer in self._buffers[index][1]:
-            buffer.bernoulli_(rate, generator=self.generator)
+            bernoulli_(buffer, rate, self.generator)
         return self._buffers[index][2]
 
     @torch.no_grad()

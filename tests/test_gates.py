@@ -11,7 +11,8 @@ from torch.nn.utils import parametrize, prune
 
 import pruning
 from pruning import gates as gates_module
-from pruning.gates import gates, logistic_noise
+from pruning.gates import gates
+from pruning.noise import logistic_noise
 
 
 def net():
