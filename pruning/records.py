@@ -114,6 +114,14 @@ def spread_table(
     return pandas.Series(said, index=frame.index).unstack(columns, fill_value="–")
 
 
+def transposed(frame: pandas.DataFrame, whole: Iterable[str]) -> pandas.DataFrame:
+    """Columns as rows, for narrow pages; those of `whole` as whole numbers."""
+    turned = frame.T.astype(object)
+    for row in whole:
+        turned.loc[row] = [round(value) for value in turned.loc[row]]
+    return turned
+
+
 def config_of(record: Record, kind: type) -> Any:
     """The config (of dataclass `kind`) that a record was made with."""
     names = {field.name for field in dataclasses.fields(kind)}

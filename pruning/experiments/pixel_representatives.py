@@ -154,7 +154,7 @@ def overview(found: list[Record]) -> pandas.DataFrame:
     }  # fmt: skip
     table = pandas.DataFrame(table).sort_index(ascending=False)
     table.index = [f"{100 * density:g} %" for density in table.index]
-    return table.T
+    return records.transposed(table, ["seeds", "kept", "pixels used"])
 
 
 def rules(found: list[Record]) -> pandas.DataFrame:

@@ -154,9 +154,9 @@ def overview(found: list[Record]) -> pandas.DataFrame:
             if name == "shap":
                 table |= {f"{kind.title()}, {end}": mean(f"{kind}_shap.{end}") for end in ("low", "high")}
     table["explainers"] = mean("explainers_pearson")
-    table = pandas.DataFrame(table).sort_index(ascending=False).astype({"kept": int})
+    table = pandas.DataFrame(table).sort_index(ascending=False)
     table.index = [f"{100 * density:g} %" for density in table.index]
-    return table.T
+    return records.transposed(table, ["seeds", "kept"])
 
 
 def times(found: list[Record]) -> pandas.DataFrame:
