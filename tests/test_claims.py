@@ -74,6 +74,8 @@ def test_ahead_needs_every_competitor_on_record(tmp_path):
         put(tmp_path, gates(seed, 0.96, density=0.01, method="set"))
     assert verdict(tmp_path, "G2").verdict == rules.PARTLY
     assert "set: ahead at 0 of 1 densities" in verdict(tmp_path, "G2").ours
+    put(tmp_path, gates(0, 0.99, density=0.01, method="snip"))  # one seed of another method is no matter
+    assert verdict(tmp_path, "G2").seeds == 3
 
 
 @pytest.mark.parametrize(
