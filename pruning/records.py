@@ -104,13 +104,14 @@ def summary(found: Iterable[Record], by: list[str], metric: str = "test_accuracy
 def spread_table(
     found: Iterable[Record], rows: list[str], columns: list[str], metric: str = "test_accuracy"
 ) -> pandas.DataFrame:
-    """Mean ± standard deviation over seeds of `metric`, a fraction, in per cent, as text; "–" where none."""
+    """Mean ± standard deviation over seeds of `metric`, a fraction, in per cent, as text; no deviation
+    where there is one seed, "–" where there is none."""
     frame = table(found)
     if frame.empty:
         return pandas.DataFrame()
     grouped = frame.groupby([*rows, *columns], dropna=False)[metric]
     frame = pandas.DataFrame({"mean": 100 * grouped.mean(), "sd": 100 * grouped.std()})
-    said = [f"{mean:.2f} ± {sd:.2f}" for mean, sd in frame.itertuples(index=False)]
+    said = [f"{m:.2f} ± {sd:.2f}" if sd == sd else f"{m:.2f}" for m, sd in frame.itertuples(index=False)]
     return pandas.Series(said, index=frame.index).unstack(columns, fill_value="–")
 
 

@@ -15,8 +15,9 @@ MIN_SEEDS = 3
 
 
 def percent(values: pandas.Series) -> str:
-    """Mean ± standard deviation of fractions, in per cent."""
-    return f"{100 * values.mean():.2f} ± {100 * values.std():.2f} %"
+    """Mean ± standard deviation of fractions, in per cent; the mean alone where there is one."""
+    spread = f" ± {100 * values.std():.2f}" if len(values) > 1 else ""
+    return f"{100 * values.mean():.2f}{spread} %"
 
 
 def at_least(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
@@ -145,8 +146,9 @@ def gains(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     mean, seeds = grouped.mean(), int(grouped.count().min())
     best = mean.idxmax()
     noise = 2 * grouped.std()[best] / grouped.count()[best] ** 0.5
-    spread = f"{100 * mean[best]:+.2f} ± {100 * grouped.std()[best]:.2f} points"
-    said = f"at most {spread} ({_where(claim['cells'], best)})"
+    deviation = grouped.std()[best]
+    spread = f"{100 * mean[best]:+.2f}" + (f" ± {100 * deviation:.2f}" if deviation == deviation else "")
+    said = f"at most {spread} points ({_where(claim['cells'], best)})"
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
     reached = mean[best] >= claim["value"]

@@ -184,5 +184,6 @@ def test_spread_table_is_mean_and_deviation_over_seeds():
     assert table.loc["x", 0.5] == "91.00 ± 1.41"
     assert table.loc["y", 0.9] == "50.00 ± 0.00"
     assert table.loc["x", 0.9] == "–"
+    assert records.spread_table(found[:1], ["method"], ["sparsity"]).loc["x", 0.5] == "90.00"
     assert records.spread_table([], ["method"], ["sparsity"]).empty
     assert records.select(found, method="x", seed=1) == [found[1]]
