@@ -4,7 +4,6 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.timing import interleaved, show
-from pruning.training import batches
 
 SAMPLES, FEATURES, BATCH = 20_000, 784, 256
 
@@ -15,7 +14,7 @@ def main():
     loader = DataLoader(TensorDataset(inputs, targets), batch_size=BATCH, shuffle=True)
 
     def from_memory():
-        for index in batches(SAMPLES, BATCH):
+        for index in torch.randperm(SAMPLES).split(BATCH):
             inputs[index], targets[index]
 
     def from_loader():

@@ -29,9 +29,12 @@ def _data(_: argparse.Namespace) -> int:
         size = f"{row.size:>12,} bytes" if row.size else ""
         print(f"{row.dataset:14} {row.where:13} {row.file:38} {size}")
     for row in frame[frame["where"].isin(["missing", "altered"])].itertuples():
-        get = row.source if row.where == "altered" else f"get it from {row.source}"
+        get = (
+            f"get it from {row.source or 'a mirror: it has no URL'}" if row.where == "missing" else row.source
+        )
         print(f"\n{row.dataset}: {row.file} is {row.where}: {get}")
-        print(f"  and put it at {datasets.cache_folder() / row.file}, or let `pruning sweep` download it")
+        download = ", or let `pruning sweep` download it" if row.source else ""
+        print(f"  and put it at {datasets.cache_folder() / row.file}{download}")
     return int((frame["where"] == "altered").any())
 
 

@@ -21,6 +21,8 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from pruning import images
+
 _HERE = Path(__file__).resolve().parent
 CHECKOUT = _HERE.parent if (_HERE.parent / "_toc.yml").is_file() else None
 # an installed package carries a copy of the registry beside its modules
@@ -33,7 +35,8 @@ class DataError(RuntimeError):
 
 @dataclass(frozen=True)
 class Split:
-    """inputs: float32, (samples, features); targets: int64 class indices, (samples,)."""
+    """inputs: float32, (samples, features) or, of colour images, (samples, channels, height, width);
+    targets: int64 class indices, (samples,)."""
 
     inputs: Tensor
     targets: Tensor
@@ -56,7 +59,7 @@ class Dataset:
     feature_names: tuple[str, ...]
     class_names: tuple[str, ...]
     checksum: str
-    image_shape: tuple[int, int] | None = None
+    image_shape: tuple[int, ...] | None = None  # (height, width), of colour images (channels, height, width)
 
     def to(self, device: str | torch.device) -> "Dataset":
         """The same data on another device."""
@@ -107,6 +110,11 @@ def mirror_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
+def origin(entry: dict) -> str:
+    """Where a registered file comes from, in words."""
+    return f"from {entry['url']}" if "url" in entry else "from a mirror ($PRUNING_DATA_MIRROR): it has no URL"
+
+
 def locate(entry: dict) -> Path | None:
     """The path of a registered file in the cache or the mirror, checked; None where it is in neither.
 
@@ -120,7 +128,7 @@ def locate(entry: dict) -> Path | None:
             raise DataError(
                 f"{path}: has {path.stat().st_size:,} bytes and md5 {found}, needs {entry['size']:,} bytes "
                 f"and md5 {entry['md5']}; it is truncated or altered: "
-                f"delete it and get it from {entry['url']}"
+                f"delete it and get it {origin(entry)}"
             )
         return path
     return None
@@ -140,6 +148,12 @@ def fetch(name: str) -> list[Path]:
         path = locate(entry)
         if path is None:
             target = cache_folder() / entry["path"]
+            if "url" not in entry:
+                raise DataError(
+                    f"{entry['path']} of {name!r}: neither in the cache nor in $PRUNING_DATA_MIRROR, and it "
+                    "has no public URL: set PRUNING_DATA_MIRROR to a folder that holds it, or put it "
+                    f"at {target}"
+                )
             try:  # pooch writes to a temporary name, verifies, then moves
                 pooch.retrieve(entry["url"], f"md5:{entry['md5']}", target.name, target.parent)
             except Exception as error:  # requests, urllib3, OSError and ValueError, by cause
@@ -154,7 +168,8 @@ def fetch(name: str) -> list[Path]:
 
 def status() -> pandas.DataFrame:
     """One row a registered file: dataset, file, size in bytes, where ("cache", "mirror", "missing",
-    "altered", or "scikit-learn"), path or URL. Verifies checksums, downloads nothing."""
+    "altered", or "scikit-learn"), path or URL ("" where it has none). Verifies checksums,
+    downloads nothing."""
     rows = []
     for name, entry in registry().items():
         if not entry["files"]:
@@ -168,7 +183,7 @@ def status() -> pandas.DataFrame:
             where = (
                 "missing" if path is None else "cache" if path.is_relative_to(cache_folder()) else "mirror"
             )
-            rows.append((name, file["path"], file["size"], where, str(path or file["url"])))
+            rows.append((name, file["path"], file["size"], where, str(path or file.get("url", ""))))
     return pandas.DataFrame(rows, columns=["dataset", "file", "size", "where", "source"])
 
 
@@ -261,6 +276,21 @@ def _breast_cancer(_: list[Path]) -> Dataset:
     return Dataset("breast_cancer", train, test, names, classes, _checksum(bunch.data))
 
 
+def _cifar(name: str, read: Callable[[Path], list[images.Images]]) -> Callable[[list[Path]], Dataset]:
+    def reader(paths: list[Path]) -> Dataset:
+        train, test = (Split(pixels.float().div_(255), labels) for pixels, labels in read(*paths))
+        shape = tuple(train.inputs.shape[1:])
+        names = tuple(
+            f"{colour} row {i} column {j}"
+            for colour in ("red", "green", "blue")
+            for i in range(shape[1])
+            for j in range(shape[2])
+        )
+        return Dataset(name, train, test, names, images.CLASSES, _checksum(paths), shape)
+
+    return reader
+
+
 def _checksum(source: list[Path] | np.ndarray) -> str:
     """sha256 of the files or of the array that a data set was read from."""
     digest = hashlib.sha256()
@@ -274,6 +304,8 @@ READERS: dict[str, Callable[[list[Path]], Dataset]] = {
     "income": _income,
     "digits": _digits,
     "breast_cancer": _breast_cancer,
+    "cifar10": _cifar("cifar10", images.cifar10),
+    "cifar10-jpeg": _cifar("cifar10-jpeg", images.jpeg_folders),
 }
 
 
@@ -283,7 +315,9 @@ def load(name: str) -> Dataset:
     Parameters
     ----------
     name : "mnist" (784 pixels in [0, 1]), "income" (UCI Adult, 12 standardised features, official
-        split), "digits" (64 pixels in [0, 1]), or "breast_cancer" (30 standardised features).
+        split), "digits" (64 pixels in [0, 1]), "breast_cancer" (30 standardised features), "cifar10" (the
+        canonical 3 × 32 × 32 pixels in [0, 1], read by torchvision), or "cifar10-jpeg" (the same images,
+        labels and split after lossy JPEG compression: results on it are not results on CIFAR-10).
 
     Standardisation uses the training split's mean and standard deviation. Splits are the official
     ones; scikit-learn's sets are split 80 : 20, stratified, always the same way.

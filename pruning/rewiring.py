@@ -113,6 +113,14 @@ class SET(_Rewiring):
         super().start(model)
         self.done = 0
 
+    def state(self) -> dict[str, Tensor]:
+        """How often it has rewired; the masks are the model's."""
+        return {"done": torch.tensor(self.done)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take `state` back."""
+        self.done = int(state["done"])
+
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Rewire where the next of the equal parts of the training begins."""

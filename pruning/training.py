@@ -1,12 +1,14 @@
 """The one training loop. Data lie in memory, batches are index lists, methods join in by hooks."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+
+from pruning.checkpoints import Checkpoint, Progress
 
 
 class TrainingError(RuntimeError):
@@ -31,25 +33,27 @@ class Callback:
     def finish(self, model: nn.Module) -> None:
         """After the last step."""
 
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must keep beyond the model's own state and what `start` sets up again."""
+        return {}
 
-def batches(
-    samples: int,
-    batch_size: int,
-    generator: torch.Generator | None = None,
-    device: str | torch.device = "cpu",
-) -> Iterator[Tensor]:
-    """Index tensors of one epoch in random order; the last batch may be smaller.
-
-    For data that fit in memory: ``inputs[index]`` on the device replaces a DataLoader's workers,
-    collation and copies (`make bench` shows what that saves).
-    """
-    order = torch.randperm(samples, generator=generator).to(device)
-    yield from order.split(batch_size)
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take `state` back, after `start`."""
 
 
 def adam(model: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer:
     """torch's Adam in its fused form, the fastest on the CPU and on a GPU."""
     return torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+
+
+def _check_finite(model: nn.Module, opt: torch.optim.Optimizer, sums: Tensor, where: str) -> None:
+    """Raise TrainingError, unless the sums of losses and every parameter are finite."""
+    if torch.isfinite(sums).all() and all(bool(p.isfinite().all()) for p in model.parameters()):
+        return
+    raise TrainingError(
+        f"summed loss {sums[0].item()} and penalty {sums[1].item()} in {where}; "
+        f"lower the learning rate (now {[group['lr'] for group in opt.param_groups]})"
+    )
 
 
 def fit(
@@ -63,6 +67,9 @@ def fit(
     schedule: Callable[[float], float] | None = None,
     callbacks: Iterable[Callback] = (),
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    augment: Callable[[Tensor], Tensor] | None = None,
+    precision: torch.dtype | None = None,
+    checkpoint: Checkpoint | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> list[dict[str, float]]:
@@ -77,6 +84,10 @@ def fit(
     schedule : progress in [0, 1) ↦ factor on every learning rate.
     callbacks : the methods that take part, see `Callback`.
     loss : (outputs, targets) ↦ 0-dim tensor, the mean over the batch.
+    augment : a batch of inputs ↦ the batch to train on, e.g. `images.crop_and_flip`.
+    precision : the dtype of torch.autocast, e.g. torch.bfloat16; None for none.
+    checkpoint : where to keep the state of the training. If the file is there, the training goes on from it,
+        to the same weights bit by bit; give the model as at the first call.
     seed : fixes the order of the batches and everything sampled in training (gates, dropout); the
         caller's random state is left as it was.
     progress : show a bar.
@@ -88,13 +99,16 @@ def fit(
     Raises
     ------
     ValueError : inputs and targets of different lengths or none, epochs or batch_size out of range.
-    TrainingError : the loss of an epoch is not finite; the model is left at the end of that epoch.
+    TrainingError : the loss of an epoch is not finite; the model is left at the end of that epoch, the
+        checkpoint at its last good state.
+    CheckpointError : the checkpoint is another training's, or damaged.
     """
     if len(inputs) != len(targets) or len(inputs) == 0:
         raise ValueError(f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many, at least one")
     if epochs < 0 or batch_size < 1:
         raise ValueError(f"epochs, batch_size: got {epochs}, {batch_size}, needs 0 or more and 1 or more")
     callbacks, device = list(callbacks), inputs.device
+    settings = {"epochs": epochs, "batch_size": batch_size, "samples": len(inputs), "seed": seed}
     # Adam's moments of a pruned weight decay into denormal numbers, which make its step 10 times slower
     torch.set_flush_denormal(True)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -103,17 +117,26 @@ def fit(
             callback.start(model)
         opt = optimizer(model)
         rates = [group["lr"] for group in opt.param_groups]
-        steps, step, history = epochs * -(-len(inputs) // batch_size), 0, []
+        at = Progress() if checkpoint is None else checkpoint.load(model, opt, callbacks, settings)
+        batches = -(-len(inputs) // batch_size)
         model.train()
-        for epoch in tqdm(range(1, epochs + 1), disable=not progress, unit="epoch", leave=False):
-            sums = torch.zeros(2, device=device)  # read once an epoch: no synchronisation in between
-            for index in batches(len(inputs), batch_size, device=device):
-                done = step / steps
+        bar = tqdm(total=epochs, initial=len(at.history), disable=not progress, unit="epoch", leave=False)
+        for epoch in range(len(at.history) + 1, epochs + 1):
+            where = f"epoch {epoch} of {epochs}"
+            if at.order is None:
+                # sums are read once an epoch: no synchronisation in between
+                at.order, at.taken, at.sums = torch.randperm(len(inputs)), 0, torch.zeros(2)
+            at.order, at.sums = at.order.to(device), at.sums.to(device)
+            for index in at.order.split(batch_size)[at.taken :]:
+                done = ((epoch - 1) * batches + at.taken) / (epochs * batches)
                 if schedule is not None:
                     factor = schedule(done)
                     for group, rate in zip(opt.param_groups, rates, strict=True):
                         group["lr"] = rate * factor
-                prediction_loss = loss(model(inputs[index]), targets[index])
+                x = inputs[index] if augment is None else augment(inputs[index])
+                with torch.autocast(device.type, precision, enabled=precision is not None):
+                    outputs = model(x)
+                prediction_loss = loss(outputs if precision is None else outputs.float(), targets[index])
                 penalties = [p for c in callbacks if (p := c.penalty(model, done)) is not None]
                 penalty = sum(penalties[1:], penalties[0]) if penalties else torch.zeros((), device=device)
                 opt.zero_grad()
@@ -121,18 +144,22 @@ def fit(
                 opt.step()
                 for callback in callbacks:
                     callback.after_step(model, done)
-                sums += torch.stack([prediction_loss.detach(), penalty.detach()]) * len(index)
-                step += 1
-            mean_loss, mean_penalty = (sums / len(inputs)).tolist()
-            history.append({"epoch": epoch, "loss": mean_loss, "penalty": mean_penalty})
-            if not torch.isfinite(sums).all():
-                raise TrainingError(
-                    f"loss {mean_loss} and penalty {mean_penalty} in epoch {epoch} of {epochs}; "
-                    f"lower the learning rate (now {[g['lr'] for g in opt.param_groups]})"
-                )
+                at.sums += torch.stack([prediction_loss.detach(), penalty.detach()]) * len(index)
+                at.taken += 1
+                if checkpoint is not None and checkpoint.due():
+                    _check_finite(model, opt, at.sums, where)
+                    checkpoint.save(model, opt, callbacks, at, settings)
+            _check_finite(model, opt, at.sums, where)
+            mean_loss, mean_penalty = (at.sums / len(inputs)).tolist()
+            at.history.append({"epoch": epoch, "loss": mean_loss, "penalty": mean_penalty})
+            at.order = None
+            bar.update()
+        bar.close()
+        if checkpoint is not None:
+            checkpoint.save(model, opt, callbacks, at, settings)
         for callback in callbacks:
             callback.finish(model)
-    return history
+    return at.history
 
 
 @dataclass(frozen=True)
@@ -144,13 +171,24 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, batch_size: int = 10_000) -> Evaluation:
-    """Cross entropy and accuracy (a fraction) of a classifier in evaluation mode, over all samples."""
+def evaluate(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    batch_size: int = 10_000,
+    precision: torch.dtype | None = None,
+) -> Evaluation:
+    """Cross entropy and accuracy (a fraction) of a classifier in evaluation mode, over all samples.
+
+    `precision` as in `fit`.
+    """
     was_training = model.training
     model.eval()
     loss, right = 0.0, 0
     for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
-        logits = model(x)
+        with torch.autocast(x.device.type, precision, enabled=precision is not None):
+            logits = model(x)
+        logits = logits if precision is None else logits.float()
         loss += F.cross_entropy(logits, y, reduction="sum").item()
         right += int((logits.argmax(1) == y).sum())
     model.train(was_training)

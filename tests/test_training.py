@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import pruning
-from pruning.training import Callback, TrainingError, batches, evaluate, fit
+from pruning.training import Callback, TrainingError, evaluate, fit
 
 
 def net(seed=0):
@@ -17,11 +17,14 @@ def net(seed=0):
 X, Y = torch.randn(50, 4, generator=torch.Generator().manual_seed(1)), torch.arange(50) % 3
 
 
-def test_batches_cover_every_sample_once():
-    index = list(batches(50, 16, torch.Generator().manual_seed(0)))
-    assert [len(i) for i in index] == [16, 16, 16, 2]
-    assert sorted(torch.cat(index).tolist()) == list(range(50))
-    assert torch.cat(index).tolist() != list(range(50))
+def test_an_epoch_has_every_sample_once_in_a_new_order():
+    seen = []
+    fit(net(), X, Y, epochs=2, batch_size=16, augment=lambda x: seen.append(x) or x)
+    assert [len(x) for x in seen] == [16, 16, 16, 2] * 2
+    first, second = torch.cat(seen[:4]), torch.cat(seen[4:])
+    assert not torch.equal(first, second)
+    assert torch.equal(first[first[:, 0].argsort()], second[second[:, 0].argsort()])
+    assert torch.equal(first[first[:, 0].argsort()], X[X[:, 0].argsort()])
 
 
 def test_fit_is_a_plain_loop():

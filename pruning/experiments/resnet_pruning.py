@@ -1,0 +1,304 @@
+"""Do ResNets trained on sampled gradients survive magnitude pruning? (arXiv:2312.16020)
+
+A network is trained once and pruned in one shot at every rate, without retraining. All rates of a
+network are one record. The methods differ in the optimizer or in one number; which one, VARIANTS says.
+"""
+
+import copy
+import hashlib
+import itertools
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+
+from pruning import datasets, images, models, records, scores, training
+from pruning.checkpoints import Checkpoint
+from pruning.records import Record
+from pruning.stochgrad import StochGradAdam
+
+RATES = tuple(k / 10 for k in range(10))
+HALF = RATES.index(0.5)
+# the author's networks by the name they have in the paper; his ResNet-152 has 186 layers
+BLOCKS = {20: (3, 3, 3), 56: (9, 9, 9), 110: (18, 18, 18), 152: (18, 37, 37)}
+PRECISIONS = {"float32": None, "bf16": torch.bfloat16}
+SMALL = 0.01  # weights below it are counted
+BINS = (-0.5, 0.5, 100)  # of the histograms: from, to, how many
+RECALIBRATION = 5000  # training images that batch norm sees anew after pruning
+# what a method changes in the config; β₁ = 0.81, ε = 1e-7 is what the author's public code amounts to
+VARIANTS: dict[str, dict[str, Any]] = {
+    "adam": {},
+    "stochgradadam": {"optimizer": "stochgradadam", "sampling_rate": 0.8},
+    "stochgradadam, author's β₁": {
+        "optimizer": "stochgradadam", "sampling_rate": 0.8, "betas": (0.81, 0.999), "eps": 1e-7,
+    },
+    "adam, author's β₁": {"betas": (0.81, 0.999), "eps": 1e-7},
+    "adam, 0.894 of the rate": {"rate_factor": math.sqrt(0.8)},
+    "adam, 0.8 of the batch": {"batch_factor": 0.8},
+    "adamw": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 5e-2},
+    "sgd": {"optimizer": "sgd", "lr": 0.1, "weight_decay": 5e-4},
+    "adam, averaged": {"averaging": 0.999},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config:
+    """One network. The defaults are the author's recipe."""
+
+    dataset: str = "cifar10"
+    depth: int = 56
+    shortcut: str = "projection"
+    method: str = "adam"
+    optimizer: str = "adam"
+    lr: float = 1e-2
+    rate_factor: float = 1.0  # on lr
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    sampling_rate: float = 1.0
+    averaging: float = 0.0  # decay of the running average of the weights, 0 for none
+    epochs: int = 50
+    batch_size: int = 256
+    batch_factor: float = 1.0  # on batch_size
+    schedule: str = "constant"  # or "cosine", down to 0
+    augment: bool = False  # crop and flip
+    precision: str = "bf16"
+    seed: int = 0
+    study: str = "paper"
+
+
+def variant(method: str, base: Config, **changes: Any) -> Config:
+    """A method of VARIANTS, all else as in `base`. Raises ValueError for an unknown name."""
+    if method not in VARIANTS:
+        raise ValueError(f"method: got {method!r}, needs one of {sorted(VARIANTS)}")
+    return replace(base, method=method, **(VARIANTS[method] | changes))
+
+
+class Averaged(training.Callback):
+    """The exponential moving average of weights and statistics takes their place at the end."""
+
+    def __init__(self, decay: float):
+        self.decay = decay
+
+    def start(self, model):
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
+
+    def after_step(self, model, progress):
+        self.average.update_parameters(model)
+
+    def finish(self, model):
+        model.load_state_dict(self.average.module.state_dict())
+
+    def state(self):
+        return self.average.state_dict()
+
+    def load(self, state):
+        self.average.load_state_dict(state)
+
+
+def optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
+    """The config's optimizer. Raises ValueError for an unknown name."""
+    common = {"lr": config.lr * config.rate_factor, "weight_decay": config.weight_decay}
+    adam = common | {"betas": config.betas, "eps": config.eps}
+    if config.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), **adam, fused=True)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), **adam, fused=True)
+    if config.optimizer == "stochgradadam":
+        return StochGradAdam(model.parameters(), **adam, sampling_rate=config.sampling_rate)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), **common, momentum=0.9, nesterov=True, fused=True)
+    known = ["adam", "adamw", "sgd", "stochgradadam"]
+    raise ValueError(f"optimizer: got {config.optimizer!r}, needs one of {known}")
+
+
+@lru_cache(maxsize=1)
+def _data(name: str, device: str) -> datasets.Dataset:
+    data = datasets.load(name)
+    shape = data.image_shape
+    if shape is None:
+        raise ValueError(f"dataset: got {name!r}, needs one of images")
+    shape = shape if len(shape) == 3 else (1, *shape)
+    parts = [replace(part, inputs=part.inputs.view(-1, *shape)) for part in (data.train, data.test)]
+    return replace(data, train=parts[0], test=parts[1], image_shape=shape).to(device)
+
+
+def train(config: Config, data: datasets.Dataset, checkpoint: Checkpoint | None = None, progress=False):
+    """The config's network and its history, one dict an epoch."""
+    if config.schedule not in ("constant", "cosine"):
+        raise ValueError(f"schedule: got {config.schedule!r}, needs 'constant' or 'cosine'")
+    if config.precision not in PRECISIONS:
+        raise ValueError(f"precision: got {config.precision!r}, needs one of {sorted(PRECISIONS)}")
+    if config.depth not in BLOCKS and config.shortcut == "projection":
+        raise ValueError(f"depth: got {config.depth!r}, needs one of {sorted(BLOCKS)}")
+    size = BLOCKS[config.depth] if config.shortcut == "projection" else config.depth
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = models.cifar_resnet(size, config.shortcut, len(data.class_names), data.image_shape[0])
+    model = model.to(data.train.inputs.device, memory_format=torch.channels_last)
+    history = training.fit(
+        model, data.train.inputs, data.train.targets, epochs=config.epochs, seed=config.seed,
+        batch_size=round(config.batch_size * config.batch_factor), optimizer=lambda m: optimizer(config, m),
+        schedule=(lambda done: 0.5 * (1 + math.cos(math.pi * done))) if config.schedule == "cosine" else None,
+        callbacks=[Averaged(config.averaging)] if config.averaging else [],
+        augment=images.crop_and_flip if config.augment else None,
+        precision=PRECISIONS[config.precision], checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
+    return model, history
+
+
+@torch.no_grad()
+def recalibrate(model: nn.Module, inputs: Tensor, precision: torch.dtype | None = None) -> None:
+    """Batch norm's running statistics anew, from `inputs`: the plain mean over batches, in place."""
+    with torch.autocast(inputs.device.type, precision, enabled=precision is not None):
+        update_bn(inputs.split(500), model)
+
+
+def pruned(model: nn.Module, rate: float, scope: str) -> nn.Module:
+    """A copy without the smallest |w| of the convolutions and the linear layer, over all of them ("global")
+    or in each ("layer"); batch norm and biases are left alone."""
+    model = copy.deepcopy(model)
+    return scores.prune_by_score(model, scores.magnitude(model), rate, scope) if rate else model
+
+
+@torch.no_grad()
+def confusion(model: nn.Module, split: datasets.Split, classes: int, precision: torch.dtype | None) -> Tensor:
+    """Counts (true class, predicted class)."""
+    model.eval()
+    with torch.autocast(split.inputs.device.type, precision, enabled=precision is not None):
+        found = torch.cat([model(x).argmax(1) for x in split.inputs.split(1000)])
+    return (split.targets * classes + found).bincount(minlength=classes**2).view(classes, classes)
+
+
+def weight_statistics(weights: Tensor) -> Record:
+    """Standard deviation, excess kurtosis (0 for a normal distribution), share below SMALL in magnitude."""
+    values = weights.detach().flatten().double().cpu()
+    return {
+        "sd": float(values.std()),
+        "kurtosis": float(stats.kurtosis(values.numpy())),
+        "small": float((values.abs() < SMALL).double().mean()),
+        "mean_magnitude": float(values.abs().mean()),
+    }
+
+
+def _weights(model: nn.Module) -> Record:
+    """All prunable weights together, and layer by layer from input to output."""
+    layers = list(scores.magnitude(model))
+    signed = [model.get_submodule(name).weight for name in layers]
+    every = torch.cat([weight.detach().flatten() for weight in signed]).float().cpu()
+    low, high, bins = BINS
+    return {
+        "kept": every.numel(),
+        "weights": weight_statistics(every),
+        "weights_by_layer": [weight_statistics(weight) for weight in signed],
+        "layers": layers,
+        "histogram": torch.histc(every, bins, low, high).int().tolist(),
+    }
+
+
+def _curves(config: Config, model: nn.Module, data: datasets.Dataset) -> dict[str, list]:
+    """Accuracy at every rate, under both thresholds, and with batch norm re-estimated under the global one;
+    the confusion matrices before and after half of the weights are gone."""
+    precision = PRECISIONS[config.precision]
+    sample = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(config.seed))
+    sample = data.train.inputs[sample[:RECALIBRATION].to(data.train.inputs.device)]
+
+    def accuracy(network):
+        return training.evaluate(
+            network, data.test.inputs, data.test.targets, batch_size=1000, precision=precision
+        ).accuracy
+
+    found: dict[str, list] = {"accuracy_global": [], "accuracy_recalibrated": [], "accuracy_layer": []}
+    for rate in RATES:
+        network = pruned(model, rate, "global")
+        found["accuracy_global"].append(accuracy(network))
+        if rate in (0.0, RATES[HALF]):
+            name = "confusion_before" if rate == 0 else "confusion_after"
+            found[name] = confusion(network, data.test, len(data.class_names), precision).tolist()
+        recalibrate(network, sample, precision)
+        found["accuracy_recalibrated"].append(accuracy(network))
+        found["accuracy_layer"].append(accuracy(pruned(model, rate, "layer")))
+    return found
+
+
+def checkpoint_of(config: Config) -> Checkpoint:
+    """Where a run keeps its state until it is on record."""
+    key = hashlib.sha256(repr(config).encode()).hexdigest()[:16]
+    return Checkpoint(datasets.cache_folder() / "checkpoints" / f"resnet_pruning-{key}.safetensors")
+
+
+def run(config: Config) -> Record:
+    """Train (or go on training), prune at every rate, measure: the metrics of one record."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = _data(config.dataset, device)
+    checkpoint = checkpoint_of(config)
+    model, history = train(config, data, checkpoint)
+    curves = _curves(config, model, data)
+    metrics = {
+        "network": f"ResNet-{config.depth}",
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **_weights(model),
+        "effective": None,  # weights on a path from input to output: not counted where shortcuts join in
+        "rates": RATES,
+        "test_accuracy": curves["accuracy_global"][0],
+        "pruned_accuracy": curves["accuracy_global"][HALF],
+        **curves,
+        "train_loss": [epoch["loss"] for epoch in history],
+        "training_seconds": round(checkpoint.seconds, 1),
+        "provenance": records.provenance(device) | {"data": data.checksum},
+    }
+    checkpoint.remove()
+    return metrics
+
+
+MAIN = ("adam", "stochgradadam", "stochgradadam, author's β₁")
+CONTROLS = tuple(name for name in VARIANTS if name not in MAIN)
+SAMPLING = (0.5, 0.6, 0.7, 0.9)  # beside 0.8 and 1, which is Adam
+
+
+def _controls(base: Config, seeds: range) -> list[Config]:
+    """What decides whether the mask does anything: everything beside Adam and StochGradAdam."""
+    cosine = [variant(method, base, schedule="cosine") for method in ("adam", "stochgradadam", "sgd")]
+    sampled = [
+        variant("stochgradadam", base, sampling_rate=rate, study=f"{base.study} sampling")
+        for rate in SAMPLING
+    ]
+    runs = [*(variant(method, base) for method in CONTROLS), *cosine, *sampled]
+    return [replace(run, seed=seed) for seed, run in itertools.product(seeds, runs)]
+
+
+def _grid(base: Config, seeds: range, methods=MAIN) -> list[Config]:
+    return [replace(variant(method, base), seed=seed) for seed, method in itertools.product(seeds, methods)]
+
+
+def configs(profile: str, seeds: int | None = None) -> list[Config]:
+    """The runs of a profile, those that matter most first.
+
+    "quick": ResNet-20 on digits, Adam and StochGradAdam, two seeds. "paper": CIFAR-10, the author's networks
+    and recipe, ResNet-56 first, three seeds; ResNet-20 with all controls; He's networks with augmentation and
+    cosine decay. "cpu": what two cores can do on the JPEG copy of CIFAR-10, 15 epochs: ResNet-20, three
+    seeds and the controls, ResNet-56 once.
+    """
+    if profile == "quick":
+        base = Config("digits", 20, epochs=20, batch_size=128, precision="float32", lr=1e-2, study="quick")
+        return _grid(base, range(seeds or 2), ("adam", "stochgradadam"))
+    if profile == "paper":
+        n = range(seeds or 3)
+        runs = [run for depth in (56, 110, 152) for run in _grid(Config(depth=depth), n)]
+        runs += _grid(Config(depth=20), n) + _controls(Config(depth=20), n)
+        modern = Config(shortcut="identity", schedule="cosine", augment=True, study="modern")
+        methods = ("adam", "stochgradadam", "adamw", "sgd")
+        runs += [run for depth in (56, 110) for run in _grid(replace(modern, depth=depth), n, methods)]
+        return runs
+    if profile == "cpu":
+        base = Config("cifar10-jpeg", 20, epochs=15, study="cpu")
+        runs = _grid(base, range(2), MAIN[:2])
+        runs += _grid(replace(base, depth=56), range(1), MAIN[:2])
+        runs += _grid(base, range(seeds or 3), MAIN) + _controls(base, range(seeds or 2))
+        return list(dict.fromkeys(runs))
+    raise ValueError(f"profile: got {profile!r}, needs one of ['cpu', 'paper', 'quick']")

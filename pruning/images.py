@@ -1,0 +1,83 @@
+"""Colour images: readers, an archive in and bytes of pixels and labels out, and the usual augmentation.
+
+CIFAR-10 comes in two forms that must not be taken for each other: the canonical archive, read by torchvision,
+and a copy whose images were re-encoded as JPEG.
+"""
+
+import io
+import tarfile
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from PIL import Image
+from torch import Tensor
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+Images = tuple[Tensor, Tensor]  # uint8 (samples, 3, height, width), int64 (samples,)
+
+
+def _tensors(images: np.ndarray, labels: list[int]) -> Images:
+    """From (samples, height, width, 3)."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
+
+
+def cifar10(archive: Path) -> list[Images]:
+    """Training and test images of the canonical archive, in its own order.
+
+    torchvision verifies every file in it and unpacks them; what it unpacks is gone afterwards.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / archive.name).symlink_to(archive.resolve())
+        parts = [torchvision.datasets.CIFAR10(folder, train=train, download=True) for train in (True, False)]
+    if any(tuple(part.classes) != CLASSES for part in parts):
+        raise ValueError(f"{archive}: has the classes {parts[0].classes}, needs {CLASSES}")
+    return [_tensors(part.data, part.targets) for part in parts]
+
+
+def jpeg_folders(archive: Path, classes: tuple[str, ...] = CLASSES) -> list[Images]:
+    """Training and test images of a tar of ``train/<class>/*.jpg`` and ``test/<class>/*.jpg``, in the order
+    of their names.
+
+    Raises ValueError for a folder that is not a class, or images of different sizes.
+    """
+    found: dict[str, list[tuple[str, np.ndarray]]] = {"train": [], "test": []}
+    with tarfile.open(archive, "r|*") as tar:  # one pass; nothing is unpacked to disk
+        for member in tar:
+            if not member.name.endswith(".jpg"):
+                continue
+            part, label, _ = Path(member.name).parts[-3:]
+            if part not in found or label not in classes:
+                raise ValueError(
+                    f"{archive}: has {member.name}, needs train/ and test/ with folders {classes}"
+                )
+            pixels = np.asarray(Image.open(io.BytesIO(tar.extractfile(member).read())).convert("RGB"))
+            found[part].append((member.name, pixels))
+    parts = []
+    for images in found.values():
+        images.sort(key=lambda pair: pair[0])
+        labels = [classes.index(Path(name).parts[-2]) for name, _ in images]
+        parts.append(_tensors(np.stack([pixels for _, pixels in images]), labels))
+    return parts
+
+
+def crop_and_flip(images: Tensor, padding: int = 4, generator: torch.Generator | None = None) -> Tensor:
+    """Each image of a batch moved by up to `padding` pixels, 0 where nothing is, and mirrored half of the
+    time (He et al. 2015, arXiv:1512.03385, section 4.2).
+
+    images : (samples, channels, height, width), on any device; one gather for the whole batch.
+    generator : on the images' device; torch's own where None.
+    """
+    samples, _, height, width = images.shape
+    device = images.device
+    draw = {"generator": generator, "device": device}
+    shift = torch.randint(0, 2 * padding + 1, (2, samples, 1), **draw)
+    rows, columns = (torch.arange(size, device=device).expand(samples, size) for size in (height, width))
+    mirrored = torch.rand(samples, 1, **draw) < 0.5
+    columns = torch.where(mirrored, width - 1 - columns, columns)
+    padded = F.pad(images, (padding,) * 4).permute(0, 2, 3, 1)
+    each = torch.arange(samples, device=device)[:, None, None]
+    return padded[each, (rows + shift[0])[:, :, None], (columns + shift[1])[:, None, :]].permute(0, 3, 1, 2)
