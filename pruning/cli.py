@@ -1,6 +1,7 @@
 """The command `pruning`: data, sweeps, claims and the book, for the terminal."""
 
 import argparse
+import dataclasses
 import importlib
 import pkgutil
 import sys
@@ -41,6 +42,12 @@ def _data(_: argparse.Namespace) -> int:
 def _sweep(arguments: argparse.Namespace) -> int:
     experiment = importlib.import_module(f"pruning.experiments.{arguments.chapter}")
     configs = experiment.configs(arguments.profile, arguments.seeds)
+    if arguments.data:
+        if arguments.data not in datasets.READERS:
+            raise ValueError(f"data: got {arguments.data!r}, needs one of {sorted(datasets.READERS)}")
+        if not all(hasattr(config, "dataset") for config in configs):
+            raise ValueError(f"data: the runs of {arguments.chapter} are not on one of the data sets")
+        configs = list(dict.fromkeys(dataclasses.replace(c, dataset=arguments.data) for c in configs))
     path = Path(arguments.out or records.records_folder() / f"{arguments.chapter}.jsonl")
     todo = len(records.missing(configs, records.read(path)))
     print(f"{arguments.chapter}, {arguments.profile}: {todo} of {len(configs)} runs to do → {path}")
@@ -84,7 +91,8 @@ def parser() -> argparse.ArgumentParser:
     data.set_defaults(do=_data)
     sweep = commands.add_parser("sweep", help="run a chapter's experiments that are not on record yet")
     sweep.add_argument("chapter", choices=chapters())
-    sweep.add_argument("--profile", default="paper", choices=["quick", "paper", "search"])
+    sweep.add_argument("--profile", default="paper", choices=["quick", "paper", "search", "cpu"])
+    sweep.add_argument("--data", help="another data set than the profile's, e.g. cifar10-jpeg for cifar10")
     sweep.add_argument("--seeds", type=_positive, help="number of seeds, from 0 (default: the profile's)")
     sweep.add_argument("--jobs", type=int, default=-1, help="processes, -1 for one a core (default)")
     sweep.add_argument("--out", help="record file (default: book/records/<chapter>.jsonl)")
