@@ -37,3 +37,8 @@ def income():
 @pytest.fixture(scope="session")
 def digits():
     return datasets.load("digits")
+
+
+@pytest.fixture(scope="session")
+def cifar10_jpeg():
+    return _real("cifar10-jpeg")

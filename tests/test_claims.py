@@ -176,10 +176,12 @@ def test_best_in_cells_compares_with_the_best_threshold_of_each(wanda, tanh, exp
                 relative(seed, rival + noise, method="wanda", scope="layer", **here),
                 relative(seed, 0.50, method="wanda", scope="neuron", **here),  # its worse threshold
             ]
-    verdict, seeds, ours = rules.best_in_cells(CLAIM, records.table(found))
+    verdict, seeds, ours = rules.RULES["best_in_cells"](CLAIM, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert words in ours
-    assert rules.best_in_cells(CLAIM, records.table(found).query("seed < 2"))[0] == rules.NOT_MEASURED
+    assert (
+        rules.RULES["best_in_cells"](CLAIM, records.table(found).query("seed < 2"))[0] == rules.NOT_MEASURED
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_improves(relu, tanh, expected):
                 relative(seed, accuracy + 0.01 * seed, activation=activation, activity=0.3),
             ]
     claim = {"cells": ["activation"], "ours": "activity > 0", "base": "activity == 0"}
-    verdict, seeds, ours = rules.improves(claim, records.table(found))
+    verdict, seeds, ours = rules.RULES["improves"](claim, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert f"{100 * (relu - 0.96):+.2f} points" in ours
 
@@ -208,6 +210,6 @@ def test_gains(accuracy, expected):
     found = [relative(seed, accuracy + 0.001 * (seed - 1)) for seed in range(3)]
     found += [relative(seed, 0.90, sparsity=0.5) for seed in range(3)]
     claim = {"cells": ["sparsity"], "value": 0.0113}
-    verdict, seeds, ours = rules.gains(claim, records.table(found))
+    verdict, seeds, ours = rules.RULES["gains"](claim, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert f"{100 * (accuracy - 0.98):+.2f} ± 0.10 points (sparsity 0.75)" in ours

@@ -165,23 +165,24 @@ def frame(rows):
 def test_rules_of_these_chapters():
     right = {"false_paths": 0, "missing_paths": 0, "symmetry_same_role": [0.9], "symmetry_other": [0.1]}
     rows = [right | {"task": t, "seed": s} for t in ("a", "b") for s in range(4)]
-    assert rules.pathways({"share": 0.9}, frame(rows))[0] == rules.REPRODUCED
+    assert rules.RULES["pathways"]({"share": 0.9}, frame(rows))[0] == rules.REPRODUCED
     rows[0] = rows[0] | {"false_paths": 1}
-    assert rules.pathways({"share": 0.9}, frame(rows))[0] == rules.PARTLY
-    assert rules.pathways({"share": 0.9}, frame(rows[:6]))[0] == rules.NOT_MEASURED
+    assert rules.RULES["pathways"]({"share": 0.9}, frame(rows))[0] == rules.PARTLY
+    assert rules.RULES["pathways"]({"share": 0.9}, frame(rows[:6]))[0] == rules.NOT_MEASURED
 
     def agreeing(value):
         base = {"pearson_shap.value": value, "density": 0.01, "method": "gates"}
         return frame([base | {"seed": s} for s in range(3)])
 
     claim = {"value": 0.8, "density": 0.01}
-    verdicts = [rules.agrees(claim, agreeing(v))[0] for v in (0.9, 0.5, 0.1)]
+    verdicts = [rules.RULES["agrees"](claim, agreeing(v))[0] for v in (0.9, 0.5, 0.1)]
     assert verdicts == [rules.REPRODUCED, rules.PARTLY, rules.NOT_REPRODUCED]
 
     share = [{"central.14": [v, 0.6], "seed": s} for s, v in enumerate((0.5, 0.4, 0.24))]
-    assert rules.central({"side": 14}, frame(share))[0] == rules.PARTLY
+    assert rules.RULES["central"]({"side": 14}, frame(share))[0] == rules.PARTLY
     assert (
-        rules.central({"side": 14}, frame([share[0] | {"seed": s} for s in range(3)]))[0] == rules.REPRODUCED
+        rules.RULES["central"]({"side": 14}, frame([share[0] | {"seed": s} for s in range(3)]))[0]
+        == rules.REPRODUCED
     )
 
     def maps(few, many):
@@ -192,12 +193,14 @@ def test_rules_of_these_chapters():
         )
 
     claim = {"few": 0.01, "many": 0.1}
-    verdicts = [rules.representatives(claim, maps(*pair))[0] for pair in ((0.2, 0.5), (0.2, 0.1), (0.6, 0.5))]
+    verdicts = [
+        rules.RULES["representatives"](claim, maps(*pair))[0] for pair in ((0.2, 0.5), (0.2, 0.1), (0.6, 0.5))
+    ]
     assert verdicts == [rules.REPRODUCED, rules.PARTLY, rules.NOT_REPRODUCED]
 
     rule = {"label": "2", "recall": 0.3, "accuracy": 0.9}
     rows = [{"seed": s, "rules": [rule | {"precision": p}]} for s, p in enumerate((0.8, 0.5, 0.4))]
-    assert rules.two_pixels({"label": "2", "value": 0.74}, frame(rows))[0] == rules.PARTLY
+    assert rules.RULES["two_pixels"]({"label": "2", "value": 0.74}, frame(rows))[0] == rules.PARTLY
     rows = [{"seed": s, "method_seconds.shap": 2.0, "method_seconds.eq4": 0.001} for s in range(3)]
-    assert rules.faster({"factor": 1000}, frame(rows))[0] == rules.REPRODUCED
-    assert rules.faster({"factor": 5000}, frame(rows))[0] == rules.NOT_REPRODUCED
+    assert rules.RULES["faster"]({"factor": 1000}, frame(rows))[0] == rules.REPRODUCED
+    assert rules.RULES["faster"]({"factor": 5000}, frame(rows))[0] == rules.NOT_REPRODUCED
