@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from pruning import records
-from pruning.plots import METHOD_STYLE, PAPER_COLOUR, _legend_below
+from pruning.plots import METHOD_STYLE, PAPER_COLOUR, legend_below
 from pruning.records import Record
 from pruning.structure import ordered
 
@@ -140,7 +140,7 @@ def agreement_by_density(found: Iterable[Record], ax: Axes) -> Axes:
     ax.set_ylim(-1, 1.02)
     ax.set_xlabel("density: weights kept (%)")
     ax.set_ylabel("agreement with SHAP")
-    _legend_below(ax)
+    legend_below(ax)
     return ax
 
 
@@ -190,7 +190,7 @@ def symmetry(found: Iterable[Record], ax: Axes) -> Axes:
     ax.set_ylim(len(tasks) - 0.5, -0.5)
     ax.set_xlim(-0.03, 1.03)
     ax.set_xlabel("symmetry of two inputs")
-    _legend_below(ax)
+    legend_below(ax)
     return ax
 
 
@@ -217,5 +217,5 @@ def autocorrelation(found: Iterable[Record], ax: Axes) -> Axes:
     ax.set_ylim(bottom=0)
     ax.set_xlabel("density: weights kept (%)")
     ax.set_ylabel("1: neighbours matter as much")
-    _legend_below(ax)
+    legend_below(ax)
     return ax

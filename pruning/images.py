@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 from PIL import Image
 from torch import Tensor
 
@@ -30,9 +29,11 @@ def cifar10(archive: Path) -> list[Images]:
 
     torchvision verifies every file in it and unpacks them; what it unpacks is gone afterwards.
     """
+    from torchvision.datasets import CIFAR10  # takes longer to import than all of `pruning`
+
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / archive.name).symlink_to(archive.resolve())
-        parts = [torchvision.datasets.CIFAR10(folder, train=train, download=True) for train in (True, False)]
+        parts = [CIFAR10(folder, train=train, download=True) for train in (True, False)]
     if any(tuple(part.classes) != CLASSES for part in parts):
         raise ValueError(f"{archive}: has the classes {parts[0].classes}, needs {CLASSES}")
     return [_tensors(part.data, part.targets) for part in parts]

@@ -30,6 +30,12 @@ METHOD_STYLE = {  # method → (colour, marker, label), the same in every chapte
     "stade": ("#882255", "p", "STADE"),
     "stade corrected": ("#aa4499", "h", "STADE, bias corrected"),
     "ria": ("#999933", "*", "RIA"),
+    # optimizers, from Tol's vibrant palette
+    "adam": ("#555555", "s", "Adam"),
+    "stochgradadam": ("#ee7733", "o", "StochGradAdam"),
+    "stochgradadam, author's β₁": ("#009988", "^", "StochGradAdam, author's β₁"),
+    "adamw": ("#33bbee", "D", "AdamW"),
+    "sgd": ("#ee3377", "v", "SGD with momentum"),
 }
 PAPER_COLOUR = _WONG[3]  # what a paper prints
 ACCURACY_TICKS = (10, 50, 70, 80, 90, 95, 97, 98, 99, 99.5)
@@ -76,13 +82,16 @@ def caption(found: Iterable[Record], profile: str) -> str:
     )
 
 
-def _legend_below(ax: Axes) -> None:
+def legend_below(ax: Axes) -> None:
     """Under the axes, where it covers no curve at any width; the layout makes room for it."""
     for legend in list(ax.figure.legends):
         legend.remove()
-    handles, labels = ax.get_legend_handles_labels()
-    columns = 2 if len(labels) > 6 else 1
-    ax.figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1)
+    named = {}  # over all axes: a panel may lack a line that another has
+    for panel in ax.figure.axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    columns = 2 if len(named) > 6 else 1
+    ax.figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns, columnspacing=1)
 
 
 def _error_scale(ax: Axes, lowest: float, highest: float) -> None:
@@ -141,14 +150,14 @@ def compression_curves(
     upper.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     upper.xaxis.set_minor_formatter(NullFormatter())
     upper.set_xlabel("weights kept")
-    _legend_below(ax)
+    legend_below(ax)
     return ax
 
 
 def paper_point(ax: Axes, density: float, accuracy: float, label: str) -> Axes:
     """Mark a paper's number: density (or sparsity, whatever x is) and accuracy are fractions."""
     ax.plot(100 * density, 100 * accuracy, "*", color=PAPER_COLOUR, markersize=15, zorder=5, label=label)
-    _legend_below(ax)
+    legend_below(ax)
     return ax
 
 
@@ -172,7 +181,7 @@ def density_by_layer(found: Iterable[Record], ax: Axes) -> Axes:
     ax.set_ylim(0, 100)
     ax.set_xlabel("density: weights kept (%)")
     ax.set_ylabel("share of the kept weights (%)")
-    _legend_below(ax)
+    legend_below(ax)
     return ax
 
 
@@ -198,7 +207,7 @@ def sparsity_curves(found: Iterable[Record], ax: Axes, *, accuracy_range: tuple[
     ax.set_xticks([100 * s for s in sorted(frame.sparsity.unique()) if s])
     ax.set_xlabel("sparsity: weights removed (%)")
     ax.set_ylabel("test accuracy (%)")
-    _legend_below(ax)
+    legend_below(ax)
     return ax
 
 
@@ -223,7 +232,7 @@ def penalty_curves(found: Iterable[Record], ax: Axes) -> Axes:
     ax.set_xticks(range(len(factors)), [f"{factor:g}" for factor in factors])
     ax.set_xlabel("λ, factor of the activity penalty")
     ax.set_ylabel("test accuracy (%)")
-    _legend_below(ax)
+    legend_below(ax)
     return ax
 
 
@@ -242,5 +251,5 @@ def contribution_histogram(histogram: Record, ax: Axes) -> Axes:
     ax.set_ylim(bottom=0.3 / counts.sum() / width)
     ax.set_xlabel("contribution")
     ax.set_ylabel("density")
-    _legend_below(ax)
+    legend_below(ax)
     return ax

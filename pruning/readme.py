@@ -18,6 +18,9 @@ CHAPTERS = {  # claim → notebook, paper figure
     "G7": ("pixel_representatives", "2311.12526, Fig 5a to c"),
     "G8": ("pixel_representatives", "2311.12526, Fig 5e, f"),
     "G9": ("shap_agreement", "2311.12526, 4.2"),
+    "S1": ("resnet_pruning", "2312.16020, table of results"),
+    "S2": ("resnet_pruning", "2312.16020, accuracy against rate"),
+    "S3": ("resnet_pruning", "2312.16020, weight distributions"),
     "R1": ("relative_importance", "2410.16151, abstract"),
     "R2": ("relative_importance", "2410.16151, abstract"),
     "R3": ("relative_importance", "2410.16151, abstract"),
@@ -31,7 +34,7 @@ def evidence_table() -> str:
     rows = ["| notebook | paper figure | command | theirs | ours | verdict |", "|---|---|---|---|---|---|"]
     for claim, (chapter, figure) in CHAPTERS.items():
         row = board.loc[claim]
-        ours = f"{row.ours} ({row.seeds} seeds)" if row.ours else "not on record"
+        ours = row.ours + (f" ({row.seeds} seeds)" if row.seeds else "") if row.ours else "not on record"
         notebook = f"[{chapter}](notebooks/{chapter}.ipynb)"
         command = f"`make book ONLY={chapter}`"
         rows.append(f"| {notebook} | {figure} | {command} | {row.claim} | {ours} | **{row.verdict}** |")

@@ -47,3 +47,18 @@ def test_zero_seeds_are_refused(capsys):
     with pytest.raises(SystemExit):
         cli.main(["sweep", "compression_curves", "--seeds", "0"])
     assert "at least 1" in capsys.readouterr().err
+
+
+def test_another_data_set(tmp_path, monkeypatch, capsys):
+    listed = [cc.Config(dataset="mnist", seed=seed) for seed in range(2)]
+    monkeypatch.setattr(cc, "configs", lambda profile, seeds=None: listed)
+    seen = []
+    monkeypatch.setattr(cc, "run", lambda config: seen.append(config.dataset) or {"test_accuracy": 1.0})
+    out = tmp_path / "curves.jsonl"
+    arguments = ["sweep", "compression_curves", "--jobs", "1", "--out", str(out), "--data"]
+    assert cli.main([*arguments, "digits"]) == 0
+    assert [r["dataset"] for r in records.read(out)] == seen == ["digits", "digits"]
+    assert cli.main([*arguments, "imagenet"]) == 1
+    assert "data: got 'imagenet', needs one of" in capsys.readouterr().err
+    assert cli.main(["sweep", "pathways", "--out", str(out), "--data", "digits"]) == 1
+    assert "not on one of the data sets" in capsys.readouterr().err

@@ -23,7 +23,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained():
-    data = resnet_pruning._data("digits", "cpu")
+    data = resnet_pruning.load("digits", "cpu")
     return resnet_pruning.train(replace(TINY, epochs=4, augment=True, schedule="cosine"), data)[0], data
 
 
