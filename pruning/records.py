@@ -102,7 +102,11 @@ def summary(found: Iterable[Record], by: list[str], metric: str = "test_accuracy
 
 
 def spread_table(
-    found: Iterable[Record], rows: list[str], columns: list[str], metric: str = "test_accuracy"
+    found: Iterable[Record],
+    rows: list[str],
+    columns: list[str],
+    metric: str = "test_accuracy",
+    digits: int = 2,
 ) -> pandas.DataFrame:
     """Mean ± standard deviation over seeds of `metric`, a fraction, in per cent, as text; no deviation
     where there is one seed, "–" where there is none."""
@@ -111,7 +115,10 @@ def spread_table(
         return pandas.DataFrame()
     grouped = frame.groupby([*rows, *columns], dropna=False)[metric]
     frame = pandas.DataFrame({"mean": 100 * grouped.mean(), "sd": 100 * grouped.std()})
-    said = [f"{m:.2f} ± {sd:.2f}" if sd == sd else f"{m:.2f}" for m, sd in frame.itertuples(index=False)]
+    said = [
+        f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f}" if sd == sd else "")
+        for mean, sd in frame.itertuples(index=False)
+    ]
     return pandas.Series(said, index=frame.index).unstack(columns, fill_value="–")
 
 

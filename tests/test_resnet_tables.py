@@ -97,7 +97,7 @@ def test_tables_say_mean_and_deviation_over_seeds():
     assert table.loc["50 %", "Adam"] == "40.00 ± 14.14"
     assert table.loc["50 %", "StochGradAdam"] == "60.00"
     half = resnet_tables.at_half(found)
-    assert half.loc["global, re-estimated", "Adam"] == "80.00 ± 0.00"
+    assert half.loc["global, re-estimated", "Adam"] == "80.0 ± 0.0"
     against = resnet_tables.against_paper(
         found, {"values": {"ResNet-56": [0.6, 0.3], "ResNet-110": [0.7, 0.4]}, "epochs": 50}
     )
@@ -110,7 +110,7 @@ def test_settings_keep_schedules_apart():
     found = [record("adam", 0, 0.3), record("adam", 0, 0.7, schedule="cosine"), record("sgd", 0, 0.6)]
     table = resnet_tables.settings(found)
     assert list(table.index) == ["Adam", "SGD with momentum", "Adam, cosine"]
-    assert list(table["50 %"]) == ["30.00", "60.00", "70.00"]
+    assert list(table["50 %"]) == ["30.0", "60.0", "70.0"]
 
 
 def test_what_is_missing_counts_the_paper_profile():

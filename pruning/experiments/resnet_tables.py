@@ -36,9 +36,9 @@ def exploded(found: list[Record], metric: str = "accuracy_global") -> list[Recor
     ]
 
 
-def by_rate(found: list[Record], metric: str = "accuracy_global") -> pandas.DataFrame:
+def by_rate(found: list[Record], metric: str = "accuracy_global", digits: int = 2) -> pandas.DataFrame:
     """Mean ± deviation over seeds: rows pruning rates, columns methods."""
-    table = records.spread_table(exploded(found, metric), ["rate"], ["method"])
+    table = records.spread_table(exploded(found, metric), ["rate"], ["method"], digits=digits)
     order = list(dict.fromkeys(name(r["method"]) for r in found))
     return table.reindex([f"{100 * rate:.0f} %" for rate in RATES])[order]
 
@@ -49,7 +49,9 @@ def at_half(found: list[Record]) -> pandas.DataFrame:
         r for metric in METRICS for r in exploded(found, metric) if r["rate"] == f"{100 * RATES[HALF]:.0f} %"
     ]
     order = list(dict.fromkeys(name(r["method"]) for r in found))
-    return records.spread_table(half, ["threshold"], ["method"]).reindex(list(METRICS.values()))[order]
+    return records.spread_table(half, ["threshold"], ["method"], digits=1).reindex(list(METRICS.values()))[
+        order
+    ]
 
 
 def against_paper(found: list[Record], claim: dict) -> pandas.DataFrame:
@@ -75,7 +77,7 @@ def settings(found: list[Record]) -> pandas.DataFrame:
             if not part:
                 continue
             cells = [
-                by_rate(part, metric).iloc[rate, 0]
+                by_rate(part, metric, digits=1).iloc[rate, 0]
                 for metric, rate in (
                     ("accuracy_global", 0), ("accuracy_global", HALF), ("accuracy_recalibrated", HALF),
                 )
@@ -87,15 +89,16 @@ def settings(found: list[Record]) -> pandas.DataFrame:
 
 
 def weights(found: list[Record]) -> pandas.DataFrame:
-    """The spread of all prunable weights (claim S3) at the constant rate: rows methods, mean over seeds."""
+    """The spread of all prunable weights (claim S3) at the constant rate, mean over seeds, rows methods:
+    standard deviation, excess kurtosis, share of the smallest."""
     rows = {}
     for method in VARIANTS:
         part = [r["weights"] for r in records.select(found, method=method, schedule="constant")]
         if part:
             mean = {key: sum(w[key] for w in part) / len(part) for key in part[0]}
             rows[name(method)] = {
-                "standard deviation": f"{mean['sd']:.4f}",
-                "excess kurtosis": f"{mean['kurtosis']:.1f}",
+                "sd": f"{mean['sd']:.4f}",
+                "kurtosis": f"{mean['kurtosis']:.1f}",
                 "below 0.01 (%)": f"{100 * mean['small']:.1f}",
             }
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("method")
