@@ -5,9 +5,10 @@ import dataclasses
 import importlib
 import pkgutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
-from pruning import claims, datasets, experiments, records
+from pruning import claims, cluster, datasets, experiments, records
 
 
 def chapters() -> list[str]:
@@ -53,8 +54,9 @@ def _sweep(arguments: argparse.Namespace) -> int:
     print(f"{arguments.chapter}, {arguments.profile}: {todo} of {len(configs)} runs to do → {path}")
     if arguments.dry_run:
         return 0
-    for _ in records.sweep(experiment.run, configs, path, jobs=arguments.jobs):
-        pass
+    with cluster.workers(arguments.scheduler) if arguments.scheduler else nullcontext():
+        for _ in records.sweep(experiment.run, configs, path, jobs=arguments.jobs):
+            pass
     return 0
 
 
@@ -95,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--data", help="another data set than the profile's, e.g. cifar10-jpeg for cifar10")
     sweep.add_argument("--seeds", type=_positive, help="number of seeds, from 0 (default: the profile's)")
     sweep.add_argument("--jobs", type=int, default=-1, help="processes, -1 for one a core (default)")
+    sweep.add_argument("--scheduler", help="a Dask scheduler's address, or file:PATH: run on its workers")
     sweep.add_argument("--out", help="record file (default: book/records/<chapter>.jsonl)")
     sweep.add_argument("--dry-run", action="store_true", help="only say what is missing")
     sweep.set_defaults(do=_sweep)

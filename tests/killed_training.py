@@ -4,10 +4,14 @@ import os
 import signal
 import sys
 
+import torch
+
 from pruning import images, training
 from pruning.checkpoints import Checkpoint
 from pruning.stochgrad import StochGradAdam
 from tests.test_checkpoints import DATA, EPOCHS, Averaged, resnet
+
+torch.set_num_threads(1)  # as conftest does: sums come out the same
 
 
 class Killer(training.Callback):
