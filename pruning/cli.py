@@ -55,7 +55,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return 0
     with cluster.workers(arguments.scheduler) if arguments.scheduler else nullcontext():
-        for _ in records.sweep(experiment.run, configs, path, jobs=arguments.jobs):
+        together = getattr(experiment, "TOGETHER", None)
+        for _ in records.sweep(experiment.run, configs, path, jobs=arguments.jobs, together=together):
             pass
     return 0
 

@@ -40,14 +40,15 @@ class _SampledGate(torch.autograd.Function):
     """(θ^w, ℓ) ↦ (θ^w ⊙ g, Σ g): Eq. 1 and 2 in one node, so that nothing is computed twice.
 
     Weights of this size fall out of the cache between steps, so time goes with the number of buffers:
-    the binary gate becomes the gated weight in place, and only the soft gate is kept for the gradient.
+    the binary gate becomes the gated weight in place, the noise becomes the soft gate, and only that is kept
+    for the gradient. For a stack of networks tau is a tensor (networks, 1, 1), and Σ g one for each.
     """
 
     @staticmethod
-    def forward(ctx, weight, logits, tau):
-        soft = logistic_noise(logits).add_(logits).mul_(1 / tau).sigmoid_()  # Eq. 1
+    def forward(ctx, weight, logits, noise, tau):
+        soft = noise.add_(logits).mul_(1 / tau).sigmoid_()  # Eq. 1
         hard = soft.round()  # Eq. 2, value: round(ĝ) = 1[ĝ > ½], ½ rounds to 0
-        kept = hard.sum()
+        kept = hard.sum((1, 2)) if isinstance(tau, Tensor) else hard.sum()
         ctx.save_for_backward(weight, soft)
         ctx.tau = tau
         ctx.set_materialize_grads(False)
@@ -57,14 +58,20 @@ class _SampledGate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_gated, grad_kept):
         weight, soft = ctx.saved_tensors
-        grad_gate = soft.new_zeros(()) if grad_kept is None else grad_kept / ctx.tau
+        stacked = isinstance(ctx.tau, Tensor)
+        if grad_kept is None:
+            grad_kept = soft.new_zeros(())
+        elif stacked:
+            grad_kept = grad_kept.view(-1, 1, 1)
+        grad_gate = grad_kept / ctx.tau
         if grad_gated is None:  # only the density was used
-            return None, torch.ops.aten.sigmoid_backward(grad_gate.expand_as(soft), soft), None
+            return None, torch.ops.aten.sigmoid_backward(grad_gate.expand_as(soft), soft), None, None
         grad_weight = torch.ops.aten.threshold_backward(grad_gated, soft, 0.5)  # dL/d(θ^w ⊙ g) ⊙ 1[ĝ > ½]
         # dL/dg = dL/d(θ^w ⊙ g) ⊙ θ^w + dL/dΣg, and Eq. 2: dg/dℓ = dĝ/dℓ = ĝ (1 − ĝ) / τ
-        grad_gate = torch.addcmul(grad_gate, grad_gated, weight, value=1 / ctx.tau).to(soft.dtype)
+        scaled, factor = (weight / ctx.tau, 1) if stacked else (weight, 1 / ctx.tau)
+        grad_gate = torch.addcmul(grad_gate, grad_gated, scaled, value=factor).to(soft.dtype)
         grad_logits = torch.ops.aten.sigmoid_backward.grad_input(grad_gate, soft, grad_input=grad_gate)
-        return grad_weight.to(weight.dtype), grad_logits, None
+        return grad_weight.to(weight.dtype), grad_logits, None, None
 
 
 class Gate(nn.Module):
@@ -81,8 +88,12 @@ class Gate(nn.Module):
         """θ^w ⊙ g: sampled in training mode, deterministic in evaluation mode."""
         if not self.training:
             return weight * self.mask()
-        gated, self.kept = _SampledGate.apply(weight, self.logits, self.tau)
+        gated, self.kept = _SampledGate.apply(weight, self.logits, self.noise(), self.tau)
         return gated
+
+    def noise(self) -> Tensor:
+        """log u − log(1 − u) of Eq. 1, shaped as the weight, new at each call."""
+        return logistic_noise(self.logits)
 
     def mask(self) -> Tensor:
         """The deterministic mask θ^g > ½, boolean, shaped as the weight."""
@@ -205,10 +216,15 @@ def density_loss(model: nn.Module, target: float, log: bool = False) -> Tensor:
     if not (0 < target <= 1 if log else 0 <= target <= 1):
         allowed = "(0, 1]" if log else "[0, 1]"
         raise ValueError(f"target: got {target!r}, needs a density in {allowed}")
-    kept, total = _kept(model)
+    return off_target(*_kept(model), target, log)
+
+
+def off_target(kept: Tensor, total: int, target: float | Tensor, log: bool = False) -> Tensor:
+    """`density_loss` from the sum of `total` gates; elementwise, where there are several."""
     if not log:
         return (kept / total - target).abs()  # Eq. 3
-    return (kept.clamp_min(0.5).log() - math.log(target * total)).abs()
+    aim = (target * total).log() if isinstance(target, Tensor) else math.log(target * total)
+    return (kept.clamp_min(0.5).log() - aim).abs()
 
 
 @torch.no_grad()

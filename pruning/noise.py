@@ -21,19 +21,26 @@ class _TorchSeed(ISeedSequence):
         return words.numpy().view(dtype)[:n_words]
 
 
-def logistic_noise(like: Tensor) -> Tensor:
-    """log u − log(1 − u) with u ~ U(0, 1), float32, in the shape and on the device of `like`."""
+def logistic_noise(
+    like: Tensor, generator: torch.Generator | None = None, out: Tensor | None = None
+) -> Tensor:
+    """log u − log(1 − u) with u ~ U(0, 1), float32, in the shape and on the device of `like`.
+
+    generator : on that device; torch's own where None. out : a contiguous tensor to fill.
+    """
     n = like.numel()
+    if out is None:
+        out = torch.empty_like(like, dtype=torch.float32, memory_format=torch.contiguous_format)
     if like.device.type != "cpu" or n < LARGE:
-        return torch.rand_like(like, dtype=torch.float32).logit_()
+        return out.uniform_(generator=generator).logit_()
     # torch's CPU generator is serial and would make half of a gated step's overhead on a large layer. SFC64
     # is three times as fast, and each of its 64-bit words serves four weights: a weight's own 16 bits are
     # followed by its neighbour's, so that each u is uniform on 2³² values and two of them depend on each
     # other by less than 2⁻¹⁶. Where float32 rounds u to 0 or 1, the gate is 0 or 1 with gradient 0.
-    words = np.random.SFC64(_TorchSeed()).random_raw(n // 4 + 1)
+    words = np.random.SFC64(_TorchSeed(generator)).random_raw(n // 4 + 1)
     own = torch.from_numpy(words).view(torch.int16)[: n + 1].to(torch.float32).mul_(2.0**-16).add_(0.5)
-    u = torch.add(own[:n], own[1:], alpha=2.0**-16)
-    return u.logit_().view(like.shape)
+    torch.add(own[:n], own[1:], alpha=2.0**-16, out=out.view(-1))
+    return out.logit_()
 
 
 def bernoulli_(buffer: Tensor, rate: float, generator: torch.Generator | None = None) -> Tensor:

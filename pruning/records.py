@@ -7,6 +7,7 @@ then stand for the field's default.
 
 import dataclasses
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -185,6 +186,35 @@ def run_one(run: Callable[[Any], Record], config: Any, threads: int = 1) -> Reco
     return json.loads(json.dumps(record))  # as it will read back from disk: tuples are lists
 
 
+@dataclasses.dataclass(frozen=True)
+class Together:
+    """How an experiment runs several configs at once, where that is faster.
+
+    groups : configs ↦ the same configs in lists; each list is run at once. run : such a list ↦ their metrics.
+    """
+
+    groups: Callable[[list], list[list]]
+    run: Callable[[list], list[Record]]
+
+
+def run_group(run: Callable[[Any], Record], together: Together | None, configs: list[Any]) -> list[Record]:
+    """The records of configs that run at once; seconds are an equal share of the time. A group that fails is
+    run one by one: only a run that fails alone fails."""
+    if len(configs) == 1 or together is None:
+        return [run_one(run, config) for config in configs]
+    try:
+        found = run_one(lambda _: {"all": together.run(configs)}, configs[0])
+    except RuntimeError:
+        return [run_one(run, config) for config in configs]
+    share = {"seconds": round(found["provenance"]["seconds"] / len(configs), 2), "together": len(configs)}
+    made = []
+    for config, metrics in zip(configs, found["all"], strict=True):
+        origin = found["provenance"] | metrics.pop("provenance", {}) | share
+        record = dataclasses.asdict(config) | metrics | {"provenance": origin}
+        made.append(json.loads(json.dumps(record)))
+    return made
+
+
 def sweep(
     run: Callable[[Any], Record],
     configs: Iterable[Any],
@@ -192,6 +222,7 @@ def sweep(
     *,
     jobs: int = -1,
     progress: bool = True,
+    together: Together | None = None,
 ) -> Iterator[Record]:
     """Run what is not on record yet, in parallel, and yield each new record once it is on disk.
 
@@ -203,6 +234,7 @@ def sweep(
     jobs : processes; -1 for one a core. A ``joblib.parallel_config`` around the call overrides the
         backend. Only this process writes.
     progress : show a bar.
+    together : how the experiment runs several configs at once, if it does.
 
     Killed at any moment, it loses the runs in flight and nothing else. Raises RecordError if another
     sweep is writing the same file.
@@ -220,14 +252,18 @@ def sweep(
         todo = missing(configs, read(path)) if path is not None else configs
         if not todo:
             return
-        parallel = joblib.Parallel(n_jobs=min(jobs, len(todo)), return_as="generator_unordered", batch_size=1)
-        finished = parallel(joblib.delayed(run_one)(run, config) for config in todo)
+        groups = together.groups(todo) if together else [[config] for config in todo]
+        jobs = min(jobs, len(groups))
+        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+        finished = parallel(joblib.delayed(run_group)(run, together, group) for group in groups)
         done = len(configs) - len(todo)
-        bar = tqdm(finished, total=len(configs), initial=done, disable=not progress, unit="run")
-        for record in bar:
+        bar = tqdm(total=len(configs), initial=done, disable=not progress, unit="run")
+        for record in itertools.chain.from_iterable(finished):
             if path is not None:
                 append(path, record)
+            bar.update()
             yield record
+        bar.close()
     finally:
         if lock is not None:
             lock.release()

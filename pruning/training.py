@@ -1,6 +1,6 @@
 """The one training loop. Data lie in memory, batches are index lists, methods join in by hooks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +46,13 @@ def adam(model: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer:
     return torch.optim.Adam(model.parameters(), lr=lr, fused=True)
 
 
+def _order(samples: int, generators: Sequence[torch.Generator] | None) -> Tensor:
+    """In which order an epoch takes the samples: (samples,), or for a stack (networks, samples)."""
+    if generators is None:
+        return torch.randperm(samples)
+    return torch.stack([torch.randperm(samples, generator=generator) for generator in generators])
+
+
 def _check_finite(model: nn.Module, opt: torch.optim.Optimizer, sums: Tensor, where: str) -> None:
     """Raise TrainingError, unless the sums of losses and every parameter are finite."""
     if torch.isfinite(sums).all() and all(bool(p.isfinite().all()) for p in model.parameters()):
@@ -71,6 +78,7 @@ def fit(
     precision: torch.dtype | None = None,
     checkpoint: Checkpoint | None = None,
     seed: int = 0,
+    generators: Sequence[torch.Generator] | None = None,
     progress: bool = False,
 ) -> list[dict[str, float]]:
     """Train a model in place.
@@ -90,6 +98,8 @@ def fit(
         to the same weights bit by bit; give the model as at the first call.
     seed : fixes the order of the batches and everything sampled in training (gates, dropout); the
         caller's random state is left as it was.
+    generators : of a stack of networks (`pruning.stacks`), one each, on the CPU, in place of the seed:
+        network k takes its batches in the order that generators[k] gives.
     progress : show a bar.
 
     Returns
@@ -98,7 +108,8 @@ def fit(
 
     Raises
     ------
-    ValueError : inputs and targets of different lengths or none, epochs or batch_size out of range.
+    ValueError : inputs and targets of different lengths or none, epochs or batch_size out of range, a
+        checkpoint of a stack.
     TrainingError : the loss of an epoch is not finite; the model is left at the end of that epoch, the
         checkpoint at its last good state.
     CheckpointError : the checkpoint is another training's, or damaged.
@@ -107,6 +118,8 @@ def fit(
         raise ValueError(f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many, at least one")
     if epochs < 0 or batch_size < 1:
         raise ValueError(f"epochs, batch_size: got {epochs}, {batch_size}, needs 0 or more and 1 or more")
+    if checkpoint is not None and generators is not None:
+        raise ValueError("checkpoint: got one for a stack of networks, needs None; a stack starts anew")
     callbacks, device = list(callbacks), inputs.device
     settings = {"epochs": epochs, "batch_size": batch_size, "samples": len(inputs), "seed": seed}
     # Adam's moments of a pruned weight decay into denormal numbers, which make its step 10 times slower
@@ -125,9 +138,9 @@ def fit(
             where = f"epoch {epoch} of {epochs}"
             if at.order is None:
                 # sums are read once an epoch: no synchronisation in between
-                at.order, at.taken, at.sums = torch.randperm(len(inputs)), 0, torch.zeros(2)
+                at.order, at.taken, at.sums = _order(len(inputs), generators), 0, torch.zeros(2)
             at.order, at.sums = at.order.to(device), at.sums.to(device)
-            for index in at.order.split(batch_size)[at.taken :]:
+            for index in at.order.split(batch_size, -1)[at.taken :]:
                 done = ((epoch - 1) * batches + at.taken) / (epochs * batches)
                 if schedule is not None:
                     factor = schedule(done)
@@ -144,7 +157,7 @@ def fit(
                 opt.step()
                 for callback in callbacks:
                     callback.after_step(model, done)
-                at.sums += torch.stack([prediction_loss.detach(), penalty.detach()]) * len(index)
+                at.sums += torch.stack([prediction_loss.detach(), penalty.detach()]) * index.shape[-1]
                 at.taken += 1
                 if checkpoint is not None and checkpoint.due():
                     _check_finite(model, opt, at.sums, where)

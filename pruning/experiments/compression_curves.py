@@ -8,13 +8,23 @@ left, the others all of them on the weights, with the same decay at the end.
 import copy
 import itertools
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
+import joblib
 import torch
 from torch import nn
 
-from pruning import datasets, models, sparsity, training
-from pruning.experiments.methods import METHODS, SNIP, Gates, OneShot, hold_then_cosine
+from pruning import datasets, models, records, sparsity, stacks, training
+from pruning.experiments.methods import (
+    METHODS,
+    SNIP,
+    Gates,
+    Method,
+    OneShot,
+    StackedGates,
+    hold_then_cosine,
+)
 from pruning.records import Record
 
 
@@ -110,10 +120,90 @@ def train(config: Config, data: datasets.Dataset, progress: bool = False) -> tup
     return model, {"before_finetune": before, "dense_weights": models.weight_count(dense_sizes)}
 
 
+def _prepared(
+    config: Config, method: Method, sizes: tuple[int, ...]
+) -> tuple[nn.Sequential, torch.Generator]:
+    """The network as `train` would have it at the first batch, and the random numbers from there on."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = models.mlp(method.sizes(sizes), config.activation)
+        torch.manual_seed(config.seed)  # as training.fit does
+        if not isinstance(method, Gates):
+            method.start(model)
+        generator = torch.Generator()
+        generator.set_state(torch.get_rng_state())
+    return model, generator
+
+
+def train_stack(configs: list[Config], data: datasets.Dataset) -> list[tuple[nn.Sequential, Record]]:
+    """`train` for all configs of one of the `groups` at once, on the data's device. The networks come back
+    on the CPU."""
+    first, device = configs[0], data.train.inputs.device
+    methods = [METHODS[config.method](config) for config in configs]
+    sizes = (data.train.inputs.shape[1], *first.hidden, len(data.class_names))
+    prepared = [_prepared(config, method, sizes) for config, method in zip(configs, methods, strict=True)]
+    generators = [generator for _, generator in prepared]
+    stacked = stacks.stack([model for model, _ in prepared]).to(device)
+    gated = isinstance(methods[0], Gates)
+    fit = partial(stacks.fit, stacked, data.train.inputs, data.train.targets, batch_size=first.batch_size)
+    fit(
+        generators, epochs=first.epochs if gated else first.epochs + first.finetune_epochs,
+        optimizer=methods[0].optimizer, schedule=hold_then_cosine(first.descent),
+        callbacks=[StackedGates(configs, generators)] if gated else [],
+    )  # fmt: skip
+    before: list[float | None] = [None] * len(configs)
+    if gated:
+        test = data.test.inputs, data.test.targets
+        before = [training.evaluate(model, *test).accuracy for model in stacks.unstack(stacked)]
+        fit(
+            [torch.Generator().manual_seed(config.seed + 1) for config in configs],
+            epochs=first.finetune_epochs, schedule=hold_then_cosine(0.0),
+            optimizer=lambda model: training.adam(model, first.finetune_lr),
+        )  # fmt: skip
+    return [
+        (model, {"before_finetune": accuracy, "dense_weights": models.weight_count(sizes)})
+        for model, accuracy in zip(stacks.unstack(stacked.cpu()), before, strict=True)
+    ]
+
+
 def run(config: Config) -> Record:
     """Train, prune, measure: the metrics of one record."""
     data = _data(config.dataset, config.split)
-    model, metrics = train(config, data)
+    return _measured(config, data, *train(config, data))
+
+
+def run_stack(configs: list[Config]) -> list[Record]:
+    """`run` for all configs of one of the `groups`, on the GPU if there is one."""
+    data = _data(configs[0].dataset, configs[0].split)
+    found = train_stack(configs, data.to("cuda") if torch.cuda.is_available() else data)
+    return [_measured(config, data, *each) for config, each in zip(configs, found, strict=True)]
+
+
+# a larger network fills a core's cache by itself, and stacking more gains nothing (benchmarks/stacks.py)
+SMALL = 50_000
+
+
+def groups(configs: list[Config]) -> list[list[Config]]:
+    """Which configs train as one stack, where that is faster: small networks, or any on a GPU. They differ in
+    seed, density, tau, init and alpha alone."""
+    gpu, most = torch.cuda.is_available(), 64 if torch.cuda.is_available() else 16
+    alike: dict[Any, list[Config]] = {}
+    for config in configs:
+        method = METHODS[config.method](config)
+        known = datasets.registry()[config.dataset]
+        sizes = method.sizes((known["features"], *config.hidden, known["classes"]))
+        key: Any = config
+        if method.stacks and (gpu or models.weight_count(sizes) <= SMALL):
+            key = replace(config, seed=0, density=1.0, tau=1.0, init=0.5, alpha=1.0), sizes
+        alike.setdefault(key, []).append(config)
+    size = min(most, max(1, -(-len(configs) // joblib.cpu_count())))  # no core without work
+    return [group[i : i + size] for group in alike.values() for i in range(0, len(group), size)]
+
+
+TOGETHER = records.Together(groups, run_stack)
+
+
+def _measured(config: Config, data: datasets.Dataset, model: nn.Sequential, metrics: Record) -> Record:
     after = training.evaluate(model, data.test.inputs, data.test.targets)
     report = sparsity.sparsity_report(model)
     # a validation run must not touch the test set, so its figures go by another name

@@ -6,13 +6,14 @@ here and a line in METHODS; tables, legends and the tests that every method must
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from pruning import activations, datasets, gates, models, rewiring, scores, training
+from pruning import activations, datasets, gates, models, rewiring, scores, stacks, training
 
 
 def hold_then_cosine(hold: float):
@@ -45,6 +46,8 @@ class ActivityPenalty(training.Callback):
 class Method(training.Callback):
     """What takes part in the comparison; hooks of `training.Callback` that it does not need do nothing."""
 
+    stacks = False  # whether many networks of it may train as one stack: `start` is all that it does
+
     def __init__(self, config: Any):
         self.config = config
 
@@ -58,6 +61,12 @@ class Method(training.Callback):
 
 class Gates(Method):
     """Learnable gates (Eq. 1 to 3), then the mask θ^g > ½."""
+
+    stacks = True
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.density = config.density
 
     def start(self, model):
         gates.gate(model, tau=self.config.tau, init=self.config.init)
@@ -75,8 +84,8 @@ class Gates(Method):
     def target(self, progress: float) -> float:
         """D_target at this point of the training."""
         if self.config.target == "constant":
-            return self.config.density
-        return self.config.density ** min(1.0, progress / self.config.descent)
+            return self.density
+        return self.density ** min(1.0, progress / self.config.descent)
 
     def penalty(self, model, progress):
         loss = gates.density_loss(model, self.target(progress), log=self.config.penalty == "log")
@@ -86,8 +95,30 @@ class Gates(Method):
         gates.harden(model)
 
 
+class StackedGates(Gates):
+    """The gates of a stack; the configs differ in seed, density, tau, init and alpha alone."""
+
+    def __init__(self, configs: Sequence[Any], generators: Sequence[torch.Generator]):
+        super().__init__(configs[0])
+        self.configs, self.generators = configs, generators
+
+    def start(self, model):
+        device = next(model.parameters()).device
+        tau, init, self.density, self.alpha = (
+            torch.tensor([getattr(config, name) for config in self.configs], device=device)
+            for name in ("tau", "init", "density", "alpha")
+        )
+        stacks.gate(model, tau, init, self.generators)
+
+    def penalty(self, model, progress):
+        target, log = self.target(progress), self.config.penalty == "log"
+        return (self.alpha * gates.off_target(*stacks.kept(model), target, log)).sum()
+
+
 class RandomDeletion(Method):
     """Weights deleted at random, over the whole network, before training; the structure stays."""
+
+    stacks = True
 
     def start(self, model):
         layers = [(layer, "weight") for layer in model if isinstance(layer, nn.Linear)]
@@ -98,6 +129,8 @@ class RandomDeletion(Method):
 
 class Dense(Method):
     """A fully connected network of that size: the hidden layers narrowed until the weights fit."""
+
+    stacks = True
 
     def sizes(self, sizes):
         narrow = models.narrow_sizes(sizes, round(self.config.density * models.weight_count(sizes)))
