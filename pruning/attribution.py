@@ -32,18 +32,13 @@ def _as_function(model: nn.Module):
     return function
 
 
-def gradient_shap(
+def gradient_shap_values(
     model: nn.Module, background: Tensor, inputs: Tensor, samples: int = 200, seed: int = 0
 ) -> Tensor:
-    """Mean |SHAP value| over `inputs` by shap.GradientExplainer (expected gradients), (features,).
+    """SHAP values by shap.GradientExplainer (expected gradients), (inputs, features).
 
     `model` maps (batch, features) to (batch, 1); `samples` integration points an input.
     """
-    return gradient_shap_values(model, background, inputs, samples, seed).abs().mean(0)
-
-
-def gradient_shap_values(model, background, inputs, samples=200, seed=0) -> Tensor:
-    """The values behind `gradient_shap`, (inputs, features)."""
     import shap  # slow to import, and part of the book's extra only
 
     explainer = shap.GradientExplainer(model, background)

@@ -7,7 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pruning import sparsity
 from pruning.importance import absolute_weights
+
+
+def connections(model: nn.Module) -> list[list[float]]:
+    """The kept weights of a chain of Linear layers, rows of (layer, input, output, weight)."""
+    rows = []
+    kept = sparsity.masks(model)
+    for level, (name, mask) in enumerate(kept.items()):
+        weight = model.get_submodule(name).weight.detach()
+        rows += [[level, i, o, round(weight[o, i].item(), 5)] for o, i in mask.nonzero().tolist()]
+    return rows
 
 
 def reaches(model: nn.Module) -> Tensor:

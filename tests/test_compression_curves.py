@@ -83,9 +83,17 @@ def test_one_shot_scores_share_one_dense_network(digits, monkeypatch):
 
 
 def test_target_falls_from_one_to_the_density():
-    gates = cc.Gates(replace(QUICK, density=0.01, descent=0.5))
-    assert [gates.target(p) for p in (0.0, 0.25, 0.5, 0.9)] == pytest.approx([1.0, 0.1, 0.01, 0.01])
-    assert cc.Gates(replace(QUICK, density=0.01, target="constant")).target(0.0) == 0.01
+    gates = cc.Gates(replace(QUICK, descent=0.5))
+    assert [gates.target(p, 0.01) for p in (0.0, 0.25, 0.5, 0.9)] == pytest.approx([1.0, 0.1, 0.01, 0.01])
+    assert cc.Gates(replace(QUICK, target="constant")).target(0.0, 0.01) == 0.01
+
+
+def test_layers_keep_the_shares_that_are_asked_for(digits):
+    shares = (0.4, 0.35, 0.25)
+    config = replace(QUICK, density=0.15, allocation=shares, alpha=10.0, epochs=40)
+    model, _ = cc.train(config, digits)
+    kept = sparsity.sparsity_report(model).kept
+    assert (kept / kept.sum()).tolist() == pytest.approx(shares, abs=0.07)
 
 
 def test_schedule_holds_then_falls():
@@ -104,7 +112,9 @@ def test_profiles():
         assert len(densities) >= 8
         assert max(densities) >= 0.5
         assert min(densities) <= 0.001
-        assert {c.seed for c in curves if c.dataset == dataset} == {0, 1, 2}
+        for method, count in {"gates": 10, "random": 5, "dense": 5}.items():
+            seeds = {c.seed for c in curves if c.dataset == dataset and c.method == method}
+            assert seeds == set(range(count))
     assert all(c.split == "validation" for c in cc.configs("search"))
     assert {c.seed for c in cc.configs("paper", seeds=6)} == set(range(6))
     with pytest.raises(ValueError, match="profile: got 'papers'"):
@@ -117,6 +127,8 @@ def test_profiles():
         ({"method": "magic"}, "method: got 'magic'"),
         ({"penalty": "linear"}, "penalty, target: got 'linear'"),
         ({"target": "cubic"}, "penalty, target: got 'log', 'cubic'"),
+        ({"allocation": (0.5, 0.5)}, "allocation: got \\(0.5, 0.5\\), needs 3 shares"),
+        ({"allocation": (0.5, 0.5, 0.5)}, "that sum to 1"),
         ({"method": "dense", "density": 0.001}, "density: got 0.001"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pruning
-from pruning import drawing, records, rules, sparsity
+from pruning import drawing, records, rules, sparsity, structure
 from pruning.experiments import pathways, pixel_representatives, shap_agreement
 
 PIXELS = replace(pixel_representatives.configs("quick")[1], epochs=20, finetune_epochs=5, density=0.08)
@@ -131,7 +131,7 @@ def test_drawings_show_living_connections_only():
     torch.manual_seed(0)
     model = pruning.models.mlp((5, 6, 4, 2), "tanh")
     pruning.prune_by_score(model, pruning.random_scores(model), 0.7)
-    rows = pixel_representatives.connections(model)
+    rows = structure.connections(model)
     assert len(rows) == int(sparsity.sparsity_report(model).kept.sum())
     matrices = drawing.living(rows, (5, 6, 4, 2))
     assert sum(int((m != 0).sum()) for m in matrices) == sparsity.effective_weights(model)

@@ -7,6 +7,7 @@ left, the others all of them on the weights, with the same decay at the end.
 
 import copy
 import itertools
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -50,6 +51,7 @@ class Config:
     penalty: str = "log"  # |log mean(g) − log D|, or "absolute": |mean(g) − D|, Eq. 3 as printed
     target: str = "falling"  # D falls exponentially from 1 during `descent`, or "constant": D from the start
     descent: float = 0.5  # fraction of the epochs after which the target is D
+    allocation: tuple[float, ...] = ()  # shares of the kept weights by layer; (): one loss for all layers
     fraction: float = 0.3  # SET's ζ
     l1: float = 1e-4  # DeepR's α
     split: str = "test"  # or "validation": a part of the training set stands in for the test set
@@ -92,6 +94,11 @@ def train(config: Config, data: datasets.Dataset, progress: bool = False) -> tup
         raise ValueError(
             f"penalty, target: got {config.penalty!r}, {config.target!r}, "
             "needs 'log' or 'absolute', 'falling' or 'constant'"
+        )
+    shares = config.allocation
+    if shares and (len(shares) != len(config.hidden) + 1 or not math.isclose(sum(shares), 1)):
+        raise ValueError(
+            f"allocation: got {shares}, needs {len(config.hidden) + 1} shares, one a layer, that sum to 1"
         )
     method = METHODS[config.method](config)
     dense_sizes = (data.train.inputs.shape[1], *config.hidden, len(data.class_names))
@@ -193,7 +200,7 @@ def groups(configs: list[Config]) -> list[list[Config]]:
         known = datasets.registry()[config.dataset]
         sizes = method.sizes((known["features"], *config.hidden, known["classes"]))
         key: Any = config
-        if method.stacks and (gpu or models.weight_count(sizes) <= SMALL):
+        if method.stacks and not config.allocation and (gpu or models.weight_count(sizes) <= SMALL):
             key = replace(config, seed=0, density=1.0, tau=1.0, init=0.5, alpha=1.0), sizes
         alike.setdefault(key, []).append(config)
     size = min(most, max(1, -(-len(configs) // joblib.cpu_count())))  # no core without work
@@ -232,6 +239,7 @@ INCOME = Config(dataset="income", hidden=(100, 50))
 FIXED = ("gates", "random", "dense")  # what Fig 2a compares
 # where the search found other settings than those that random deletion and the dense network share
 TUNED = {"set": {"fraction": 0.1, "finetune_lr": 1e-2}, "deepr": {"l1": 1e-1, "finetune_lr": 3e-2}}
+GATES_SEEDS, OTHER_SEEDS = 10, 5
 MOVING = ("set", "deepr", "magnitude", "wanda", "snip")  # Fig 2b's rewiring methods, and one-shot scores
 
 
@@ -323,9 +331,9 @@ def search() -> list[Config]:
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """The runs of a profile, those that matter most first.
 
-    "quick": digits and breast_cancer, two seeds. "paper": MNIST and Income, three seeds (16 at the
-    frontier), and the forms of the density loss beside each other. "search": the hyper-parameters, on
-    validation splits.
+    "quick": digits and breast_cancer, two seeds. "paper": MNIST and Income, ten seeds of the gates and five
+    of all others (16 at the frontier, three of the forms of the density loss). "search": the
+    hyper-parameters, on validation splits.
     """
     if profile == "quick":
         n = range(seeds or 2)
@@ -335,12 +343,15 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
         return runs + _grid(digits, (0.2, 0.05), n, ("set", "deepr", "magnitude"))
     if profile == "paper":
         runs = frontier(range(seeds or 16))
-        for seed in range(seeds or 3):  # a whole set of curves first, then its spread
-            runs += _grid(Config(), MNIST_DENSITIES, [seed]) + _grid(INCOME, INCOME_DENSITIES, [seed])
-            runs += comparison([seed])
-        for method in MOVING:
-            for seed in range(seeds or 3):
-                runs += _grid(replace(Config(), **TUNED.get(method, {})), MNIST_DENSITIES, [seed], (method,))
+        runs += comparison(range(seeds or 3))
+        for seed in range(seeds or GATES_SEEDS):  # a whole set of curves first, then its spread
+            others = seed < (seeds or OTHER_SEEDS)
+            fixed = FIXED if others else ("gates",)
+            runs += _grid(Config(), MNIST_DENSITIES, [seed], fixed)
+            runs += _grid(INCOME, INCOME_DENSITIES, [seed], fixed)
+            for method in MOVING if others else ():
+                tuned = replace(Config(), **TUNED.get(method, {}))
+                runs += _grid(tuned, MNIST_DENSITIES, [seed], (method,))
         return runs
     if profile == "search":
         return search()

@@ -64,10 +64,6 @@ class Gates(Method):
 
     stacks = True
 
-    def __init__(self, config):
-        super().__init__(config)
-        self.density = config.density
-
     def start(self, model):
         gates.gate(model, tau=self.config.tau, init=self.config.init)
 
@@ -81,15 +77,29 @@ class Gates(Method):
         ]
         return torch.optim.Adam(groups, fused=True)
 
-    def target(self, progress: float) -> float:
-        """D_target at this point of the training."""
+    def target(self, progress: float, density: float | torch.Tensor) -> float | torch.Tensor:
+        """D_target at this point of the training, on its way to `density`."""
         if self.config.target == "constant":
-            return self.density
-        return self.density ** min(1.0, progress / self.config.descent)
+            return density
+        return density ** min(1.0, progress / self.config.descent)
 
     def penalty(self, model, progress):
-        loss = gates.density_loss(model, self.target(progress), log=self.config.penalty == "log")
-        return self.config.alpha * loss
+        log = self.config.penalty == "log"
+        if not self.config.allocation:
+            target = self.target(progress, self.config.density)
+            return self.config.alpha * gates.density_loss(model, target, log)
+        return self.config.alpha * self.by_layer(list(gates.gates(model).values()), progress, log)
+
+    def by_layer(self, found: list[gates.Gate], progress: float, log: bool) -> torch.Tensor:
+        """One density loss a layer, weighted by its gates: `allocation` says which share of the weights each
+        layer keeps."""
+        counts = [gate.logits.numel() for gate in found]
+        losses = []
+        for gate, share, count in zip(found, self.config.allocation, counts, strict=True):
+            density = min(1.0, self.config.density * share * sum(counts) / count)
+            target = self.target(progress, density)
+            losses.append(count * gates.off_target(gate.kept, count, target, log))
+        return sum(losses[1:], losses[0]) / sum(counts)
 
     def finish(self, model):
         gates.harden(model)
@@ -111,7 +121,7 @@ class StackedGates(Gates):
         stacks.gate(model, tau, init, self.generators)
 
     def penalty(self, model, progress):
-        target, log = self.target(progress), self.config.penalty == "log"
+        target, log = self.target(progress, self.density), self.config.penalty == "log"
         return (self.alpha * gates.off_target(*stacks.kept(model), target, log)).sum()
 
 

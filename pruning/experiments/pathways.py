@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruning import gates, models, records, sparsity, structure, training
-from pruning.experiments.methods import hold_then_cosine
-from pruning.experiments.pixel_representatives import connections
+from pruning.experiments.methods import Gates, hold_then_cosine
 from pruning.records import Record
 
 
@@ -72,18 +71,11 @@ class Config:
     study: str = "pathways"
 
 
-class _Gates(training.Callback):
-    def __init__(self, config: Config):
-        self.config = config
-
-    def start(self, model):
-        gates.gate(model, tau=self.config.tau, init=self.config.init)
+class _AsFewAsPossible(Gates):
+    """No density is asked for: α alone says how much a weight must be worth."""
 
     def penalty(self, model, progress):
         return self.config.alpha * gates.density_loss(model, 0.0)  # Eq. 3 with D = 0
-
-    def finish(self, model):
-        gates.harden(model)
 
 
 def points(task: Task, samples: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -101,7 +93,10 @@ def train(config: Config, progress: bool = False) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = models.mlp((task.inputs, *config.hidden, len(task.formulas)), "silu")
-    for steps, callbacks, hold in ((config.steps, [_Gates(config)], 0.5), (config.finetune_steps, [], 0.0)):
+    for steps, callbacks, hold in (
+        (config.steps, [_AsFewAsPossible(config)], 0.5),
+        (config.finetune_steps, [], 0.0),
+    ):
         training.fit(  # the whole training set is one batch
             model, x, y, epochs=steps, batch_size=len(x), seed=config.seed, loss=F.l1_loss,
             optimizer=lambda model: training.adam(model, config.lr), schedule=hold_then_cosine(hold),
@@ -144,7 +139,7 @@ def run(config: Config) -> Record:
         "symmetry_same_role": same,
         "symmetry_other": other,
         "widths": [task.inputs, *config.hidden, len(task.formulas)],
-        "connections": connections(model),
+        "connections": structure.connections(model),
         "provenance": {"data": f"generated, seed {config.seed}"},
     }
 

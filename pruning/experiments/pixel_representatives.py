@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import pandas
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pruning import datasets, importance, pixels, records, sparsity, training
+from pruning import datasets, importance, pixels, records, sparsity, structure, training
 from pruning.experiments import compression_curves
 from pruning.records import Record
 
@@ -25,16 +25,6 @@ class Config(compression_curves.Config):
 
     top: int = 20  # pixels whose neighbours are looked at
     study: str = "representatives"
-
-
-def connections(model: nn.Module) -> list[list[float]]:
-    """The kept weights of a chain of Linear layers, rows of (layer, input, output, weight)."""
-    rows = []
-    kept = sparsity.masks(model)
-    for level, (name, mask) in enumerate(kept.items()):
-        weight = model.get_submodule(name).weight.detach()
-        rows += [[level, i, o, round(weight[o, i].item(), 5)] for o, i in mask.nonzero().tolist()]
-    return rows
 
 
 def _rules(by_class: Tensor, data: datasets.Dataset) -> list[Record]:
@@ -111,7 +101,7 @@ def run(config: Config) -> Record:
         "importance": [round(v, 7) for v in by_class.mean(0).tolist()],
         **describe(by_class, data, config.top),
         "rules": _rules(by_class, data),
-        "connections": connections(model) if kept <= DRAWN else None,
+        "connections": structure.connections(model) if kept <= DRAWN else None,
         "provenance": {"data": data.checksum},
     }
 
