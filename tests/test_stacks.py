@@ -76,7 +76,7 @@ def test_the_same_training_as_alone(method):
     ]
     if method == "dense":  # one shape
         configs = [replace(config, density=1.0) for config in configs]
-    data = cc._data("digits", "test")
+    data = cc.load("digits", "test")
     torch.manual_seed(123)
     state = torch.get_rng_state()
     together = cc.train_stack(configs, data)

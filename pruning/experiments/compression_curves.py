@@ -59,7 +59,8 @@ class Config:
 
 
 @lru_cache(maxsize=2)
-def _data(name: str, split: str) -> datasets.Dataset:
+def load(name: str, split: str) -> datasets.Dataset:
+    """A data set, or for "validation" its training set split in two; kept between runs."""
     data = datasets.load(name)
     return data if split == "test" else data.validation()
 
@@ -175,15 +176,15 @@ def train_stack(configs: list[Config], data: datasets.Dataset) -> list[tuple[nn.
 
 def run(config: Config) -> Record:
     """Train, prune, measure: the metrics of one record."""
-    data = _data(config.dataset, config.split)
-    return _measured(config, data, *train(config, data))
+    data = load(config.dataset, config.split)
+    return measured(config, data, *train(config, data))
 
 
 def run_stack(configs: list[Config]) -> list[Record]:
     """`run` for all configs of one of the `groups`, on the GPU if there is one."""
-    data = _data(configs[0].dataset, configs[0].split)
+    data = load(configs[0].dataset, configs[0].split)
     found = train_stack(configs, data.to("cuda") if torch.cuda.is_available() else data)
-    return [_measured(config, data, *each) for config, each in zip(configs, found, strict=True)]
+    return [measured(config, data, *each) for config, each in zip(configs, found, strict=True)]
 
 
 # a larger network fills a core's cache by itself, and stacking more gains nothing (benchmarks/stacks.py)
@@ -210,7 +211,8 @@ def groups(configs: list[Config]) -> list[list[Config]]:
 TOGETHER = records.Together(groups, run_stack)
 
 
-def _measured(config: Config, data: datasets.Dataset, model: nn.Sequential, metrics: Record) -> Record:
+def measured(config: Config, data: datasets.Dataset, model: nn.Sequential, metrics: Record) -> Record:
+    """The metrics of a network that `train` returned."""
     after = training.evaluate(model, data.test.inputs, data.test.targets)
     report = sparsity.sparsity_report(model)
     # a validation run must not touch the test set, so its figures go by another name

@@ -1,43 +1,80 @@
 """How small can it get? What limits the gates where few weights are left, and the frontier down to 100.
 
-Runs are those of `compression_curves`. One setting at a time is moved (study "ablation", on a validation
-split); what wins there is then run once more on the test set, over many seeds.
+Networks are trained as in `compression_curves`. One setting at a time is moved (study "ablation", on a
+validation split); what wins there is then run once more on the test set, over many seeds (study "frontier").
 """
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
-from pruning.experiments.compression_curves import ABSOLUTE_ALPHA, TOGETHER, Config, run
+import torch
+from torch import nn
+from torch.nn.utils import prune
 
-__all__ = ["TOGETHER", "Config", "configs", "run"]
+from pruning import models, structure
+from pruning.experiments import compression_curves
+from pruning.experiments.compression_curves import ABSOLUTE_ALPHA, TOGETHER, Config, measured, train
+from pruning.records import Record
 
-WEIGHTS = 266_200  # of LeNet-300-100
+__all__ = ["TOGETHER", "Config", "configs", "rebuilt", "run"]
+
 BASE = Config(density=0.00143, penalty="absolute", alpha=ABSOLUTE_ALPHA)
 # what is moved, and how; the gates alone keep 67, 19 and 14 % of their weights in the three layers
 MOVES: dict[str, tuple[dict, ...]] = {
     "none": ({},),
-    "temperature": tuple({"tau": tau} for tau in (0.1, 1.0, 4.0, 8.0, 16.0)),
+    "temperature τ": tuple({"tau": tau} for tau in (0.01, 0.1, 1.0, 3.0, 10.0)),
+    "factor α": tuple({"alpha": alpha} for alpha in (100.0, 300.0, 3000.0, 10_000.0)),
     "initial keep probability": tuple({"init": init} for init in (0.5, 0.99)),
     "rate of the weights": tuple({"lr": lr} for lr in (3e-3, 3e-2)),
     "rate of the gates": tuple({"gate_lr": lr} for lr in (0.03, 0.3)),
+    "rate of the fine-tune": tuple({"finetune_lr": lr} for lr in (1e-3, 1e-2)),
     "falling part of the training": tuple({"descent": part} for part in (0.25, 0.75)),
-    "density loss": ({"alpha": 100.0}, {"alpha": 10_000.0}, {"penalty": "log", "alpha": 1.0}),
-    "share of the layers": tuple(
+    "shares of the layers": tuple(
         {"allocation": shares} for shares in ((0.75, 0.15, 0.10), (0.60, 0.23, 0.17), (0.50, 0.30, 0.20))
     ),
-    "training": ({"epochs": 120, "finetune_epochs": 40}, {"batch_size": 64}, {"batch_size": 1024}),
-    "fine-tune": tuple({"finetune_lr": lr} for lr in (1e-3, 1e-2)),
+    "batch": ({"batch_size": 1024}, {"batch_size": 64}),
+    "longer training": ({"epochs": 120, "finetune_epochs": 40},),
 }
+DRAWN = 1500  # networks with no more weights are recorded whole, seed 0
 
 
-def ablation(seeds) -> list[Config]:
+def ablation(seeds: Sequence[int]) -> list[Config]:
     """Every move of MOVES, at about 380 weights, on the validation split."""
     base = replace(BASE, study="ablation", split="validation")
     moves = [move for family in MOVES.values() for move in family]
-    return [replace(base, **move, seed=seed) for seed in seeds for move in moves]
+    return [replace(base, **move, seed=seed) for seed, move in itertools.product(seeds, moves)]
+
+
+def run(config: Config) -> Record:
+    """Train, prune, measure: the metrics of one record, with the whole network where it is small."""
+    data = compression_curves.load(config.dataset, config.split)
+    model, metrics = train(config, data)
+    found = measured(config, data, model, metrics)
+    if config.seed == 0 and found["kept"] <= DRAWN:
+        found["widths"] = [data.train.inputs.shape[1], *config.hidden, len(data.class_names)]
+        found["connections"] = structure.connections(model)
+        found["bias_values"] = [layer.bias.tolist() for layer in model if isinstance(layer, nn.Linear)]
+    return found
+
+
+@torch.no_grad()
+def rebuilt(record: Record) -> nn.Sequential:
+    """The pruned network of a record that has its connections, in evaluation mode, with its masks."""
+    model = models.mlp(record["widths"], record["activation"]).eval()
+    layers = [layer for layer in model if isinstance(layer, nn.Linear)]
+    masks = [torch.zeros_like(layer.weight) for layer in layers]
+    for level, i, o, weight in record["connections"]:
+        layers[level].weight[o, i] = weight
+        masks[level][o, i] = 1
+    for layer, mask, bias in zip(layers, masks, record["bias_values"], strict=True):
+        layer.bias.copy_(torch.tensor(bias))
+        prune.custom_from_mask(layer, "weight", mask)
+    return model
 
 
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
-    """The runs of a profile: "search" is the ablation."""
+    """The runs of a profile: "search" is the ablation, three seeds."""
     if profile == "search":
         return ablation(range(seeds or 3))
-    raise ValueError(f"profile: got {profile!r}, needs 'search'")
+    raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick', 'search']")
