@@ -1,6 +1,6 @@
 """Networks that gradient descent prunes: the methods of three papers, and what is left afterwards."""
 
-from pruning import datasets, models, training
+from pruning import datasets, export, models, training
 from pruning.activations import activity_penalty, blind_ranges
 from pruning.gates import density, density_loss, gate, gate_parameters, harden
 from pruning.importance import feature_importance
@@ -39,6 +39,7 @@ __all__ = [
     "density",
     "density_loss",
     "effective_weights",
+    "export",
     "feature_importance",
     "gate",
     "gate_parameters",

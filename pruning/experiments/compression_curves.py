@@ -180,10 +180,15 @@ def run(config: Config) -> Record:
     return measured(config, data, *train(config, data))
 
 
+def on_gpu(data: datasets.Dataset) -> datasets.Dataset:
+    """The data on the GPU, if there is one."""
+    return data.to("cuda") if torch.cuda.is_available() else data
+
+
 def run_stack(configs: list[Config]) -> list[Record]:
     """`run` for all configs of one of the `groups`, on the GPU if there is one."""
     data = load(configs[0].dataset, configs[0].split)
-    found = train_stack(configs, data.to("cuda") if torch.cuda.is_available() else data)
+    found = train_stack(configs, on_gpu(data))
     return [measured(config, data, *each) for config, each in zip(configs, found, strict=True)]
 
 

@@ -1,0 +1,156 @@
+"""What the chapter `smallest` shows of its records, and the smallest network as files: tables."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas
+import torch
+from safetensors.torch import save
+
+from pruning import export, models, plots, records
+from pruning.experiments.smallest import BASE, MOVES, rebuilt
+from pruning.records import Record
+from pruning.sparsity import compact
+
+PAPER = 404  # weights
+
+
+def labelled(found: list[Record]) -> list[Record]:
+    """The ablation's records with `family` and `move` in words, and `gain`: points of accuracy over the same
+    seed without a move."""
+    plain = {}
+    for record in found:
+        if not _moved(record):
+            plain[record["seed"]] = record["validation_accuracy"]
+    made = []
+    for family, moves in MOVES.items():
+        for move in moves:
+            for record in found:
+                if _moved(record) == move and record["seed"] in plain:
+                    gain = 100 * (record["validation_accuracy"] - plain[record["seed"]])
+                    made.append(record | {"family": family, "move": _said(move), "gain": gain})
+    return made
+
+
+def _moved(record: Record) -> dict:
+    """What a record's settings differ in from BASE's, as MOVES writes it."""
+    names = {name for moves in MOVES.values() for move in moves for name in move}
+    values = {n: tuple(v) if isinstance(v := record.get(n, getattr(BASE, n)), list) else v for n in names}
+    return {name: value for name, value in values.items() if value != getattr(BASE, name)}
+
+
+def _said(move: dict) -> str:
+    if "allocation" in move:
+        return " : ".join(f"{100 * share:.0f}" for share in move["allocation"])
+    if "epochs" in move:
+        return f"{move['epochs']} + {move['finetune_epochs']} epochs"
+    return f"{next(iter(move.values())):g}" if move else "none"
+
+
+def ablation(found: list[Record]) -> pandas.DataFrame:
+    """One row a move: seeds, weights kept, accuracy on the validation split, and the gain over no move."""
+    frame = pandas.DataFrame(labelled(found))
+    grouped = frame.groupby(["family", "move"], sort=False)
+    table = pandas.DataFrame(
+        {
+            "seeds": grouped.seed.nunique(),
+            "kept": grouped.kept.mean(),
+            "accuracy": 100 * grouped.validation_accuracy.mean(),
+            "gain": grouped.gain.mean(),
+        }
+    )
+    return table.rename_axis(["what is moved", "to"])
+
+
+def frontier(found: list[Record]) -> pandas.DataFrame:
+    """One row a density: seeds, weights kept (mean, most) and effective, accuracy mean, deviation, best."""
+    table = records.summary(found, ["density"]).sort_index(ascending=False)
+    most = records.table(found).groupby("density").kept.max()
+    table.insert(2, "most", most)
+    return table.drop(columns="worst").reset_index(drop=True)
+
+
+def at_most(found: list[Record], weights: int = PAPER) -> pandas.Series:
+    """Of the densities whose networks all keep at most `weights`, the one with the best mean."""
+    table = frontier(found)
+    return table[table["most"] <= weights].sort_values("mean").iloc[-1]
+
+
+def drawn(found: list[Record], weights: int = PAPER) -> Record:
+    """The largest network of at most `weights` weights that is on record whole."""
+    whole = [r for r in found if "connections" in r and r["kept"] <= weights]
+    if not whole:
+        raise ValueError(f"found: has no whole network of at most {weights} weights")
+    return max(whole, key=lambda r: r["kept"])
+
+
+def ahead(ours: list[Record], others: list[Record]) -> str:
+    """At how many of its densities each competitor has a lower mean than ours with no more weights, a
+    hundredth of them overlooked."""
+
+    def points(found):
+        return list(records.summary(found, ["study", "density"])[["kept", "mean"]].itertuples(index=False))
+
+    said = []
+    for method in sorted({record["method"] for record in others}):
+        theirs = points(records.select(others, method=method))
+        beaten = sum(
+            any(mine.kept <= 1.01 * point.kept and mine.mean > point.mean for mine in points(ours))
+            for point in theirs
+        )
+        said.append(f"{plots.METHOD_STYLE[method][2].split(',')[0]} at {beaten} of {len(theirs)} densities")
+    return ", ".join(said)
+
+
+def _times(pieces: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each piece, timed in turn, so that a drift of the machine meets all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in pieces}
+    for _ in range(rounds):
+        for name, piece in pieces.items():
+            start = time.perf_counter()
+            piece()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+@torch.no_grad()
+def deployed(record: Record, rounds: int = 200, batch: int = 1000) -> pandas.DataFrame:
+    """The network of a record in three forms beside the dense one: bytes on disk, and the time of one image
+    and of a batch, measured here, on one thread."""
+    model = rebuilt(record)
+    dense, small = models.mlp(record["widths"], record["activation"]).eval(), compact(model)
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = {
+            "dense, torch": len(save(dense.state_dict())),
+            "compact, torch": len(save(small.state_dict())),
+            "compact, ONNX": export.to_onnx(model, Path(folder, "network.onnx"), record["widths"][0]),
+            "compact, NumPy": export.to_numpy(model, Path(folder, "network.npz")),
+        }
+        plain, onnx = export.NumpyNetwork(Path(folder, "network.npz")), _onnx(Path(folder, "network.onnx"))
+    forms: dict[str, Callable] = {
+        "dense, torch": lambda x: dense(torch.from_numpy(x)),
+        "compact, torch": lambda x: small(torch.from_numpy(x)),
+        "compact, ONNX": onnx,
+        "compact, NumPy": plain,
+    }
+    table = pandas.DataFrame({"bytes": sizes})
+    for column, samples, unit, times in (
+        ("one image (µs)", 1, 1e6, rounds),
+        (f"{batch} (ms)", batch, 1e3, 20),
+    ):
+        x = torch.rand(samples, record["widths"][0]).numpy()
+        seconds = _times({name: lambda form=form, x=x: form(x) for name, form in forms.items()}, times)
+        table[column] = {name: unit * value for name, value in seconds.items()}
+    return table
+
+
+def _onnx(path: Path) -> Callable:
+    import onnxruntime  # part of the book's extra only
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, {"inputs": x})[0]

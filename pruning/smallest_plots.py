@@ -1,0 +1,32 @@
+"""The figure of the ablation. Draws what it is given on `ax`."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from pruning import records
+from pruning.records import Record
+
+
+def ablation(found: Iterable[Record], ax: Axes) -> Axes:
+    """Points of accuracy that a move gains over none, one row a move: a pale dot a seed, a bar at the mean.
+
+    Records as `smallest_tables.labelled` makes them; families of moves in turn in two colours.
+    """
+    frame = records.table(found)
+    frame = frame[frame.move != "none"]
+    rows = list(dict.fromkeys(zip(frame.family, frame.move, strict=True)))
+    families = list(dict.fromkeys(family for family, _ in rows))
+    labels = []
+    for y, (family, move) in enumerate(rows):
+        gains = frame[(frame.family == family) & (frame.move == move)].gain.to_numpy()
+        colour = f"C{families.index(family) % 2}"
+        ax.plot(gains, np.full(len(gains), y), "o", color=colour, alpha=0.4, markersize=6)
+        ax.plot(gains.mean(), y, "|", color=colour, markersize=16, markeredgewidth=3)
+        labels.append(f"{family}: {move}")
+    ax.axvline(0, color="0.3", linewidth=1)
+    ax.set_yticks(range(len(rows)), labels, fontsize=11)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlabel("gain in accuracy (points)")
+    return ax
