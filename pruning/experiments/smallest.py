@@ -33,6 +33,15 @@ MOVES: dict[str, tuple[dict, ...]] = {
     ),
     "batch": ({"batch_size": 1024}, {"batch_size": 64}),
     "longer training": ({"epochs": 120, "finetune_epochs": 40},),
+    # what gained by itself, together
+    "several": (
+        {"tau": 30.0},
+        {"tau": 10.0, "init": 0.5},
+        {"tau": 10.0, "alpha": 300.0},
+        {"tau": 10.0, "alpha": 300.0, "init": 0.5},
+        {"tau": 30.0, "alpha": 300.0, "init": 0.5},
+        {"tau": 10.0, "alpha": 300.0, "init": 0.5, "epochs": 120, "finetune_epochs": 40},
+    ),
 }
 CHOSEN: dict = {}  # the moves that the validation split favours
 DRAWN = 1500  # networks with no more weights are recorded whole, seed 0

@@ -16,6 +16,7 @@ from pruning.records import Record
 from pruning.sparsity import compact
 
 PAPER = 404  # weights
+SYMBOLS = {"tau": "τ", "alpha": "α", "init": "start"}
 
 
 def labelled(found: list[Record]) -> list[Record]:
@@ -45,9 +46,12 @@ def _moved(record: Record) -> dict:
 def _said(move: dict) -> str:
     if "allocation" in move:
         return " : ".join(f"{100 * share:.0f}" for share in move["allocation"])
-    if "epochs" in move:
-        return f"{move['epochs']} + {move['finetune_epochs']} epochs"
-    return f"{next(iter(move.values())):g}" if move else "none"
+    if len(move) == 1:
+        return f"{next(iter(move.values())):g}"
+    rest = dict(move)
+    epochs = f"{rest.pop('epochs')} + {rest.pop('finetune_epochs')} epochs" if "epochs" in rest else ""
+    said = [f"{SYMBOLS[name]} {value:g}" for name, value in rest.items()] + [epochs] * bool(epochs)
+    return ", ".join(said) or "none"
 
 
 def ablation(found: list[Record]) -> pandas.DataFrame:
