@@ -37,10 +37,10 @@ MOVES: dict[str, tuple[dict, ...]] = {
     "several": (
         {"tau": 30.0},
         {"tau": 10.0, "init": 0.5},
-        {"tau": 10.0, "alpha": 300.0},
-        {"tau": 10.0, "alpha": 300.0, "init": 0.5},
-        {"tau": 30.0, "alpha": 300.0, "init": 0.5},
-        {"tau": 10.0, "alpha": 300.0, "init": 0.5, "epochs": 120, "finetune_epochs": 40},
+        {"tau": 10.0, "init": 0.5, "descent": 0.25},
+        {"tau": 10.0, "init": 0.5, "descent": 0.25, "alpha": 300.0},
+        {"tau": 30.0, "init": 0.5, "descent": 0.25, "alpha": 300.0},
+        {"tau": 10.0, "init": 0.5, "descent": 0.25, "lr": 3e-3},
     ),
 }
 CHOSEN: dict = {}  # the moves that the validation split favours

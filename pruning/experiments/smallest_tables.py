@@ -16,7 +16,7 @@ from pruning.records import Record
 from pruning.sparsity import compact
 
 PAPER = 404  # weights
-SYMBOLS = {"tau": "τ", "alpha": "α", "init": "start"}
+SYMBOLS = {"tau": "τ", "alpha": "α", "init": "start", "descent": "falling", "lr": "rate"}
 
 
 def labelled(found: list[Record]) -> list[Record]:
