@@ -43,6 +43,8 @@ def test_a_move_is_compared_with_the_same_seed_without():
     ]  # fmt: skip
     assert list(table.seeds) == [2, 2, 1, 1]
     assert list(table.gain) == pytest.approx([0, 0.2, 0.5, -0.1])
+    assert smallest_tables.gained(found, {"tau": 3.0}) == "+0.20 points (2 seeds)"
+    assert smallest_tables.gained(found, {"tau": 5.0}) == "–"
     _, ax = plt.subplots()
     smallest_plots.ablation(smallest_tables.labelled(found), ax)
     assert next(t.get_text() for t in ax.get_yticklabels()) == "temperature τ: 3"

@@ -69,6 +69,14 @@ def ablation(found: list[Record]) -> pandas.DataFrame:
     return table.rename_axis(["what is moved", "to"])
 
 
+def gained(found: list[Record], move: dict) -> str:
+    """What a move gains, in words: "+1.02 points (2 seeds)"; "–" where it is not on record."""
+    gains = [record["gain"] for record in labelled(found) if _moved(record) == move]
+    if not gains:
+        return "–"
+    return f"{sum(gains) / len(gains):+.2f} points ({len(gains)} seed{'s' * (len(gains) > 1)})"
+
+
 def frontier(found: list[Record]) -> pandas.DataFrame:
     """One row a density: seeds, weights kept (mean, most) and effective, accuracy mean, deviation, best."""
     table = records.summary(found, ["density"]).sort_index(ascending=False)
