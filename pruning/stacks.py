@@ -108,9 +108,10 @@ def gate(
     stacked: nn.Sequential, tau: Tensor, init: Tensor, generators: Sequence[torch.Generator]
 ) -> nn.Sequential:
     """`pruning.gate` for a stack: tau and init are (networks,); generators are those of `training.fit`."""
+    generators = on_device(generators, next(stacked.parameters()).device)  # one stream for all layers
     for layer in stacked:
         if isinstance(layer, StackedLinear):
-            gating = StackedGate(layer.weight, tau, init, on_device(generators, layer.weight.device))
+            gating = StackedGate(layer.weight, tau, init, generators)
             parametrize.register_parametrization(layer, "weight", gating, unsafe=True)
     return stacked
 
@@ -126,7 +127,7 @@ def on_device(generators: Sequence[torch.Generator], device: torch.device) -> Se
 def kept(stacked: nn.Sequential) -> tuple[Tensor, int]:
     """Σ g of each network in the last training forward pass, (networks,), and the gates of one network."""
     found = [module for module in stacked.modules() if isinstance(module, StackedGate)]
-    return sum(gate.kept for gate in found), sum(gate.logits[0].numel() for gate in found)
+    return sum(each.kept for each in found), sum(each.logits[0].numel() for each in found)
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
