@@ -65,6 +65,12 @@ def far(density, seed, accuracy, kept, **more):
             "effective": kept, "method": "gates"} | more  # fmt: skip
 
 
+def test_only_the_listed_runs_are_the_frontier():
+    wanted = [asdict(config) for config in smallest.configs("paper")[:3]]
+    earlier = asdict(replace(smallest.configs("paper")[0], alpha=7.0))
+    assert smallest_tables.listed([*wanted, earlier, put(0, 0.95)]) == wanted
+
+
 def test_the_best_density_within_a_number_of_weights():
     found = [far(0.0015, 0, 0.97, 404), far(0.0015, 1, 0.98, 405)]  # one of them is too large
     found += [far(0.0014, 0, 0.95, 390), far(0.0014, 1, 0.96, 400), far(0.001, 0, 0.9, 260)]

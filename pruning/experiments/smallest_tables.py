@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from pruning import export, models, plots, records
-from pruning.experiments.smallest import BASE, MOVES, rebuilt
+from pruning.experiments.smallest import BASE, MOVES, Config, configs, rebuilt
 from pruning.records import Record
 from pruning.sparsity import compact
 
@@ -67,6 +67,12 @@ def ablation(found: list[Record]) -> pandas.DataFrame:
         }
     )
     return table.rename_axis(["what is moved", "to"])
+
+
+def listed(found: list[Record]) -> list[Record]:
+    """The records of the paper profile's runs; earlier settings of the frontier are on record beside them."""
+    wanted = set(configs("paper"))
+    return [record for record in found if records.config_of(record, Config) in wanted]
 
 
 def gained(found: list[Record], move: dict) -> str:
