@@ -68,18 +68,21 @@ def use_style() -> None:
     )
 
 
-def caption(found: Iterable[Record], profile: str) -> str:
-    """One line of Markdown for under a figure: profile, data, seeds, training, in words."""
+LINES = "line: mean, band: worst to best seed"
+
+
+def caption(found: Iterable[Record], profile: str, drawn: str = LINES) -> str:
+    """One line of Markdown for under a figure: profile, data, seeds, training, what is drawn."""
     frame = records.table(found)
     if frame.empty:
         return f"*{profile} profile: nothing on record yet.*"
     seeds = frame.groupby([c for c in ("dataset", "method", "density") if c in frame]).seed.nunique()
     count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     training = {f"{e} + {f}" for e, f in zip(frame.epochs, frame.finetune_epochs, strict=True)}
-    return (
-        f"*{profile} profile · data: {', '.join(sorted(frame.dataset.unique()))} · {count} seeds a point · "
-        f"{len(frame)} runs of {' or '.join(sorted(training))} epochs · line: mean, band: worst to best seed*"
-    )
+    plural = "" if count == "1" else "s"
+    runs = f"{len(frame)} run{'s' * (len(frame) > 1)} of {' or '.join(sorted(training))} epochs"
+    data = ", ".join(sorted(frame.dataset.unique()))
+    return f"*{profile} profile · data: {data} · {count} seed{plural} a point · {runs} · {drawn}*"
 
 
 def legend_below(ax: Axes) -> None:

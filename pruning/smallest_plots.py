@@ -8,11 +8,14 @@ from matplotlib.axes import Axes
 from pruning import records
 from pruning.records import Record
 
+FARTHEST = 1.5  # points
+
 
 def ablation(found: Iterable[Record], ax: Axes) -> Axes:
     """Points of accuracy that a move gains over none, one row a move: a pale dot a seed, a bar at the mean.
 
-    Records as `smallest_tables.labelled` makes them; families of moves in turn in two colours.
+    Records as `smallest_tables.labelled` makes them; families of moves in turn in two colours. A mean that
+    is further off than FARTHEST stands at the edge, as a number.
     """
     frame = records.table(found)
     frame = frame[frame.move != "none"]
@@ -22,11 +25,17 @@ def ablation(found: Iterable[Record], ax: Axes) -> Axes:
     for y, (family, move) in enumerate(rows):
         gains = frame[(frame.family == family) & (frame.move == move)].gain.to_numpy()
         colour = f"C{families.index(family) % 2}"
+        labels.append(move if family == "several" else f"{family}: {move}")
+        if abs(gains.mean()) > FARTHEST:
+            side = np.sign(gains.mean())
+            ax.text(side * FARTHEST, y, f"{gains.mean():+.1f}", color=colour, va="center", fontsize=11,
+                    ha="left" if side < 0 else "right")  # fmt: skip
+            continue
         ax.plot(gains, np.full(len(gains), y), "o", color=colour, alpha=0.4, markersize=6)
         ax.plot(gains.mean(), y, "|", color=colour, markersize=16, markeredgewidth=3)
-        labels.append(f"{family}: {move}")
     ax.axvline(0, color="0.3", linewidth=1)
     ax.set_yticks(range(len(rows)), labels, fontsize=11)
     ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlim(-1.05 * FARTHEST, 1.05 * FARTHEST)
     ax.set_xlabel("gain in accuracy (points)")
     return ax

@@ -37,17 +37,14 @@ def test_a_move_is_compared_with_the_same_seed_without():
     found += [put(0, 0.949, epochs=120, finetune_epochs=40), put(0, 0.955, allocation=(0.75, 0.15, 0.10))]
     found += [put(2, 0.99, tau=3.0)]  # its seed has no run without a move
     table = smallest_tables.ablation(found)
-    assert list(table.index) == [
-        ("none", "none"), ("temperature τ", "3"), ("shares of the layers", "75 : 15 : 10"),
-        ("longer training", "120 + 40 epochs"),
-    ]  # fmt: skip
+    assert list(table.index) == ["none", "τ: 3", "layers: 75 : 15 : 10", "longer: 120 + 40 epochs"]
     assert list(table.seeds) == [2, 2, 1, 1]
     assert list(table.gain) == pytest.approx([0, 0.2, 0.5, -0.1])
     assert smallest_tables.gained(found, {"tau": 3.0}) == "+0.20 points (2 seeds)"
     assert smallest_tables.gained(found, {"tau": 5.0}) == "–"
     _, ax = plt.subplots()
     smallest_plots.ablation(smallest_tables.labelled(found), ax)
-    assert next(t.get_text() for t in ax.get_yticklabels()) == "temperature τ: 3"
+    assert next(t.get_text() for t in ax.get_yticklabels()) == "τ: 3"
     assert ax.get_lines()[1].get_xdata() == pytest.approx([0.2])
     plt.close("all")
 
@@ -77,7 +74,9 @@ def test_the_best_density_within_a_number_of_weights():
     best = smallest_tables.at_most(found)
     assert (best["most"], best["seeds"]) == (400, 2)
     assert best["mean"] == pytest.approx(95.5)
-    assert list(smallest_tables.frontier(found)["most"]) == [405, 400, 260]
+    table = smallest_tables.frontier(found)
+    assert list(table["most"]) == [405, 400, 260]
+    assert [smallest_tables.spread(row) for _, row in table.iterrows()][1:] == ["95.50 ± 0.71", "90.00"]
     whole = [r | {"connections": []} for r in found]
     assert smallest_tables.drawn(whole)["kept"] == 404
     with pytest.raises(ValueError, match="no whole network of at most 100"):

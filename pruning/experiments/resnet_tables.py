@@ -187,10 +187,7 @@ def summary(found: list[Record]) -> dict[str, str]:
     return said
 
 
-LINES = "line: mean, band: worst to best seed"
-
-
-def caption(found: list[Record], profile: str, drawn: str = LINES) -> str:
+def caption(found: list[Record], profile: str, drawn: str = plots.LINES) -> str:
     """One line of Markdown for under a figure; `drawn` says what a line or a cell of it is."""
     if not found:
         return f"*{profile} profile: nothing on record yet.*"

@@ -21,18 +21,18 @@ BASE = Config(density=0.00143, penalty="absolute", alpha=ABSOLUTE_ALPHA)
 # what is moved, and how; the gates alone keep 67, 19 and 14 % of their weights in the three layers
 MOVES: dict[str, tuple[dict, ...]] = {
     "none": ({},),
-    "temperature τ": tuple({"tau": tau} for tau in (0.01, 0.1, 1.0, 3.0, 10.0)),
-    "factor α": tuple({"alpha": alpha} for alpha in (100.0, 300.0, 3000.0, 10_000.0)),
-    "initial keep probability": tuple({"init": init} for init in (0.5, 0.99)),
-    "rate of the weights": tuple({"lr": lr} for lr in (3e-3, 3e-2)),
-    "rate of the gates": tuple({"gate_lr": lr} for lr in (0.03, 0.3)),
-    "rate of the fine-tune": tuple({"finetune_lr": lr} for lr in (1e-3, 1e-2)),
-    "falling part of the training": tuple({"descent": part} for part in (0.25, 0.75)),
-    "shares of the layers": tuple(
+    "τ": tuple({"tau": tau} for tau in (0.01, 0.1, 1.0, 3.0, 10.0)),
+    "α": tuple({"alpha": alpha} for alpha in (100.0, 300.0, 3000.0, 10_000.0)),
+    "start": tuple({"init": init} for init in (0.5, 0.99)),
+    "weight rate": tuple({"lr": lr} for lr in (3e-3, 3e-2)),
+    "gate rate": tuple({"gate_lr": lr} for lr in (0.03, 0.3)),
+    "fine-tune rate": tuple({"finetune_lr": lr} for lr in (1e-3, 1e-2)),
+    "falling part": tuple({"descent": part} for part in (0.25, 0.75)),
+    "layers": tuple(
         {"allocation": shares} for shares in ((0.75, 0.15, 0.10), (0.60, 0.23, 0.17), (0.50, 0.30, 0.20))
     ),
     "batch": ({"batch_size": 1024}, {"batch_size": 64}),
-    "longer training": ({"epochs": 120, "finetune_epochs": 40},),
+    "longer": ({"epochs": 120, "finetune_epochs": 40},),
     # what gained by itself, together
     "several": (
         {"tau": 30.0},

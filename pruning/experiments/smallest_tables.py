@@ -16,7 +16,7 @@ from pruning.records import Record
 from pruning.sparsity import compact
 
 PAPER = 404  # weights
-SYMBOLS = {"tau": "τ", "alpha": "α", "init": "start", "descent": "falling", "lr": "rate"}
+SYMBOLS = {"tau": "τ", "alpha": "α", "init": "start", "descent": "falling", "lr": "rate"}  # in words
 
 
 def labelled(found: list[Record]) -> list[Record]:
@@ -66,7 +66,10 @@ def ablation(found: list[Record]) -> pandas.DataFrame:
             "gain": grouped.gain.mean(),
         }
     )
-    return table.rename_axis(["what is moved", "to"])
+    table.index = [
+        move if family in ("none", "several") else f"{family}: {move}" for family, move in table.index
+    ]
+    return table.rename_axis("move")
 
 
 def listed(found: list[Record]) -> list[Record]:
@@ -95,6 +98,11 @@ def at_most(found: list[Record], weights: int = PAPER) -> pandas.Series:
     """Of the densities whose networks all keep at most `weights`, the one with the best mean."""
     table = frontier(found)
     return table[table["most"] <= weights].sort_values("mean").iloc[-1]
+
+
+def spread(row: pandas.Series) -> str:
+    """A row of `frontier` in words: mean ± deviation, of one seed the mean alone."""
+    return f"{row['mean']:.2f}" + (f" ± {row['sd']:.2f}" if row["sd"] == row["sd"] else "")
 
 
 def drawn(found: list[Record], weights: int = PAPER) -> Record:
