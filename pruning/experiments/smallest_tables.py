@@ -32,7 +32,7 @@ def labelled(found: list[Record]) -> list[Record]:
             for record in found:
                 if _moved(record) == move and record["seed"] in plain:
                     gain = 100 * (record["validation_accuracy"] - plain[record["seed"]])
-                    made.append(record | {"family": family, "move": _said(move), "gain": gain})
+                    made.append(record | {"family": family, "move": _said(move, family), "gain": gain})
     return made
 
 
@@ -43,10 +43,10 @@ def _moved(record: Record) -> dict:
     return {name: value for name, value in values.items() if value != getattr(BASE, name)}
 
 
-def _said(move: dict) -> str:
+def _said(move: dict, family: str) -> str:
     if "allocation" in move:
         return " : ".join(f"{100 * share:.0f}" for share in move["allocation"])
-    if len(move) == 1:
+    if len(move) == 1 and family != "several":
         return f"{next(iter(move.values())):g}"
     rest = dict(move)
     epochs = f"{rest.pop('epochs')} + {rest.pop('finetune_epochs')} epochs" if "epochs" in rest else ""
