@@ -30,7 +30,7 @@ def workers(address: str, wait: float = 60.0) -> Iterator[int]:
         from distributed import Client
     except ImportError:
         raise ClusterError(
-            "scheduler: needs the package distributed: pip install 'pruning[cluster]'"
+            "scheduler: needs the package distributed; in a checkout: pip install --editable '.[cluster]'"
         ) from None
     try:
         where = {"scheduler_file": address[5:]} if address.startswith("file:") else {"address": address}

@@ -90,4 +90,4 @@ def test_no_scheduler_no_worker_no_package(monkeypatch, capsys):
         enter(empty.scheduler_address)
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     assert cli.main(["sweep", "pathways", "--scheduler", "tcp://127.0.0.1:1"]) == 1
-    assert "pip install 'pruning[cluster]'" in capsys.readouterr().err
+    assert "pip install --editable '.[cluster]'" in capsys.readouterr().err
