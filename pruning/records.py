@@ -167,23 +167,33 @@ def provenance(device: str | torch.device = "cpu") -> Record:
     }
 
 
+def _timed(work: Callable[[], Any], threads: int) -> tuple[Any, float, Record]:
+    """What `work` returns, the seconds it took, and where: its provenance."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        start = time.perf_counter()
+        result = work()
+        return result, time.perf_counter() - start, provenance()
+    finally:
+        torch.set_num_threads(before)
+
+
+def _record(config: Any, metrics: Record, origin: Record, own: Record) -> Record:
+    """A record as it will read back from disk: tuples are lists. What a run says of its provenance goes over
+    `origin`, `own` over both."""
+    whole = {"provenance": origin | metrics.get("provenance", {}) | own}
+    return json.loads(json.dumps(dataclasses.asdict(config) | metrics | whole))
+
+
 def run_one(run: Callable[[Any], Record], config: Any, threads: int = 1) -> Record:
     """Run one config and return its record. `run` maps a config to metrics.
 
     One thread by default: with as many runs at once as there are cores that is the fastest, and the
     sums of a run then come out the same on every machine of a kind.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        start = time.perf_counter()
-        metrics = run(config)
-        seconds = round(time.perf_counter() - start, 2)
-        origin = provenance() | metrics.pop("provenance", {}) | {"seconds": seconds}
-    finally:
-        torch.set_num_threads(before)
-    record = dataclasses.asdict(config) | metrics | {"provenance": origin}
-    return json.loads(json.dumps(record))  # as it will read back from disk: tuples are lists
+    metrics, seconds, origin = _timed(lambda: run(config), threads)
+    return _record(config, metrics, origin, {"seconds": round(seconds, 2)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,16 +213,11 @@ def run_group(run: Callable[[Any], Record], together: Together | None, configs: 
     if len(configs) == 1 or together is None:
         return [run_one(run, config) for config in configs]
     try:
-        found = run_one(lambda _: {"all": together.run(configs)}, configs[0])
+        found, seconds, origin = _timed(lambda: together.run(configs), threads=1)
     except RuntimeError:
         return [run_one(run, config) for config in configs]
-    share = {"seconds": round(found["provenance"]["seconds"] / len(configs), 2), "together": len(configs)}
-    made = []
-    for config, metrics in zip(configs, found["all"], strict=True):
-        origin = found["provenance"] | metrics.pop("provenance", {}) | share
-        record = dataclasses.asdict(config) | metrics | {"provenance": origin}
-        made.append(json.loads(json.dumps(record)))
-    return made
+    own = {"seconds": round(seconds / len(configs), 2), "together": len(configs)}
+    return [_record(config, metrics, origin, own) for config, metrics in zip(configs, found, strict=True)]
 
 
 def sweep(

@@ -19,13 +19,12 @@ def ablation(found: Iterable[Record], ax: Axes) -> Axes:
     """
     frame = records.table(found)
     frame = frame[frame.move != "none"]
-    rows = list(dict.fromkeys(zip(frame.family, frame.move, strict=True)))
-    families = list(dict.fromkeys(family for family, _ in rows))
-    labels = []
-    for y, (family, move) in enumerate(rows):
-        gains = frame[(frame.family == family) & (frame.move == move)].gain.to_numpy()
+    families = list(dict.fromkeys(frame.family))
+    rows = list(dict.fromkeys(frame.move))
+    for y, move in enumerate(rows):
+        part = frame[frame.move == move]
+        gains, family = part.gain.to_numpy(), part.family.iloc[0]
         colour = f"C{families.index(family) % 2}"
-        labels.append(move if family == "several" else f"{family}: {move}")
         if abs(gains.mean()) > FARTHEST:
             side = np.sign(gains.mean())
             ax.text(side * FARTHEST, y, f"{gains.mean():+.1f}", color=colour, va="center", fontsize=11,
@@ -34,7 +33,7 @@ def ablation(found: Iterable[Record], ax: Axes) -> Axes:
         ax.plot(gains, np.full(len(gains), y), "o", color=colour, alpha=0.4, markersize=6)
         ax.plot(gains.mean(), y, "|", color=colour, markersize=16, markeredgewidth=3)
     ax.axvline(0, color="0.3", linewidth=1)
-    ax.set_yticks(range(len(rows)), labels, fontsize=11)
+    ax.set_yticks(range(len(rows)), rows, fontsize=11)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(-1.05 * FARTHEST, 1.05 * FARTHEST)
     ax.set_xlabel("gain in accuracy (points)")

@@ -8,6 +8,7 @@ left, the others all of them on the weights, with the same decay at the end.
 import copy
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -180,16 +181,31 @@ def run(config: Config) -> Record:
     return measured(config, data, *train(config, data))
 
 
-def on_gpu(data: datasets.Dataset) -> datasets.Dataset:
-    """The data on the GPU, if there is one."""
-    return data.to("cuda") if torch.cuda.is_available() else data
+def measured(config: Config, data: datasets.Dataset, model: nn.Sequential, metrics: Record) -> Record:
+    """The metrics of a network that `train` returned."""
+    after = training.evaluate(model, data.test.inputs, data.test.targets)
+    report = sparsity.sparsity_report(model)
+    # a validation run must not touch the test set, so its figures go by another name
+    accuracy, other = ("test", "validation") if config.split == "test" else ("validation", "test")
+    return {
+        "dense_weights": metrics["dense_weights"],
+        "kept": int(report.kept.sum()),
+        "kept_by_layer": report.kept.tolist(),
+        "effective": int(report.effective.sum()),
+        "biases": sum(layer.out_features for layer in model if isinstance(layer, nn.Linear)),
+        f"{accuracy}_accuracy": after.accuracy,
+        f"{accuracy}_accuracy_before_finetune": metrics["before_finetune"],
+        f"{accuracy}_loss": after.loss,
+        f"{other}_accuracy": None,
+        "provenance": {"data": data.checksum},
+    }
 
 
-def run_stack(configs: list[Config]) -> list[Record]:
+def run_stack(configs: list[Config], measure: Callable[..., Record] = measured) -> list[Record]:
     """`run` for all configs of one of the `groups`, on the GPU if there is one."""
     data = load(configs[0].dataset, configs[0].split)
-    found = train_stack(configs, on_gpu(data))
-    return [measured(config, data, *each) for config, each in zip(configs, found, strict=True)]
+    found = train_stack(configs, data.to("cuda") if torch.cuda.is_available() else data)
+    return [measure(config, data, *each) for config, each in zip(configs, found, strict=True)]
 
 
 # a larger network fills a core's cache by itself, and stacking more gains nothing (benchmarks/stacks.py)
@@ -214,26 +230,6 @@ def groups(configs: list[Config]) -> list[list[Config]]:
 
 
 TOGETHER = records.Together(groups, run_stack)
-
-
-def measured(config: Config, data: datasets.Dataset, model: nn.Sequential, metrics: Record) -> Record:
-    """The metrics of a network that `train` returned."""
-    after = training.evaluate(model, data.test.inputs, data.test.targets)
-    report = sparsity.sparsity_report(model)
-    # a validation run must not touch the test set, so its figures go by another name
-    accuracy, other = ("test", "validation") if config.split == "test" else ("validation", "test")
-    return {
-        "dense_weights": metrics["dense_weights"],
-        "kept": int(report.kept.sum()),
-        "kept_by_layer": report.kept.tolist(),
-        "effective": int(report.effective.sum()),
-        "biases": sum(layer.out_features for layer in model if isinstance(layer, nn.Linear)),
-        f"{accuracy}_accuracy": after.accuracy,
-        f"{accuracy}_accuracy_before_finetune": metrics["before_finetune"],
-        f"{accuracy}_loss": after.loss,
-        f"{other}_accuracy": None,
-        "provenance": {"data": data.checksum},
-    }
 
 
 # 404 of 266,200 weights are 0.152 %; asking for a little less leaves room for gates near ½

@@ -7,6 +7,7 @@ validation split); what wins there is then run once more on the test set, over m
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -61,16 +62,6 @@ def run(config: Config) -> Record:
     return _whole(config, data, *compression_curves.train(config, data))
 
 
-def run_stack(configs: list[Config]) -> list[Record]:
-    """`run` for many configs that train as one stack."""
-    data = compression_curves.load(configs[0].dataset, configs[0].split)
-    found = compression_curves.train_stack(configs, compression_curves.on_gpu(data))
-    return [_whole(config, data, *each) for config, each in zip(configs, found, strict=True)]
-
-
-TOGETHER = Together(compression_curves.groups, run_stack)
-
-
 def _whole(config: Config, data: datasets.Dataset, model: nn.Sequential, metrics: Record) -> Record:
     found = measured(config, data, model, metrics)
     # so few weights do not overfit, and twelve times as many images tell settings apart better
@@ -81,6 +72,10 @@ def _whole(config: Config, data: datasets.Dataset, model: nn.Sequential, metrics
         found["connections"] = structure.connections(model)
         found["bias_values"] = [layer.bias.tolist() for layer in model if isinstance(layer, nn.Linear)]
     return found
+
+
+run_stack = partial(compression_curves.run_stack, measure=_whole)  # `run` for many that train as one stack
+TOGETHER = Together(compression_curves.groups, run_stack)
 
 
 @torch.no_grad()

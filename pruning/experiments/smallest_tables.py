@@ -16,31 +16,31 @@ from pruning.records import Record
 from pruning.sparsity import compact
 
 PAPER = 404  # weights
+MOVED = {name for moves in MOVES.values() for move in moves for name in move}
 SYMBOLS = {"tau": "τ", "alpha": "α", "init": "start", "descent": "falling", "lr": "rate"}  # in words
 
 
 def labelled(found: list[Record]) -> list[Record]:
     """The ablation's records with `family` and `move` in words, and `gain`: points of accuracy over the same
     seed without a move."""
-    plain = {}
-    for record in found:
-        if not _moved(record):
-            plain[record["seed"]] = record["validation_accuracy"]
+    moved = [(record, _moved(record)) for record in found]
+    plain = {record["seed"]: record["validation_accuracy"] for record, move in moved if not move}
     made = []
     for family, moves in MOVES.items():
         for move in moves:
-            for record in found:
-                if _moved(record) == move and record["seed"] in plain:
+            said = _said(move, family)
+            label = said if family in ("none", "several") else f"{family}: {said}"
+            for record, its in moved:
+                if its == move and record["seed"] in plain:
                     gain = 100 * (record["validation_accuracy"] - plain[record["seed"]])
-                    made.append(record | {"family": family, "move": _said(move, family), "gain": gain})
+                    made.append(record | {"family": family, "move": label, "gain": gain})
     return made
 
 
 def _moved(record: Record) -> dict:
     """What a record's settings differ in from BASE's, as MOVES writes it."""
-    names = {name for moves in MOVES.values() for move in moves for name in move}
-    values = {n: tuple(v) if isinstance(v := record.get(n, getattr(BASE, n)), list) else v for n in names}
-    return {name: value for name, value in values.items() if value != getattr(BASE, name)}
+    config = records.config_of(record, Config)
+    return {name: value for name in MOVED if (value := getattr(config, name)) != getattr(BASE, name)}
 
 
 def _said(move: dict, family: str) -> str:
@@ -57,8 +57,8 @@ def _said(move: dict, family: str) -> str:
 def ablation(found: list[Record]) -> pandas.DataFrame:
     """One row a move: seeds, weights kept, accuracy on the validation split, and the gain over no move."""
     frame = pandas.DataFrame(labelled(found))
-    grouped = frame.groupby(["family", "move"], sort=False)
-    table = pandas.DataFrame(
+    grouped = frame.groupby("move", sort=False)
+    return pandas.DataFrame(
         {
             "seeds": grouped.seed.nunique(),
             "kept": grouped.kept.mean(),
@@ -66,10 +66,6 @@ def ablation(found: list[Record]) -> pandas.DataFrame:
             "gain": grouped.gain.mean(),
         }
     )
-    table.index = [
-        move if family in ("none", "several") else f"{family}: {move}" for family, move in table.index
-    ]
-    return table.rename_axis("move")
 
 
 def listed(found: list[Record]) -> list[Record]:
