@@ -1,8 +1,6 @@
 """What the chapter `smallest` shows of its records, and the smallest network as files: tables."""
 
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from pruning import export, models, plots, records
 from pruning.experiments.smallest import BASE, MOVES, Config, configs, rebuilt
 from pruning.records import Record
 from pruning.sparsity import compact
+from pruning.timing import interleaved
 
 PAPER = 404  # weights
 MOVED = {name for moves in MOVES.values() for move in moves for name in move}
@@ -98,7 +97,7 @@ def at_most(found: list[Record], weights: int = PAPER) -> pandas.Series:
 
 def spread(row: pandas.Series) -> str:
     """A row of `frontier` in words: mean ± deviation, of one seed the mean alone."""
-    return f"{row['mean']:.2f}" + (f" ± {row['sd']:.2f}" if row["sd"] == row["sd"] else "")
+    return records.spread(row["mean"], row["sd"])
 
 
 def drawn(found: list[Record], weights: int = PAPER) -> Record:
@@ -127,17 +126,6 @@ def ahead(ours: list[Record], others: list[Record]) -> str:
     return ", ".join(said)
 
 
-def _times(pieces: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each piece, timed in turn, so that a drift of the machine meets all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in pieces}
-    for _ in range(rounds):
-        for name, piece in pieces.items():
-            start = time.perf_counter()
-            piece()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
 @torch.no_grad()
 def deployed(record: Record, rounds: int = 200, batch: int = 1000) -> pandas.DataFrame:
     """The network of a record in three forms beside the dense one: bytes on disk, and the time of one image
@@ -164,7 +152,8 @@ def deployed(record: Record, rounds: int = 200, batch: int = 1000) -> pandas.Dat
         (f"{batch} (ms)", batch, 1e3, 20),
     ):
         x = torch.rand(samples, record["widths"][0]).numpy()
-        seconds = _times({name: lambda form=form, x=x: form(x) for name, form in forms.items()}, times)
+        pieces = {name: lambda form=form, x=x: form(x) for name, form in forms.items()}
+        seconds = interleaved(pieces, rounds=times, warmup=0)
         table[column] = {name: unit * value for name, value in seconds.items()}
     return table
 
