@@ -59,8 +59,12 @@ def erdos_renyi(shapes: list[tuple[int, ...]], density: float) -> list[int]:
 
 
 def _random_indices(among: Tensor, count: int) -> Tensor:
-    """`count` different random positions where the flat boolean tensor `among` is True."""
-    places = among.nonzero().flatten()
+    """`count` different random positions where the flat boolean tensor `among` is True, or all there are."""
+    # a few draws with replacement mostly do, and all positions have the same chance in both ways
+    drawn = torch.randint(len(among), (4 * count,), device=among.device)
+    places = drawn[among[drawn]].unique()
+    if len(places) < count:
+        places = among.nonzero().flatten()
     return places[torch.randperm(len(places), device=places.device)[:count]]
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import pruning
-from pruning.rewiring import SET, DeepR, erdos_renyi
+from pruning.rewiring import SET, DeepR, _random_indices, erdos_renyi
 from pruning.training import Callback, fit
 
 LENET = [(300, 784), (100, 300), (10, 100)]
@@ -82,6 +82,27 @@ def test_same_seed_same_network():
     assert all(
         torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
     )
+
+
+@pytest.mark.parametrize("free", [40, 8])  # of 50: enough to hit by drawing, or so few that all are listed
+def test_every_free_position_has_the_same_chance(free):
+    torch.manual_seed(0)
+    among = torch.arange(50) % 50 < free
+    rounds, count = 4000, 5
+    hits = torch.zeros(50)
+    for _ in range(rounds):
+        places = _random_indices(among, count)
+        assert len(places.unique()) == count
+        hits[places] += 1
+    expected = rounds * count / free
+    chi_square = ((hits[:free] - expected) ** 2 / expected).sum()
+    assert hits[free:].sum() == 0
+    assert chi_square < free - 1 + 4 * (2 * (free - 1)) ** 0.5  # four standard deviations above its mean
+
+
+def test_no_more_positions_than_there_are():
+    assert _random_indices(torch.tensor([False, True, False, True]), 3).sort().values.tolist() == [1, 3]
+    assert len(_random_indices(torch.zeros(4, dtype=torch.bool), 2)) == 0
 
 
 def test_set_drops_the_smallest_and_grows_elsewhere():
