@@ -77,6 +77,8 @@ class _SampledGate(torch.autograd.Function):
 class Gate(nn.Module):
     """Parametrization θ^w ↦ θ^w ⊙ g. Made by `gate`; holds the logits ℓ and the last sample's sum."""
 
+    stacked = 0  # 1 where the first dimension counts networks
+
     def __init__(self, weight: Tensor, tau: float, init: float):
         super().__init__()
         logit = math.log(init) - math.log1p(-init)
@@ -228,18 +230,40 @@ def off_target(kept: Tensor, total: int, target: float | Tensor, log: bool = Fal
 
 
 @torch.no_grad()
-def harden(model: nn.Module) -> nn.Module:
+def harden(model: nn.Module, at_most: int | None = None) -> nn.Module:
     """Turn each gate into the fixed mask θ^g > ½, held by ``torch.nn.utils.prune``.
 
-    The evaluation output does not change. Weights and biases stay trainable under the mask; the
-    logits are gone. In place; returns the model. Raises ValueError if nothing is gated.
+    The evaluation output does not change, unless `at_most` closes gates. Weights and biases stay trainable
+    under the mask; the logits are gone.
+
+    Parameters
+    ----------
+    model : a gated model; changed in place.
+    at_most : a budget for the whole network: of the open gates only so many stay, those with the largest ℓ.
+        None keeps all open gates.
+
+    Returns the same model. Raises ValueError if nothing is gated, or for a budget below 1.
     """
     modules = dict(model.named_modules())
     found = gates(model)
     if not found:
         raise ValueError("model: has no gated layer; call pruning.gate(model) first")
-    for name, gating in found.items():
-        layer, mask = modules[name], gating.mask()
+    if at_most is not None and at_most < 1:
+        raise ValueError(f"at_most: got {at_most!r}, needs 1 or more weights, or None")
+    for name, mask in zip(found, _masks(list(found.values()), at_most), strict=True):
+        layer = modules[name]
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
         prune.custom_from_mask(layer, "weight", mask.to(layer.weight.dtype))
     return model
+
+
+def _masks(found: list[Gate], at_most: int | None) -> list[Tensor]:
+    """The masks of all gates of a network (or stack), within its budget."""
+    flat = [gating.logits.flatten(gating.stacked) for gating in found]  # (gates,) or (networks, gates)
+    logits = torch.cat(flat, dim=-1)
+    mask = logits > 0
+    if at_most is not None:
+        largest = logits.topk(min(at_most, logits.shape[-1])).indices
+        mask &= torch.zeros_like(mask).scatter_(-1, largest, True)
+    parts = mask.split([each.shape[-1] for each in flat], dim=-1)
+    return [part.view_as(gating.logits) for part, gating in zip(parts, found, strict=True)]

@@ -32,6 +32,8 @@ class StackedGate(gates.Gate):
     """A gate for each network: temperature and initial keep probability are (networks,), each network samples
     from its own generator, and Σ g has one value a network."""
 
+    stacked = 1
+
     def __init__(self, weight: Tensor, tau: Tensor, init: Tensor, generators: Sequence[torch.Generator]):
         super().__init__(weight, 1.0, 0.5)
         self.tau = tau.to(weight).view(-1, 1, 1)

@@ -210,6 +210,30 @@ def test_harden_is_the_evaluation_mask_and_survives_training():
         assert not torch.equal(model(x), expected)
 
 
+@pytest.mark.parametrize("budget", [1, 5, 10_000])
+def test_a_budget_keeps_the_largest_open_gates_of_the_whole_network(budget):
+    model = pruning.gate(net())
+    with torch.no_grad():
+        for logits in pruning.gate_parameters(model):
+            logits.normal_()
+    everywhere = sorted(
+        (v for g in pruning.gate_parameters(model) for v in g.flatten().tolist()), reverse=True
+    )
+    stay = {value for value in everywhere[:budget] if value > 0}
+    expected = [[value in stay for value in g.flatten().tolist()] for g in pruning.gate_parameters(model)]
+    pruning.harden(model, at_most=budget)
+    masks = [layer.weight_mask.flatten().bool().tolist() for layer in model if hasattr(layer, "weight_mask")]
+    assert masks == expected
+    assert sum(map(sum, masks)) == min(budget, sum(value > 0 for value in everywhere))
+
+
+def test_a_budget_below_one_is_refused_and_the_model_left_as_it_was():
+    model = pruning.gate(net())
+    with pytest.raises(ValueError, match="at_most: got 0, needs 1 or more"):
+        pruning.harden(model, at_most=0)
+    assert len(gates(model)) == 2
+
+
 def test_density_of_frozen_batchnorm_style_mixed_modes():
     model = pruning.gate(net())
     model(torch.randn(2, 6))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pruning import gates, models, records, stacks, training
+from pruning import gates, models, records, sparsity, stacks, training
 from pruning.experiments import compression_curves as cc
 
 SIZES = (12, 7, 5, 3)
@@ -68,10 +68,10 @@ def test_gates_sample_and_learn_as_alone(sizes):
             assert torch.allclose(many.grad[k], single.grad, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["gates", "random", "dense"])
-def test_the_same_training_as_alone(method):
+@pytest.mark.parametrize(("method", "at_most"), [("gates", 0), ("gates", 100), ("random", 0), ("dense", 0)])
+def test_the_same_training_as_alone(method, at_most):
     configs = [
-        replace(CONFIG, method=method, seed=seed, density=density, tau=tau)
+        replace(CONFIG, method=method, seed=seed, density=density, tau=tau, at_most=at_most)
         for seed, density, tau in ((0, 0.3, 2.0), (1, 0.1, 1.0), (2, 0.3, 4.0))
     ]
     if method == "dense":  # one shape
@@ -83,6 +83,8 @@ def test_the_same_training_as_alone(method):
     assert torch.equal(torch.get_rng_state(), state)
     for config, (model, metrics) in zip(configs, together, strict=True):
         alone, expected = cc.train(config, data)
+        if at_most:  # these networks have more open gates than that
+            assert sparsity.sparsity_report(alone).kept.sum() == at_most
         assert alone.state_dict().keys() == model.state_dict().keys()
         for name, value in alone.state_dict().items():
             assert torch.allclose(model.state_dict()[name], value, atol=2e-3), (method, name)

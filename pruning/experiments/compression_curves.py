@@ -53,6 +53,7 @@ class Config:
     target: str = "falling"  # D falls exponentially from 1 during `descent`, or "constant": D from the start
     descent: float = 0.5  # fraction of the epochs after which the target is D
     allocation: tuple[float, ...] = ()  # shares of the kept weights by layer; (): one loss for all layers
+    at_most: int = 0  # of more open gates the largest so many stay; 0: all stay
     fraction: float = 0.3  # SET's ζ
     l1: float = 1e-4  # DeepR's α
     split: str = "test"  # or "validation": a part of the training set stands in for the test set

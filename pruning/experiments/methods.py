@@ -102,7 +102,7 @@ class Gates(Method):
         return sum(losses[1:], losses[0]) / sum(counts)
 
     def finish(self, model):
-        gates.harden(model)
+        gates.harden(model, self.config.at_most or None)
 
 
 class StackedGates(Gates):
