@@ -1,9 +1,12 @@
 import re
 from pathlib import Path
 
+import numpy as np
+import pandas
 import pytest
 
 from pruning import claims, cli, records, rules
+from pruning.rules import verdicts
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -212,4 +215,27 @@ def test_gains(accuracy, expected):
     claim = {"cells": ["sparsity"], "value": 0.0113}
     verdict, seeds, ours = rules.RULES["gains"](claim, records.table(found))
     assert (verdict, seeds) == (expected, 3)
-    assert f"{100 * (accuracy - 0.98):+.2f} ± 0.10 points (sparsity 0.75)" in ours
+    assert f"at most {100 * (accuracy - 0.98):.2f} ± 0.10 [" in ours
+
+
+def test_an_interval_is_student_s():
+    values = pandas.Series([0.1, 0.2, 0.3, 0.4])
+    assert verdicts.interval(values) == pytest.approx(
+        (0.25 - 0.205426, 0.25 + 0.205426), abs=1e-6
+    )  # 3.182446 · s / 2
+    assert verdicts.estimate(values) == "0.25 ± 0.13 [0.04, 0.46]"
+    assert verdicts.estimate(values, (0.1, 0.4)) == "0.25 ± 0.13 [0.10, 0.40]"
+    assert verdicts.estimate(values[:2]) == "0.15 ± 0.07"
+    assert verdicts.estimate(values[:1]) == "0.10"
+    assert verdicts.percent(pandas.Series([0.5, 0.5, 0.5])) == "50.00 ± 0.00 %"
+
+
+def test_intervals_of_the_mean_hold_it_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    found = [verdicts.interval(pandas.Series(drawn)) for drawn in rng.normal(1, 2, (2000, 5))]
+    assert np.mean([low < 1 < high for low, high in found]) == pytest.approx(0.95, abs=0.015)
+
+
+def test_a_share_has_wilson_s_interval():
+    assert verdicts.share(pandas.Series([True] * 8 + [False] * 2)) == "80 % [49, 94]"
+    assert verdicts.share(pandas.Series([True] * 10)) == "100 % [72, 100]"

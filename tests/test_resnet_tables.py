@@ -53,7 +53,7 @@ def test_survives(gaps, verdict):
     assert found == verdict
     assert seeds == (3 if len(gaps) == 3 else 0)
     assert f"{100 * (0.4 + np.mean(gaps)):.2f}" in ours
-    assert "40.00 ± 0.00 %" in ours
+    assert "against 40.00 ± 0.00 %" in ours
 
 
 def test_survives_compares_seeds_that_both_have():

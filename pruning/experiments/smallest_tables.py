@@ -9,12 +9,11 @@ import torch
 from safetensors.torch import save
 
 from pruning import export, models, plots, records
-from pruning.experiments.smallest import BASE, MOVES, Config, configs, rebuilt
+from pruning.experiments.smallest import BASE, MOVES, PAPER, Config, configs, rebuilt
 from pruning.records import Record
 from pruning.sparsity import compact
 from pruning.timing import interleaved
 
-PAPER = 404  # weights
 MOVED = {name for moves in MOVES.values() for move in moves for name in move}
 SYMBOLS = {"tau": "τ", "alpha": "α", "init": "start", "descent": "falling", "lr": "rate"}  # in words
 
@@ -48,9 +47,10 @@ def _said(move: dict, family: str) -> str:
     if len(move) == 1 and family != "several":
         return f"{next(iter(move.values())):g}"
     rest = dict(move)
+    most = f"at most {rest.pop('at_most')}" if rest.pop("density", None) else ""
     epochs = f"{rest.pop('epochs')} + {rest.pop('finetune_epochs')} epochs" if "epochs" in rest else ""
-    said = [f"{SYMBOLS[name]} {value:g}" for name, value in rest.items()] + [epochs] * bool(epochs)
-    return ", ".join(said) or "none"
+    said = [f"{SYMBOLS[name]} {value:g}" for name, value in rest.items()] + [epochs, most]
+    return ", ".join(filter(None, said)) or "none"
 
 
 def ablation(found: list[Record]) -> pandas.DataFrame:

@@ -2,7 +2,16 @@
 
 import pandas
 
-from pruning.rules.verdicts import MIN_SEEDS, NOT_MEASURED, NOT_REPRODUCED, PARTLY, REPRODUCED, percent
+from pruning.rules.verdicts import (
+    MIN_SEEDS,
+    NOT_MEASURED,
+    NOT_REPRODUCED,
+    PARTLY,
+    REPRODUCED,
+    estimate,
+    percent,
+    share,
+)
 
 
 def at_least(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
@@ -22,21 +31,26 @@ def at_least(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
 
 
 def ahead(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
-    """At every density where both are on record `method` has the higher mean than each of `others`."""
+    """At every density where both are on record `method` has the higher mean than each of `others`. A lead
+    counts as clear beyond two standard errors of the difference."""
     found = found[found.method.isin([claim["method"], *claim["others"]])] if len(found) else found
     if found.empty:
         return NOT_MEASURED, 0, ""
-    mean = found.pivot_table(index="density", columns="method", values="test_accuracy")
+    mean, error = (
+        found.pivot_table(index="density", columns="method", values="test_accuracy", aggfunc=what)
+        for what in ("mean", "sem")
+    )
     seeds = int(found.groupby(["method", "density"]).seed.nunique().min())
     wins, parts = [], []
     for other in claim["others"]:
         if other not in mean or claim["method"] not in mean:
             parts.append(f"{other}: not on record")
             continue
-        both = mean[[claim["method"], other]].dropna()
-        won = both[claim["method"]] > both[other]
+        lead = (mean[claim["method"]] - mean[other]).dropna()
+        noise = 2 * (error[claim["method"]] ** 2 + error[other] ** 2) ** 0.5
+        won, clear = lead > 0, (lead > noise.reindex(lead.index)).sum()
         wins.append(won)
-        parts.append(f"{other}: ahead at {won.sum()} of {len(won)} densities")
+        parts.append(f"{other}: ahead at {won.sum()} of {len(won)} densities, clearly at {clear}")
     ours = "; ".join(parts)
     if seeds < MIN_SEEDS or len(wins) < len(claim["others"]):
         return NOT_MEASURED, seeds, ours
@@ -69,17 +83,17 @@ def pathways(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     are more alike than any other pair of the same network: reproduced; in more than half: partly."""
     if found.empty:
         return NOT_MEASURED, 0, ""
-    right = ((found.false_paths == 0) & (found.missing_paths == 0)).groupby(found.task, sort=False).mean()
+    right = ((found.false_paths == 0) & (found.missing_paths == 0)).groupby(found.task, sort=False)
     with_roles = found[found.symmetry_same_role.map(len) > 0]
     alike = with_roles.symmetry_same_role.map(min) > with_roles.symmetry_other.map(max)
     seeds = int(found.groupby("task").seed.nunique().min())
     said = "exactly the task's paths in " + ", ".join(
-        f"{100 * share:.0f} % of the networks ({task})" for task, share in right.items()
+        f"{share(its)} of the networks ({task})" for task, its in right
     )
-    said += f"; inputs of one role more alike than all other pairs in {100 * alike.mean():.0f} %"
+    said += f"; inputs of one role more alike than all other pairs in {share(alike)}"
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
-    worst = min(right.min(), alike.mean())
+    worst = min(right.mean().min(), alike.mean())
     return REPRODUCED if worst >= claim["share"] else PARTLY if worst > 0.5 else NOT_REPRODUCED, seeds, said
 
 
@@ -93,8 +107,8 @@ def agrees(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     values = pandas.to_numeric(sparse[column])
     dense = pandas.to_numeric(found[found.method == "dense"][column])
     said = (
-        f"correlation {values.mean():.2f} ± {values.std():.2f} "
-        f"with {100 * claim['density']:g} % of the weights, {dense.mean():.2f} ± {dense.std():.2f} with all"
+        f"correlation {estimate(values, (-1, 1))} with {100 * claim['density']:g} % of the weights, "
+        f"{estimate(dense, (-1, 1))} with all"
     )
     seeds = sparse.seed.nunique()
     if seeds < MIN_SEEDS:
@@ -137,7 +151,7 @@ def representatives(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str
     said, every, mean = [], [], []
     for column, name in (("neighbour_ratio", "neighbours' importance"), ("morans_i", "Moran's I")):
         a, b = few.loc[both, column], many.loc[both, column]
-        said.append(f"{name} {a.mean():.2f} ± {a.std():.2f} against {b.mean():.2f} ± {b.std():.2f}")
+        said.append(f"{name} {estimate(a)} against {estimate(b)}")
         every.append(bool((a < b).all()))
         mean.append(bool(a.mean() < b.mean()))
     text = f"at {100 * few.kept.mean() / few.dense_weights.mean():.2f} against "

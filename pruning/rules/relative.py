@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas
 
-from pruning.rules.verdicts import MIN_SEEDS, NOT_MEASURED, NOT_REPRODUCED, PARTLY, REPRODUCED
+from pruning.rules.verdicts import MIN_SEEDS, NOT_MEASURED, NOT_REPRODUCED, PARTLY, REPRODUCED, estimate
 
 
 def _cells(found: pandas.DataFrame, cells: list[str], by: list[str] | None = None) -> pandas.DataFrame:
@@ -69,15 +69,14 @@ def gains(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     larger than two standard errors: partly."""
     if found.empty:
         return NOT_MEASURED, 0, ""
-    found = found.assign(gain=found.test_accuracy - found.unpruned_accuracy)
+    found = found.assign(gain=100 * (found.test_accuracy - found.unpruned_accuracy))
     grouped = found.groupby(claim["cells"]).gain
     mean, seeds = grouped.mean(), int(grouped.count().min())
     best = mean.idxmax()
-    noise = 2 * grouped.std()[best] / grouped.count()[best] ** 0.5
-    deviation = grouped.std()[best]
-    spread = f"{100 * mean[best]:+.2f}" + (f" ± {100 * deviation:.2f}" if deviation == deviation else "")
-    said = f"at most {spread} points ({_where(claim['cells'], best)})"
+    noise = 2 * grouped.sem()[best]
+    of_best = grouped.agg(estimate)[best]
+    said = f"at most {of_best} points above it ({_where(claim['cells'], best)})"
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
-    reached = mean[best] >= claim["value"]
+    reached = mean[best] >= 100 * claim["value"]
     return REPRODUCED if reached else PARTLY if mean[best] > noise else NOT_REPRODUCED, seeds, said

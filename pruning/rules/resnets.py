@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pandas
 
-from pruning.rules.verdicts import MIN_SEEDS, NOT_MEASURED, NOT_REPRODUCED, PARTLY, REPRODUCED
+from pruning.rules.verdicts import MIN_SEEDS, NOT_MEASURED, NOT_REPRODUCED, PARTLY, REPRODUCED, estimate
 
 OURS, THEIRS = "stochgradadam", "adam"
 Pairs = tuple[pandas.DataFrame, pandas.DataFrame]
@@ -60,11 +60,8 @@ def _judge(
 
 
 def _against(ours: pandas.Series, theirs: pandas.Series) -> str:
-    def one(values):
-        spread = f" ± {100 * values.std():.2f}" if len(values) > 1 else ""
-        return f"{100 * values.mean():.2f}{spread}"
-
-    return f"{one(ours)} against {one(theirs)} %"
+    one, other = (estimate(100 * values, (0, 100)) for values in (ours, theirs))
+    return f"{one} against {other} %"
 
 
 def survives(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
