@@ -97,3 +97,17 @@ def test_a_network_as_files():
     assert table.loc["compact, NumPy", "bytes"] < table.loc["dense, torch", "bytes"]
     assert (table.to_numpy(float) > 0).all()
     assert np.isfinite(table.to_numpy(float)).all()
+
+
+def test_a_budget_is_kept_and_the_runs_without_one_are_told_apart():
+    record = records.run_one(smallest.run, replace(TINY, density=0.3, at_most=100))
+    assert record["kept"] == 100
+    assert all(
+        config.at_most == round(config.density * smallest.FULL) for config in smallest.configs("paper")
+    )
+    assert smallest.budgeted(smallest.PAPER).alpha == smallest.CHOSEN["alpha"]
+    without = asdict(replace(smallest.BASE, **smallest.CHOSEN, study="frontier"))
+    del without["at_most"]  # records from before there were budgets
+    found = [without | {"density": density} for density in (0.00139, 0.001)]
+    found += [asdict(smallest.budgeted(404)), put(0, 0.9)]
+    assert smallest_tables.open_ended(found) == found[:1]

@@ -1,7 +1,9 @@
 """What the chapter `smallest` shows of its records, and the smallest network as files: tables."""
 
+import itertools
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas
@@ -9,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from pruning import export, models, plots, records
-from pruning.experiments.smallest import BASE, MOVES, PAPER, Config, configs, rebuilt
+from pruning.experiments.smallest import BASE, CHOSEN, MOVES, PAPER, Config, configs, rebuilt
 from pruning.records import Record
 from pruning.sparsity import compact
 from pruning.timing import interleaved
@@ -71,6 +73,15 @@ def listed(found: list[Record]) -> list[Record]:
     """The records of the paper profile's runs; earlier settings of the frontier are on record beside them."""
     wanted = set(configs("paper"))
     return [record for record in found if records.config_of(record, Config) in wanted]
+
+
+def open_ended(found: list[Record]) -> list[Record]:
+    """The networks near 404 weights that the chosen settings trained without a budget."""
+    chosen = replace(BASE, **CHOSEN, study="frontier")
+    configs = [records.config_of(record, Config) for record in found]
+    alike = [replace(config, seed=0, density=chosen.density) == chosen for config in configs]
+    same = list(itertools.compress(found, alike))
+    return records.select(same, density=max(record["density"] for record in same))
 
 
 def gained(found: list[Record], move: dict) -> str:
