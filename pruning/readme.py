@@ -5,6 +5,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from pruning import claims, plots, records
+from pruning.experiments import smallest_tables
+from pruning.rules import percent
 
 FIGURE = Path("book") / "_static" / "compression_curves.png"
 BEGIN, END = "<!-- evidence: written by `pruning readme` -->", "<!-- end of evidence -->"
@@ -41,12 +43,24 @@ def evidence_table() -> str:
     return "\n".join(rows)
 
 
+def beyond() -> str:
+    """A sentence on the smallest networks of MNIST, one number of weights after the other."""
+    found = smallest_tables.listed(records.read(records.records_folder() / "smallest.jsonl"))
+    said = [
+        f"{most} weights {percent(group.test_accuracy)} ({group.seed.nunique()} seeds)"
+        for most, group in sorted(records.table(found).groupby("at_most"), reverse=True)
+    ]
+    return (
+        f"Beyond the papers, MNIST with a few [hundred weights](notebooks/smallest.ipynb): {', '.join(said)}."
+    )
+
+
 def with_evidence(text: str) -> str:
     """README text with its table brought up to date. Raises ValueError without the two markers."""
     if BEGIN not in text or END not in text:
         raise ValueError(f"README.md: needs the lines {BEGIN!r} and {END!r} around its table")
     head, tail = text.split(BEGIN)[0], text.split(END)[1]
-    return f"{head}{BEGIN}\n{evidence_table()}\n{END}{tail}"
+    return f"{head}{BEGIN}\n{evidence_table()}\n\n{beyond()}\n{END}{tail}"
 
 
 def draw(path: Path) -> None:
