@@ -165,21 +165,19 @@ class DeepR(_Rewiring):
     def start(self, model: nn.Module) -> None:
         """Mask the layers; the signs of their initial weights stay."""
         super().start(model)
-        self.signs = [torch.where(layer.weight_orig < 0, -1.0, 1.0).view(-1) for layer in self.layers]
+        self.signs = [torch.where(layer.weight_orig < 0, -1.0, 1.0) for layer in self.layers]
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Drift, noise, and the exchange of connections."""
         drift = self.rate(progress) * self.l1  # ηα
         for layer, sign in zip(self.layers, self.signs, strict=True):
-            weight, mask = layer.weight_orig.view(-1), layer.weight_mask.view(-1)
-            active = mask.nonzero().flatten()
-            theta = weight[active] * sign[active]
-            theta += drift * (torch.randn_like(theta) / 3 - 1)  # √(2ηT)·ν − ηα, with √(2ηT) = ηα/3
-            weight[active] = theta.clamp_min(0) * sign[active]
-            crossed = active[theta < 0]
+            weight, mask = layer.weight_orig, layer.weight_mask
+            theta = torch.randn_like(weight).div_(3).sub_(1).mul_(drift)  # √(2ηT)·ν − ηα, √(2ηT) = ηα/3
+            theta.addcmul_(weight, sign).mul_(mask)
+            weight.copy_(theta.clamp_min(0).mul_(sign))  # 0 where it is dormant, and where it awakes
+            crossed = (theta.view(-1) < 0).nonzero().flatten()
             if len(crossed):
-                grown = _random_indices(mask == 0, len(crossed))
-                mask[crossed[: len(grown)]] = 0
-                mask[grown] = 1
-                weight[grown] = 0
+                grown = _random_indices(mask.view(-1) == 0, len(crossed))
+                mask.view(-1)[crossed[: len(grown)]] = 0
+                mask.view(-1)[grown] = 1
