@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from pruning import records, smallest_plots, sparsity, training
+from pruning import export, records, smallest_plots, sparsity, training
 from pruning.experiments import smallest, smallest_tables
 
 TINY = replace(smallest.configs("quick")[0], epochs=6, finetune_epochs=2, density=0.1)
@@ -92,7 +92,9 @@ def test_ahead_counts_points_with_no_more_weights():
 
 def test_a_network_as_files():
     pytest.importorskip("onnxruntime")
-    table = smallest_tables.deployed(records.run_one(smallest.run, TINY), rounds=3, batch=10)
+    record = records.run_one(smallest.run, TINY)
+    table = smallest_tables.deployed(record, 0.99, rounds=3, batch=10)
+    assert list(table["accuracy (%)"]) == [99.0] + 3 * [100 * record["test_accuracy"]]
     assert list(table.index) == ["dense, torch", "compact, torch", "compact, ONNX", "compact, NumPy"]
     assert table.loc["compact, NumPy", "bytes"] < table.loc["dense, torch", "bytes"]
     assert (table.to_numpy(float) > 0).all()
@@ -111,3 +113,12 @@ def test_a_budget_is_kept_and_the_runs_without_one_are_told_apart():
     found = [without | {"density": density} for density in (0.00139, 0.001)]
     found += [asdict(smallest.budgeted(404)), put(0, 0.9)]
     assert smallest_tables.open_ended(found) == found[:1]
+
+
+def test_a_form_that_computes_something_else_is_not_shown(monkeypatch):
+    pytest.importorskip("onnxruntime")
+    record = records.run_one(smallest.run, TINY)
+    right = export.NumpyNetwork.__call__
+    monkeypatch.setattr(export.NumpyNetwork, "__call__", lambda self, x: right(self, x) + 0.01)
+    with pytest.raises(AssertionError, match="compact, NumPy"):
+        smallest_tables.deployed(record, 0.99, rounds=3, batch=10)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas
 import torch
 from safetensors.torch import save
@@ -138,9 +139,13 @@ def ahead(ours: list[Record], others: list[Record]) -> str:
 
 
 @torch.no_grad()
-def deployed(record: Record, rounds: int = 200, batch: int = 1000) -> pandas.DataFrame:
-    """The network of a record in three forms beside the dense one: bytes on disk, and the time of one image
-    and of a batch, measured here, on one thread."""
+def deployed(record: Record, dense_accuracy: float, rounds: int = 200, batch: int = 1000) -> pandas.DataFrame:
+    """The network of a record in three forms beside the dense one: bytes on disk, test accuracy, and the time
+    of one image and of a batch, measured here, on one thread.
+
+    The accuracies are the record's and `dense_accuracy`, fractions: the three forms are checked here to
+    compute what the recorded network does. Raises AssertionError if one does not.
+    """
     model = rebuilt(record)
     dense, small = models.mlp(record["widths"], record["activation"]).eval(), compact(model)
     with tempfile.TemporaryDirectory() as folder:
@@ -157,7 +162,11 @@ def deployed(record: Record, rounds: int = 200, batch: int = 1000) -> pandas.Dat
         "compact, ONNX": onnx,
         "compact, NumPy": plain,
     }
-    table = pandas.DataFrame({"bytes": sizes})
+    accuracy = dict.fromkeys(sizes, 100 * record["test_accuracy"]) | {"dense, torch": 100 * dense_accuracy}
+    table = pandas.DataFrame({"bytes": sizes, "accuracy (%)": accuracy})
+    x = torch.rand(batch, record["widths"][0])
+    for name in set(forms) - {"dense, torch"}:
+        np.testing.assert_allclose(forms[name](x.numpy()), model(x), atol=1e-3, err_msg=name)
     for column, samples, unit, times in (
         ("one image (µs)", 1, 1e6, rounds),
         (f"{batch} (ms)", batch, 1e3, 20),
