@@ -122,14 +122,14 @@ def drawn(found: list[Record], weights: int = PAPER) -> Record:
 
 def ahead(ours: list[Record], others: list[Record]) -> str:
     """At how many of its densities each competitor has a lower mean than ours with no more weights, a
-    hundredth of them overlooked."""
+    hundredth of them overlooked. A density at which it keeps no weight at all does not count."""
 
     def points(found):
         return list(records.summary(found, ["study", "density"])[["kept", "mean"]].itertuples(index=False))
 
     said = []
     for method in sorted({record["method"] for record in others}):
-        theirs = points(records.select(others, method=method))
+        theirs = [point for point in points(records.select(others, method=method)) if point.kept]
         beaten = sum(
             any(mine.kept <= 1.01 * point.kept and mine.mean > point.mean for mine in points(ours))
             for point in theirs
