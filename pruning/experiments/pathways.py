@@ -77,6 +77,9 @@ class _AsFewAsPossible(Gates):
     def penalty(self, model, progress):
         return self.config.alpha * gates.density_loss(model, 0.0)  # Eq. 3 with D = 0
 
+    def finish(self, model):
+        gates.harden(model)
+
 
 def points(task: Task, samples: int, seed: int) -> tuple[Tensor, Tensor]:
     """Inputs uniform on [−1, 1] and their targets."""
