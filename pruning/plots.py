@@ -72,11 +72,13 @@ LINES = "line: mean, band: worst to best seed"
 
 
 def caption(found: Iterable[Record], profile: str, drawn: str = LINES) -> str:
-    """One line of Markdown for under a figure: profile, data, seeds, training, what is drawn."""
+    """One line of Markdown for under a figure: profile, data, seeds, training, what is drawn. Points differ in
+    data, method, density and, in an ablation, move."""
     frame = records.table(found)
     if frame.empty:
         return f"*{profile} profile: nothing on record yet.*"
-    seeds = frame.groupby([c for c in ("dataset", "method", "density") if c in frame]).seed.nunique()
+    points = [c for c in ("dataset", "method", "density", "move") if c in frame]
+    seeds = frame.groupby(points).seed.nunique()
     count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     training = {f"{e} + {f}" for e, f in zip(frame.epochs, frame.finetune_epochs, strict=True)}
     plural = "" if count == "1" else "s"

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from pruning import export, records, smallest_plots, sparsity, training
+from pruning import export, plots, records, smallest_plots, sparsity, training
 from pruning.experiments import smallest, smallest_tables
 
 TINY = replace(smallest.configs("quick")[0], epochs=6, finetune_epochs=2, density=0.1)
@@ -42,6 +42,8 @@ def test_a_move_is_compared_with_the_same_seed_without():
     assert list(table.gain) == pytest.approx([0, 0.2, 0.5, -0.1])
     assert smallest_tables.gained(found, {"tau": 3.0}) == "+0.20 points (2 seeds)"
     assert smallest_tables.gained(found, {"tau": 5.0}) == "–"
+    named = smallest_tables.labelled(found)
+    assert "1 to 2 seeds a point" in plots.caption(named, "search")
     _, ax = plt.subplots()
     smallest_plots.ablation(smallest_tables.labelled(found), ax)
     assert next(t.get_text() for t in ax.get_yticklabels()) == "τ: 3"

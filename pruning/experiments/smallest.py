@@ -55,7 +55,7 @@ DRAWN = 1500  # networks with no more weights are recorded whole, seed 0
 
 
 def ablation(seeds: Sequence[int]) -> list[Config]:
-    """Every move of MOVES, at about 380 weights, on the validation split."""
+    """Every move of MOVES, at about 400 weights, on the validation split."""
     base = replace(BASE, study="ablation", split="validation")
     moves = [move for family in MOVES.values() for move in family]
     return [replace(base, **move, seed=seed) for seed, move in itertools.product(seeds, moves)]

@@ -49,10 +49,12 @@ def _said(move: dict, family: str) -> str:
         return " : ".join(f"{100 * share:.0f}" for share in move["allocation"])
     if len(move) == 1 and family != "several":
         return f"{next(iter(move.values())):g}"
-    rest = dict(move)
+    rest, chosen = dict(move), ""
+    if CHOSEN.items() < move.items():
+        rest, chosen = {name: value for name, value in rest.items() if name not in CHOSEN}, "chosen"
     most = f"at most {rest.pop('at_most')}" if rest.pop("density", None) else ""
     epochs = f"{rest.pop('epochs')} + {rest.pop('finetune_epochs')} epochs" if "epochs" in rest else ""
-    said = [f"{SYMBOLS[name]} {value:g}" for name, value in rest.items()] + [epochs, most]
+    said = [chosen, *(f"{SYMBOLS[name]} {value:g}" for name, value in rest.items()), epochs, most]
     return ", ".join(filter(None, said)) or "none"
 
 
