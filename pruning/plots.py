@@ -72,8 +72,8 @@ LINES = "line: mean, band: worst to best seed"
 
 
 def caption(found: Iterable[Record], profile: str, drawn: str = LINES) -> str:
-    """One line of Markdown for under a figure: profile, data, seeds, training, what is drawn. Points differ in
-    data, method, density and, in an ablation, move."""
+    """One line of Markdown for under a figure: profile, data, seeds, training, what is drawn. Points differ
+    in data, method, density and, in an ablation, move."""
     frame = records.table(found)
     if frame.empty:
         return f"*{profile} profile: nothing on record yet.*"
