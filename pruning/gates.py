@@ -259,11 +259,11 @@ def harden(model: nn.Module, at_most: int | None = None) -> nn.Module:
 
 def _masks(found: list[Gate], at_most: int | None) -> list[Tensor]:
     """The masks of all gates of a network (or stack), within its budget."""
+    if at_most is None:
+        return [gating.mask() for gating in found]
     flat = [gating.logits.flatten(gating.stacked) for gating in found]  # (gates,) or (networks, gates)
     logits = torch.cat(flat, dim=-1)
-    mask = logits > 0
-    if at_most is not None:
-        largest = logits.topk(min(at_most, logits.shape[-1])).indices
-        mask &= torch.zeros_like(mask).scatter_(-1, largest, True)
-    parts = mask.split([each.shape[-1] for each in flat], dim=-1)
-    return [part.view_as(gating.logits) for part, gating in zip(parts, found, strict=True)]
+    largest = logits.topk(min(at_most, logits.shape[-1])).indices
+    stay = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, largest, True)
+    parts = stay.split([each.shape[-1] for each in flat], dim=-1)
+    return [part.view_as(gating.logits) & gating.mask() for part, gating in zip(parts, found, strict=True)]

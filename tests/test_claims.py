@@ -216,6 +216,7 @@ def test_gains(accuracy, expected):
     verdict, seeds, ours = rules.RULES["gains"](claim, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert f"at most {100 * (accuracy - 0.98):.2f} ± 0.10 [" in ours
+    assert "points above it (sparsity 0.75)" in ours
 
 
 def test_an_interval_is_student_s():
