@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import interleaved, show
-from pruning import StochGradAdam, models
+from pruning import StochGradAdam
+from pruning.networks import models
 
 BATCH = 128
 

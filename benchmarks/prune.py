@@ -8,7 +8,7 @@ from torch.nn.utils import prune
 
 import pruning
 from benchmarks.timing import interleaved, show
-from pruning.layers import layers
+from pruning.networks.layers import layers
 
 SPARSITY = 0.5
 

@@ -6,7 +6,7 @@ import joblib
 import torch
 
 from benchmarks.timing import interleaved
-from pruning import datasets
+from pruning.data import datasets
 from pruning.experiments import compression_curves as cc
 
 NETWORKS = 16

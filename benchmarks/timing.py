@@ -1,6 +1,6 @@
 """How benchmarks print what `pruning.timing` measured."""
 
-from pruning.timing import interleaved
+from pruning.networks.timing import interleaved
 
 __all__ = ["interleaved", "show"]
 

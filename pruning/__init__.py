@@ -1,17 +1,17 @@
 """Networks that gradient descent prunes: the methods of three papers, and what is left afterwards."""
 
-from pruning import datasets, export, models, training
-from pruning.activations import activity_penalty, blind_ranges
-from pruning.gates import density, density_loss, gate, gate_parameters, harden
-from pruning.importance import feature_importance
-from pruning.relative import (
+from pruning import training
+from pruning.data import datasets
+from pruning.methods.activations import activity_penalty, blind_ranges
+from pruning.methods.gates import density, density_loss, gate, gate_parameters, harden
+from pruning.methods.relative import (
     ContributionStatistics,
     contribution_statistics,
     layer_sparsities,
     relative_importance,
 )
-from pruning.rewiring import SET, DeepR
-from pruning.scores import (
+from pruning.methods.rewiring import SET, DeepR
+from pruning.methods.scores import (
     magnitude,
     nnrelief,
     prune_by_score,
@@ -21,8 +21,10 @@ from pruning.scores import (
     stade,
     wanda,
 )
-from pruning.sparsity import compact, effective_weights, masks, sparsity_report
-from pruning.stochgrad import StochGradAdam
+from pruning.methods.stochgrad import StochGradAdam
+from pruning.networks import export, models
+from pruning.networks.importance import feature_importance
+from pruning.networks.sparsity import compact, effective_weights, masks, sparsity_report
 
 __version__ = "0.1.0"
 

@@ -8,7 +8,9 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from pruning import claims, cluster, datasets, experiments, records
+from pruning import experiments
+from pruning.data import datasets
+from pruning.evidence import claims, cluster, records
 
 
 def chapters() -> list[str]:
@@ -72,13 +74,13 @@ def _claims(_: argparse.Namespace) -> int:
 
 
 def _book(arguments: argparse.Namespace) -> int:
-    from pruning import book  # needs the extra "book"
+    from pruning.pages import book  # needs the extra "book"
 
     return book.build(profile=arguments.profile, only=arguments.only)
 
 
 def _readme(_: argparse.Namespace) -> int:
-    from pruning import readme  # draws a figure: only then load matplotlib
+    from pruning.pages import readme  # draws a figure: only then load matplotlib
 
     if datasets.CHECKOUT is None:
         raise ValueError("readme: README.md is part of a checkout of the project, not of the package")

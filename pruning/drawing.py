@@ -13,10 +13,10 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
-from pruning import records
+from pruning.evidence import records
+from pruning.evidence.records import Record
+from pruning.networks.structure import ordered
 from pruning.plots import METHOD_STYLE, PAPER_COLOUR, legend_below
-from pruning.records import Record
-from pruning.structure import ordered
 
 SIGNED = "coolwarm"  # blue below 0, red above: told apart with every common colour blindness
 

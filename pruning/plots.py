@@ -9,8 +9,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from pruning import records
-from pruning.records import Record
+from pruning.evidence import records
+from pruning.evidence.records import Record
 
 _WONG = sns.color_palette("colorblind")  # Wong 2011: told apart with every common colour blindness
 METHOD_STYLE = {  # method → (colour, marker, label), the same in every chapter

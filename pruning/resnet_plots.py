@@ -6,9 +6,9 @@ import numpy as np
 import pandas
 from matplotlib.axes import Axes
 
-from pruning import records
+from pruning.evidence import records
+from pruning.evidence.records import Record
 from pruning.plots import METHOD_STYLE, legend_below
-from pruning.records import Record
 
 
 def _by_method(found: Iterable[Record]) -> list[tuple[pandas.DataFrame, str, str, str]]:

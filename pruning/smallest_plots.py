@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 from matplotlib.axes import Axes
 
-from pruning import records
-from pruning.records import Record
+from pruning.evidence import records
+from pruning.evidence.records import Record
 
 FARTHEST = 1.5  # points
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pruning import datasets
+from pruning.data import datasets
 
 # CI and a checkout beside a data mirror run the tests on real data without being told
 MIRROR = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from pruning import cli, records
+from pruning import cli
+from pruning.evidence import records
 from pruning.experiments import compression_curves as cc
 
 

@@ -17,7 +17,10 @@ import joblib
 import torch
 from torch import nn
 
-from pruning import datasets, models, records, sparsity, stacks, training
+from pruning import training
+from pruning.data import datasets
+from pruning.evidence import records
+from pruning.evidence.records import Record
 from pruning.experiments.methods import (
     METHODS,
     SNIP,
@@ -27,7 +30,8 @@ from pruning.experiments.methods import (
     StackedGates,
     hold_then_cosine,
 )
-from pruning.records import Record
+from pruning.networks import models, sparsity
+from pruning.training import stacks
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,11 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from pruning import activations, datasets, gates, models, rewiring, scores, stacks, training
+from pruning import training
+from pruning.data import datasets
+from pruning.methods import activations, gates, rewiring, scores
+from pruning.networks import models
+from pruning.training import stacks
 
 
 def hold_then_cosine(hold: float):

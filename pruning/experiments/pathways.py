@@ -14,9 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruning import gates, models, records, sparsity, structure, training
+from pruning import training
+from pruning.evidence import records
+from pruning.evidence.records import Record
 from pruning.experiments.methods import Gates, hold_then_cosine
-from pruning.records import Record
+from pruning.methods import gates
+from pruning.networks import models, sparsity, structure
 
 
 @dataclass(frozen=True)

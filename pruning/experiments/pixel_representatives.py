@@ -10,9 +10,12 @@ import pandas
 import torch
 from torch import Tensor
 
-from pruning import datasets, importance, pixels, records, sparsity, structure, training
+from pruning import training
+from pruning.data import datasets
+from pruning.evidence import records
+from pruning.evidence.records import Record
 from pruning.experiments import compression_curves
-from pruning.records import Record
+from pruning.networks import importance, pixels, sparsity, structure
 
 ON = 0.5  # a pixel above this is on
 READ = 20  # pixels that an output reads most, among which a rule is sought

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from scipy import stats as distributions
 
-from pruning import relative, scores, sparsity, training
+from pruning import training
+from pruning.evidence.records import Record
 from pruning.experiments.methods import hold_then_cosine
 from pruning.experiments.scoring import (
     SCORES,
@@ -23,8 +24,9 @@ from pruning.experiments.scoring import (
     trained,
     unpruned_accuracy,
 )
-from pruning.layers import layers
-from pruning.records import Record
+from pruning.methods import relative, scores
+from pruning.networks import sparsity
+from pruning.networks.layers import layers
 
 BATCH_OF_MEANS = 100  # samples averaged where the central limit theorem is tried
 

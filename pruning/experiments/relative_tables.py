@@ -2,9 +2,10 @@
 
 from dataclasses import fields
 
-from pruning import plots, records
+from pruning import plots
+from pruning.evidence import records
+from pruning.evidence.records import Record
 from pruning.experiments.relative_importance import OTHERS, READING, Config
-from pruning.records import Record
 
 
 def _is_reading(record: Record) -> bool:

@@ -17,10 +17,14 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from pruning import datasets, images, models, records, scores, training
-from pruning.checkpoints import Checkpoint
-from pruning.records import Record
-from pruning.stochgrad import StochGradAdam
+from pruning import training
+from pruning.data import datasets, images
+from pruning.evidence import records
+from pruning.evidence.records import Record
+from pruning.methods import scores
+from pruning.methods.stochgrad import StochGradAdam
+from pruning.networks import models
+from pruning.training.checkpoints import Checkpoint
 
 RATES = tuple(k / 10 for k in range(10))
 HALF = RATES.index(0.5)

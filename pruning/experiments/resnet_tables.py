@@ -2,9 +2,10 @@
 
 import pandas
 
-from pruning import plots, records
+from pruning import plots
+from pruning.evidence import records
+from pruning.evidence.records import Record
 from pruning.experiments.resnet_pruning import HALF, MAIN, RATES, VARIANTS, configs
-from pruning.records import Record
 
 METRICS = {  # as tables name them
     "accuracy_global": "global threshold",

@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning import datasets, models, relative, scores, sparsity, training
+from pruning import training
+from pruning.data import datasets
 from pruning.experiments.methods import ActivityPenalty, hold_then_cosine
-from pruning.layers import input_statistics
+from pruning.methods import relative, scores
+from pruning.networks import models, sparsity
+from pruning.networks.layers import input_statistics
 
 OUTPUT_SAMPLES = 2000  # the "output" reading looks at every weight of every sample
 

@@ -13,9 +13,12 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from pruning import attribution, datasets, importance, records, sparsity, training
+from pruning import training
+from pruning.data import datasets
+from pruning.evidence import records
+from pruning.evidence.records import Record
 from pruning.experiments import compression_curves
-from pruning.records import Record
+from pruning.networks import attribution, importance, sparsity
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from pruning import datasets, models, structure, training
+from pruning import training
+from pruning.data import datasets
+from pruning.evidence.records import Record, Together
 from pruning.experiments import compression_curves
 from pruning.experiments.compression_curves import ABSOLUTE_ALPHA, Config, measured
-from pruning.records import Record, Together
+from pruning.networks import models, structure
 
 PAPER, FULL = 404, 266_200  # weights
 CHOSEN = {"tau": 30.0, "init": 0.5, "descent": 0.25, "alpha": 300.0}  # by the validation split

@@ -11,11 +11,13 @@ import pandas
 import torch
 from safetensors.torch import save
 
-from pruning import export, models, plots, records
+from pruning import plots
+from pruning.evidence import records
+from pruning.evidence.records import Record
 from pruning.experiments.smallest import BASE, CHOSEN, MOVES, PAPER, Config, configs, rebuilt
-from pruning.records import Record
-from pruning.sparsity import compact
-from pruning.timing import interleaved
+from pruning.networks import export, models
+from pruning.networks.sparsity import compact
+from pruning.networks.timing import interleaved
 
 MOVED = {name for moves in MOVES.values() for move in moves for name in move}
 SYMBOLS = {"tau": "τ", "alpha": "α", "init": "start", "descent": "falling", "lr": "rate"}  # in words

@@ -4,7 +4,7 @@ import numpy as np
 import pandas
 from scipy import stats
 
-from pruning.records import spread
+from pruning.evidence.records import spread
 
 REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURED = "reproduced", "partly", "not reproduced", "not measured"
 VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURED)

@@ -1,0 +1,1 @@
+"""Records of finished runs, sweeps that make them, and the claims that they decide."""

@@ -1,0 +1,1 @@
+"""The methods that prune, one file each, and what they share."""

@@ -1,0 +1,120 @@
+"""Activations: on what range each is blind, which layer feeds which, and how active neurons are.
+
+For pruning by relative importance (arXiv:2410.16151), see `pruning.relative`.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+import torch
+from scipy.optimize import brentq
+from torch import Tensor, nn
+
+from pruning.networks.layers import layers
+
+SMOOTH = (nn.Sigmoid, nn.Tanh, nn.SiLU, nn.GELU)
+ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, *SMOOTH)
+
+
+def blind_ranges(activation: nn.Module | None, tolerance: float | None = None) -> list[tuple[float, float]]:
+    """Intervals of z on which |f′(z)| ≤ tolerance · max |f′|, in ascending order.
+
+    `activation` is a ReLU, LeakyReLU, Sigmoid, Tanh, SiLU or GELU module; anything else, and None, has no
+    blind range. Default tolerance: 0 for the first two, 0.01 for the others, which are flat nowhere.
+    Raises ValueError for a tolerance outside [0, 1).
+    """
+    if tolerance is not None and not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance: got {tolerance!r}, needs a fraction of max |f′| in [0, 1), or None")
+    if isinstance(activation, nn.ReLU):
+        return [(-torch.inf, 0.0)]
+    if isinstance(activation, nn.LeakyReLU):
+        slope = abs(activation.negative_slope)
+        return [(-torch.inf, 0.0)] if slope <= (tolerance or 0.0) * max(1.0, slope) else []
+    if not isinstance(activation, SMOOTH) or tolerance == 0:
+        return []
+
+    def derivative(z):
+        z = torch.as_tensor(z, dtype=torch.float64).requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(activation(z).sum(), z)[0]
+
+    grid = torch.linspace(-40, 40, 8001, dtype=torch.float64)
+    slopes = derivative(grid)
+    limit = (0.01 if tolerance is None else tolerance) * slopes.abs().max().item()
+    points, ends = grid.tolist(), []
+    for level in (limit, -limit):
+        above = slopes > level
+        ends += [
+            brentq(lambda z, level=level: derivative(z).item() - level, points[i], points[i + 1])
+            for i in (above[1:] != above[:-1]).nonzero().flatten().tolist()
+        ]
+    ends = [-torch.inf, *sorted(ends), torch.inf]
+    inside = [max(-40.0, low) / 2 + min(40.0, high) / 2 for low, high in itertools.pairwise(ends)]
+    flat = [abs(derivative(z).item()) <= limit for z in inside]
+    return [pair for pair, is_flat in zip(itertools.pairwise(ends), flat, strict=True) if is_flat]
+
+
+def activations_after(model: nn.Module, inputs: Tensor) -> dict[str, nn.Module]:
+    """{layer: the activation module that takes its output}, from one forward pass in evaluation mode."""
+    outputs: dict[str, Tensor] = {}
+    found: dict[str, nn.Module] = {}
+
+    def before(activation, args):
+        found.update({name: activation for name, output in outputs.items() if output is args[0]})
+
+    def after(name):
+        return lambda layer, args, output: outputs.__setitem__(name, output)
+
+    hooks = [m.register_forward_pre_hook(before) for m in model.modules() if isinstance(m, ACTIVATIONS)]
+    hooks += [layer.register_forward_hook(after(name)) for name, layer in layers(model).items()]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(inputs)
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+class Activity:
+    """What `activity_penalty` collects; `take` gives Σ over layers of mean |output|, and starts anew."""
+
+    def __init__(self):
+        self.means: list[Tensor] = []
+
+    def take(self) -> Tensor:
+        """0-dim tensor with gradient. Raises RuntimeError if no forward pass came before."""
+        if not self.means:
+            raise RuntimeError("activity: no forward pass since the last take()")
+        total, self.means = sum(self.means[1:], self.means[0]), []
+        return total
+
+
+@contextlib.contextmanager
+def activity_penalty(model: nn.Module) -> Iterator[Activity]:
+    """Collect the mean |neuron output| of every hidden layer, for pruning-aware training.
+
+        with pruning.activity_penalty(model) as activity:
+            ...
+            loss = cross_entropy(model(x), y) + lam * activity.take()
+
+    Hidden outputs are those of activation modules, so logits do not count. Raises ValueError for a model
+    without such a module.
+    """
+    modules = [module for module in model.modules() if isinstance(module, ACTIVATIONS)]
+    if not modules:
+        raise ValueError(f"model: has none of {[kind.__name__ for kind in ACTIVATIONS]} to collect from")
+    activity = Activity()
+    hooks: list = [
+        module.register_forward_hook(lambda module, args, output: activity.means.append(output.abs().mean()))
+        for module in modules
+    ]
+    try:
+        yield activity
+    finally:
+        for hook in hooks:
+            hook.remove()

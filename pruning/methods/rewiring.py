@@ -1,0 +1,183 @@
+r"""Sparse training that moves its connections: SET and DeepR, with their number fixed throughout.
+
+SET    Mocanu et al. 2018, "Scalable training of artificial neural networks with adaptive sparse
+       connectivity inspired by network science", arXiv:1707.04780. After each epoch the fraction ζ of
+       smallest |w| in a layer goes, as many connections grow at random places.
+DeepR  Bellec et al. 2018, "Deep rewiring: training very sparse deep networks", arXiv:1711.05136.
+       w = s·θ with a fixed sign s; after each step θ ← θ − ηα + √(2ηT)·ν with ν ~ N(0, 1); a connection
+       whose θ falls below 0 goes dormant, a random dormant one awakes at θ = 0.
+
+Both are callbacks of `training.fit` on ``torch.nn.utils.prune`` masks, whose optimizer does the
+gradient step.
+
+    symbol  name      meaning
+    ζ       fraction  share of a layer's connections that SET moves at a time
+    η       rate      learning rate at this point of the training
+    α       l1        DeepR's L1 regularisation; its temperature T is ηα²/18, as in the paper's MNIST runs
+
+Differs from the papers: new SET connections start at 0 (the authors' code draws them), because their
+first gradient does not depend on their own value; layers share the connections by the Erdős–Rényi rule in
+DeepR too (its paper sets them by hand); the optimizer may be Adam, which keeps its moments at a place that
+goes dormant.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from pruning.methods.gates import GATEABLE
+from pruning.training import Callback
+
+
+def erdos_renyi(shapes: list[tuple[int, ...]], density: float) -> list[int]:
+    """Connections of each layer, round(density · all) together, as in SET (arXiv:1707.04780, Eq. 1).
+
+    A layer's density is ∝ (inputs + outputs) / (inputs · outputs), for convolutions with the kernel's sides
+    among the summands and factors (RigL, arXiv:1911.11134), at most 1; what a full layer cannot take goes to
+    the others. `shapes` are weight shapes, outputs first. Raises ValueError for a density outside (0, 1].
+    """
+    if not 0 < density <= 1:
+        raise ValueError(f"density: got {density!r}, needs a number in (0, 1]")
+    sizes = [int(torch.Size(shape).numel()) for shape in shapes]
+    total = round(density * sum(sizes))
+    weights = [float(sum(shape)) for shape in shapes]
+    counts, free = [0.0] * len(sizes), set(range(len(sizes)))
+    while free:
+        left = total - sum(counts[i] for i in range(len(sizes)) if i not in free)
+        scale = left / sum(weights[i] for i in free)
+        full = {i for i in free if scale * weights[i] >= sizes[i]}
+        for i in full or free:
+            counts[i] = float(sizes[i]) if full else scale * weights[i]
+        free = free - full if full else set()
+    whole = [int(count) for count in counts]
+    by_remainder = sorted(range(len(counts)), key=lambda i: whole[i] - counts[i])
+    for i in by_remainder[: total - sum(whole)]:
+        whole[i] += 1
+    return whole
+
+
+def _random_indices(among: Tensor, count: int) -> Tensor:
+    """`count` different random positions where the flat boolean tensor `among` is True, or all there are."""
+    # a few draws with replacement mostly do, and all positions have the same chance in both ways
+    drawn = torch.randint(len(among), (4 * count,), device=among.device)
+    places = drawn[among[drawn]].unique()
+    if len(places) < count:
+        places = among.nonzero().flatten()
+    return places[torch.randperm(len(places), device=places.device)[:count]]
+
+
+class _Rewiring(Callback):
+    """A random mask of exactly `density`, by `erdos_renyi`, on every Linear and Conv2d layer."""
+
+    def __init__(self, density: float):
+        if not 0 < density <= 1:
+            raise ValueError(f"density: got {density!r}, needs a number in (0, 1]")
+        self.density = density
+        self.layers: list[nn.Module] = []
+
+    @torch.no_grad()
+    def start(self, model: nn.Module) -> None:
+        """Mask the layers. Raises ValueError if there is none, or if one is pruned or gated already."""
+        self.layers = [layer for layer in model.modules() if isinstance(layer, GATEABLE)]
+        if not self.layers:
+            raise ValueError("model: has no Linear or Conv2d layer to rewire")
+        if any("weight" not in layer._parameters for layer in self.layers):
+            raise ValueError("model: is pruned or gated already; rewiring needs dense layers to start from")
+        shapes = [tuple(layer.weight.shape) for layer in self.layers]
+        for layer, count in zip(self.layers, erdos_renyi(shapes, self.density), strict=True):
+            mask = torch.zeros_like(layer.weight).flatten()
+            mask[_random_indices(mask == 0, count)] = 1
+            prune.custom_from_mask(layer, "weight", mask.view_as(layer.weight))
+
+
+class SET(_Rewiring):
+    """Sparse evolutionary training, rewired `rewirings` times at equal distances.
+
+    Parameters
+    ----------
+    density : kept weights / weights, in (0, 1], exact at every step.
+    rewirings : how often during one `training.fit`; epochs − 1 in the paper (not after the last).
+    fraction : ζ in [0, 1), of each layer's connections.
+
+    Raises ValueError for values out of range.
+    """
+
+    def __init__(self, density: float, rewirings: int, fraction: float = 0.3):
+        super().__init__(density)
+        if not 0 <= fraction < 1:
+            raise ValueError(f"fraction: got {fraction!r}, needs a number in [0, 1)")
+        if rewirings < 0:
+            raise ValueError(f"rewirings: got {rewirings!r}, needs 0 or more")
+        self.fraction, self.rewirings, self.done = fraction, rewirings, 0
+
+    def start(self, model: nn.Module) -> None:
+        """Mask the layers."""
+        super().start(model)
+        self.done = 0
+
+    def state(self) -> dict[str, Tensor]:
+        """How often it has rewired; the masks are the model's."""
+        return {"done": torch.tensor(self.done)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take `state` back."""
+        self.done = int(state["done"])
+
+    @torch.no_grad()
+    def after_step(self, model: nn.Module, progress: float) -> None:
+        """Rewire where the next of the equal parts of the training begins."""
+        if int(progress * (self.rewirings + 1)) <= self.done:
+            return
+        self.done += 1
+        for layer in self.layers:
+            weight, mask = layer.weight_orig.view(-1), layer.weight_mask.view(-1)
+            active = mask.nonzero().flatten()
+            smallest = weight[active].abs().argsort(stable=True)[: int(self.fraction * len(active))]
+            dropped = active[smallest]
+            grown = _random_indices(mask == 0, len(dropped))  # not where a connection has just gone
+            mask[dropped[: len(grown)]] = 0
+            mask[grown] = 1
+            weight[grown] = 0
+
+
+class DeepR(_Rewiring):
+    """Deep rewiring: signs are fixed, and what crosses zero makes room for a random connection.
+
+    Parameters
+    ----------
+    density : kept weights / weights, in (0, 1], exact at every step.
+    rate : progress in [0, 1) ↦ η, the optimizer's learning rate.
+    l1 : α, at least 0; 1e-4 in the paper's MNIST runs.
+
+    Raises ValueError for values out of range.
+    """
+
+    def __init__(self, density: float, rate: Callable[[float], float], l1: float = 1e-4):
+        super().__init__(density)
+        if l1 < 0:
+            raise ValueError(f"l1: got {l1!r}, needs 0 or more")
+        self.rate, self.l1 = rate, l1
+        self.signs: list[Tensor] = []
+
+    @torch.no_grad()
+    def start(self, model: nn.Module) -> None:
+        """Mask the layers; the signs of their initial weights stay."""
+        super().start(model)
+        self.signs = [torch.where(layer.weight_orig < 0, -1.0, 1.0) for layer in self.layers]
+
+    @torch.no_grad()
+    def after_step(self, model: nn.Module, progress: float) -> None:
+        """Drift, noise, and the exchange of connections."""
+        drift = self.rate(progress) * self.l1  # ηα
+        for layer, sign in zip(self.layers, self.signs, strict=True):
+            weight, mask = layer.weight_orig, layer.weight_mask
+            theta = torch.randn_like(weight).div_(3).sub_(1).mul_(drift)  # √(2ηT)·ν − ηα, √(2ηT) = ηα/3
+            theta.addcmul_(weight, sign).mul_(mask)
+            weight.copy_(theta.clamp_min(0).mul_(sign))  # 0 where it is dormant, and where it awakes
+            crossed = (theta.view(-1) < 0).nonzero().flatten()
+            if len(crossed):
+                grown = _random_indices(mask.view(-1) == 0, len(crossed))
+                mask.view(-1)[crossed[: len(grown)]] = 0
+                mask.view(-1)[grown] = 1

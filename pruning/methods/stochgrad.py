@@ -1,0 +1,128 @@
+r"""StochGradAdam: Adam on sampled gradients (Yun 2023, arXiv:2312.16020).
+
+At step t every coordinate of the gradient is kept with probability s, drawn anew:
+
+    Ω ~ Bernoulli(s), element by element      φ_t = Ω ⊙ ∇f_t(θ)
+    m_t = β₁ m_{t−1} + (1 − β₁) φ_t           v_t = β₂ v_{t−1} + (1 − β₂) φ_t²
+    θ_t = θ_{t−1} − μ · m̂_t / (√v̂_t + ε),     m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)
+
+A coordinate whose gradient is dropped still moves, by its momentum. There is no factor 1/s. With s = 1 this
+is Adam.
+
+    s  sampling_rate    μ  lr    β₁, β₂  betas    ε  eps    Ω  mask    φ  sampled    m, v  exp_avg, exp_avg_sq
+
+The author's public code has, in effect, β₁ = 0.81 and ε = 1e-7:
+``StochGradAdam(params, betas=(0.81, 0.999), eps=1e-7)``.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pruning.methods.noise import bernoulli_
+
+
+class StochGradAdam(Optimizer):
+    """Adam that samples its gradients, in place of ``torch.optim.Adam``.
+
+    Parameters
+    ----------
+    params : parameters or param groups.
+    lr : learning rate μ, the paper's 0.01.
+    betas : decay rates of the two moments, Adam's own; the author's code has (0.81, 0.999).
+    eps : added to √v̂.
+    weight_decay : λ, as Adam's: λθ is added to the gradient, before the sampling.
+    sampling_rate : s, the probability with which a coordinate's gradient is used, in (0, 1].
+    generator : of the masks, on the parameters' device; torch's own where None. Its state is not part of
+        ``state_dict()``: save it beside, if training is to go on bit by bit.
+
+    Parameters without a gradient are skipped. Raises ValueError for values out of range, RuntimeError in
+    `step` for a sparse gradient.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict],
+        lr: float = 1e-2,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        sampling_rate: float = 0.8,
+        generator: torch.Generator | None = None,
+    ):
+        defaults = {
+            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay,
+            "sampling_rate": sampling_rate,
+        }  # fmt: skip
+        self.generator = generator
+        self._buffers: dict[int, tuple] = {}
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict) -> None:
+        """Add a group, its values checked."""
+        values = self.defaults | {k: v for k, v in param_group.items() if k != "params"}
+        for name in ("lr", "eps", "weight_decay"):
+            if not values[name] >= 0:
+                raise ValueError(f"{name}: got {values[name]!r}, needs 0 or more")
+        if not all(0 <= beta < 1 for beta in values["betas"]):
+            raise ValueError(f"betas: got {values['betas']!r}, needs two numbers in [0, 1)")
+        if not 0 < values["sampling_rate"] <= 1:
+            raise ValueError(f"sampling_rate: got {values['sampling_rate']!r}, needs a number in (0, 1]")
+        super().add_param_group(param_group)
+
+    def _masks(self, index: int, grads: list[Tensor], rate: float) -> list[Tensor]:
+        """Ω for each gradient: views of one buffer per device and dtype, which one call fills anew."""
+        key = [(grad.shape, grad.device, grad.dtype) for grad in grads]
+        if index not in self._buffers or self._buffers[index][0] != key:
+            kinds = dict.fromkeys((grad.device, grad.dtype) for grad in grads)
+            flat, masks = [], [None] * len(grads)
+            for device, dtype in kinds:
+                mine = [k for k, grad in enumerate(grads) if (grad.device, grad.dtype) == (device, dtype)]
+                flat.append(torch.empty(sum(grads[k].numel() for k in mine), device=device, dtype=dtype))
+                parts = flat[-1].split([grads[k].numel() for k in mine])
+                for k, part in zip(mine, parts, strict=True):
+                    masks[k] = part.view(grads[k].shape)
+            self._buffers[index] = key, flat, masks
+        for buffer in self._buffers[index][1]:
+            bernoulli_(buffer, rate, self.generator)
+        return self._buffers[index][2]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step; a closure evaluates the loss anew and its value is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for index, group in enumerate(self.param_groups):
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            grads = [p.grad for p in params]
+            if any(grad.is_sparse for grad in grads):
+                raise RuntimeError("StochGradAdam: got a sparse gradient, needs dense ones")
+            for p in params:
+                if not self.state[p]:
+                    self.state[p] = {
+                        "step": 0,
+                        "exp_avg": torch.zeros_like(p),
+                        "exp_avg_sq": torch.zeros_like(p),
+                    }
+                self.state[p]["step"] += 1
+            states = [self.state[p] for p in params]
+            m, v = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
+            (beta1, beta2), lr, rate = group["betas"], group["lr"], group["sampling_rate"]
+            if group["weight_decay"]:
+                grads = torch._foreach_add(grads, params, alpha=group["weight_decay"])
+            # φ = Ω ⊙ ∇f
+            sampled = torch._foreach_mul(grads, self._masks(index, grads, rate)) if rate < 1 else grads
+            torch._foreach_lerp_(m, sampled, 1 - beta1)
+            torch._foreach_mul_(v, beta2)
+            torch._foreach_addcmul_(v, sampled, sampled, 1 - beta2)
+            root = torch._foreach_sqrt(v)
+            torch._foreach_div_(root, [(1 - beta2 ** state["step"]) ** 0.5 for state in states])
+            torch._foreach_add_(root, group["eps"])
+            torch._foreach_addcdiv_(params, m, root, [-lr / (1 - beta1 ** state["step"]) for state in states])
+        return loss

@@ -1,0 +1,1 @@
+"""Networks, and what is left of them: structure, sparsity, importance, export."""

@@ -1,0 +1,127 @@
+"""A pruned network as a file that runs without this package: ONNX, or a small archive for plain NumPy.
+
+Both hold the `compact` network, which gives the outputs of the pruned one. The archive lists every living
+connection once, so its size follows the weights that are left:
+
+    import numpy as np
+    from pruning.networks.export import NumpyNetwork
+
+    logits = NumpyNetwork("network.npz")(images)  # (batch, inputs) ↦ (batch, outputs)
+
+`NumpyNetwork` needs NumPy alone and may be copied out of here.
+"""
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pruning.networks.sparsity import Select, compact
+
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "relu": lambda z: np.maximum(z, 0),
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "tanh": np.tanh,
+    "silu": lambda z: z / (1 + np.exp(-z)),
+    "none": lambda z: z,
+}
+_NAMES = {nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh", nn.SiLU: "silu"}
+
+
+class NumpyNetwork:
+    """A network from the archive that `to_numpy` writes; ValueError for a file that is something else."""
+
+    def __init__(self, path: str | Path):
+        with np.load(path, allow_pickle=False) as file:
+            if "activation" not in file or str(file["activation"]) not in ACTIVATIONS:
+                raise ValueError(f"path: {path} is no network that pruning.export.to_numpy wrote")
+            self.inputs, sizes = file["inputs"], [int(size) for size in file["sizes"]]
+            self.activation = ACTIVATIONS[str(file["activation"])]
+            ends, bias_ends = np.cumsum(file["counts"])[:-1], np.cumsum(sizes[1:])[:-1]
+            edges = (np.split(file[name], ends) for name in ("targets", "sources", "values"))
+            self.weights = [np.zeros((o, i), np.float32) for i, o in itertools.pairwise(sizes)]
+            for weight, target, source, value in zip(self.weights, *edges, strict=True):
+                weight[target, source] = value
+            self.biases = np.split(file["biases"], bias_ends)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """(batch, inputs) ↦ (batch, outputs)."""
+        x = x[:, self.inputs]
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = self.activation(x @ weight.T + bias)
+        return x @ self.weights[-1].T + self.biases[-1]
+
+
+def _written(path: str | Path, write: Callable[[Path], None]) -> int:
+    """Write to a temporary name, move, and say how many bytes it took."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path.stat().st_size
+
+
+@torch.no_grad()
+def to_numpy(model: nn.Module, path: str | Path) -> int:
+    """Write a pruned chain of Linear layers as an archive for `NumpyNetwork`; returns its size in bytes.
+
+    Raises TypeError for a model that `compact` does not handle, ValueError for activations that are not all
+    the same one of relu, sigmoid, tanh, silu, or a layer of more than 65,535 neurons.
+    """
+    select, *rest = compact(model)
+    layers = [module for module in rest if isinstance(module, nn.Linear)]
+    found = [_NAMES.get(type(m), type(m).__name__) for m in rest if not isinstance(m, nn.Linear)]
+    regular = len(found) == len(layers) - 1 and all(isinstance(m, nn.Linear) for m in rest[::2])
+    if (
+        not isinstance(select, Select)
+        or not regular
+        or len(set(found)) > 1
+        or not set(found) <= set(ACTIVATIONS)
+    ):
+        raise ValueError(
+            f"model: has the activations {found} around {len(layers)} Linear layers, needs one of "
+            f"{sorted(_NAMES.values())} between all of them"
+        )
+    sizes = [len(select.indices), *(layer.out_features for layer in layers)]
+    if max(sizes) > np.iinfo(np.uint16).max:
+        raise ValueError(f"model: has layers of {sizes} neurons, needs at most 65,535")
+    living = [layer.weight.nonzero().T for layer in layers]
+    values = [layer.weight[target, source] for layer, (target, source) in zip(layers, living, strict=True)]
+    targets, sources = torch.cat(living, 1).cpu().numpy().astype(np.uint16)
+    arrays = {
+        "activation": np.array(found[0] if found else "none"),
+        "sizes": np.array(sizes, np.uint16),
+        "inputs": select.indices.cpu().numpy().astype(np.uint32),
+        "counts": np.array([len(value) for value in values], np.uint32),
+        "targets": targets,
+        "sources": sources,
+        "values": torch.cat(values).cpu().numpy().astype(np.float32),
+        "biases": torch.cat([layer.bias for layer in layers]).cpu().numpy().astype(np.float32),
+    }
+
+    def write(where: Path) -> None:
+        with where.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    return _written(path, write)
+
+
+def to_onnx(model: nn.Module, path: str | Path, inputs: int) -> int:
+    """Write the compact network as ONNX, "inputs" (batch, inputs) ↦ "outputs"; returns its size in bytes.
+
+    inputs : features of the full input. Needs the extra `export` (onnx, onnxscript); raises TypeError for a
+    model that `compact` does not handle.
+    """
+    small = compact(model)
+    program = torch.onnx.export(
+        small, (torch.zeros(1, inputs),), dynamo=True, verbose=False,
+        dynamic_shapes=({0: torch.export.Dim("batch")},), input_names=["inputs"], output_names=["outputs"],
+    )  # fmt: skip
+    return _written(path, lambda where: program.save(where))

@@ -1,0 +1,1 @@
+"""The rendered book and the README's table."""

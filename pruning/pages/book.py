@@ -1,0 +1,138 @@
+"""From notebooks to the rendered book: execute what changed, then render.
+
+An executed notebook carries the fingerprint of everything it was made from: its own cells and
+parameters, the modules of this package that it imports, directly or through one another, the
+files that its metadata lists as inputs, and the pinned versions. Where the fingerprint still holds
+the notebook is not executed again.
+"""
+
+import ast
+import hashlib
+import json
+import subprocess
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import nbformat
+import papermill
+
+from pruning.data.datasets import CHECKOUT
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+class BookError(RuntimeError):
+    """A notebook that fails or a page that does not render."""
+
+
+def _imports(source: str) -> set[str]:
+    """Dotted names a piece of code imports; ``from a import b`` counts as a and a.b."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def modules_used(source: str) -> list[Path]:
+    """Files of this package that a piece of code imports, directly or through one another."""
+    used, todo = set(), _imports(source)
+    while todo:
+        parts = todo.pop().split(".")
+        if parts[0] != PACKAGE.name:
+            continue
+        for length in range(1, len(parts) + 1):  # importing a.b runs a/__init__ first
+            base = PACKAGE.parent.joinpath(*parts[:length])
+            for path in (base / "__init__.py", base.with_suffix(".py")):
+                if path.is_file() and path not in used:
+                    used.add(path)
+                    todo |= _imports(path.read_text(encoding="utf-8"))
+    return sorted(used)
+
+
+def fingerprint(notebook: Path, parameters: dict) -> str:
+    """sha256 over everything that the executed notebook depends on."""
+    content = nbformat.read(notebook, as_version=4)
+    cells = [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in content.cells]
+    code = "\n".join(cell.source for cell in content.cells if cell.cell_type == "code")
+    root = notebook.parent.parent
+    files = [*modules_used(code), root / "constraints.txt"]
+    for pattern in content.metadata.get("pruning", {}).get("inputs", []):
+        files += sorted(root.glob(pattern))
+    digest = hashlib.sha256(json.dumps([cells, parameters], sort_keys=True).encode())
+    for path in files:
+        if path.is_file():
+            digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def execute(notebook: Path, target: Path, parameters: dict) -> bool:
+    """Execute a notebook into `target` unless that is up to date; returns whether it was executed.
+
+    A failing notebook raises BookError and leaves `target` as it was.
+    """
+    made_from = fingerprint(notebook, parameters)
+    if target.is_file():
+        before = nbformat.read(target, as_version=4)
+        if before.metadata.get("pruning", {}).get("fingerprint") == made_from:
+            return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        out = Path(folder) / target.name
+        try:
+            papermill.execute_notebook(
+                notebook, out, parameters=parameters, cwd=notebook.parent, kernel_name="python3",
+                progress_bar=False, log_output=False, extra_arguments=["--log-level=CRITICAL"],
+            )  # fmt: skip
+        except papermill.PapermillExecutionError as error:
+            raise BookError(f"{notebook.name}: {error}") from error
+        executed = nbformat.read(out, as_version=4)
+        executed.metadata.setdefault("pruning", {})["fingerprint"] = made_from
+        # papermill's own record holds times and paths of this machine
+        executed.metadata.pop("papermill", None)
+        for cell in executed.cells:
+            cell.metadata.pop("papermill", None)
+            cell.metadata.pop("execution", None)
+            if "injected-parameters" in cell.metadata.get("tags", []):
+                cell.metadata.tags.append("remove-cell")
+        nbformat.write(executed, out)
+        out.replace(target)
+    return True
+
+
+def build(profile: str = "quick", only: str | None = None, root: Path | None = None) -> int:
+    """Execute the notebooks that changed and render the pages to book/_build/html.
+
+    Raises BookError for a failing notebook, an unknown `only`, or any warning of Sphinx.
+    """
+    root = root or CHECKOUT
+    if root is None:
+        raise BookError("book: the notebooks are part of a checkout of the project, not of the package")
+    notebooks = sorted((root / "notebooks").glob("*.ipynb"))
+    if only is not None and only not in {path.stem for path in notebooks}:
+        raise BookError(f"only: got {only!r}, needs one of {[path.stem for path in notebooks]}")
+    for notebook in notebooks:
+        if only not in (None, notebook.stem):
+            continue
+        print(f"{notebook.stem}: ", end="", flush=True)
+        ran = execute(notebook, root / "book" / "chapters" / notebook.name, {"profile": profile})
+        print("executed" if ran else "up to date", flush=True)
+    return render(root)
+
+
+def render(root: Path) -> int:
+    """Render book/ with jupyter-book, every warning an error."""
+    command = [
+        str(Path(sysconfig.get_path("scripts")) / "jupyter-book"), "build", str(root / "book"),
+        "--path-output", str(root / "book"), "--config", str(root / "_config.yml"),
+        "--toc", str(root / "_toc.yml"), "--warningiserror", "--keep-going", "--quiet",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BookError(f"jupyter-book failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    print(f"open {root / 'book' / '_build' / 'html' / 'index.html'}")
+    return 0

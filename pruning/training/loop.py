@@ -1,0 +1,208 @@
+"""The one training loop. Data lie in memory, batches are index lists, methods join in by hooks."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from pruning.training.checkpoints import Checkpoint, Progress
+
+
+class TrainingError(RuntimeError):
+    """The loss stopped being a finite number."""
+
+
+class Callback:
+    """What a method does during training; every hook does nothing by default.
+
+    `progress` is the fraction of steps taken so far, in [0, 1).
+    """
+
+    def start(self, model: nn.Module) -> None:
+        """Before the optimizer is built: parameters may be added or masked here."""
+
+    def penalty(self, model: nn.Module, progress: float) -> Tensor | None:
+        """After the forward pass: a 0-dim term added to the loss, or None."""
+
+    def after_step(self, model: nn.Module, progress: float) -> None:
+        """After the optimizer's step."""
+
+    def finish(self, model: nn.Module) -> None:
+        """After the last step."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must keep beyond the model's own state and what `start` sets up again."""
+        return {}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take `state` back, after `start`."""
+
+
+def adam(model: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer:
+    """torch's Adam in its fused form, the fastest on the CPU and on a GPU."""
+    return torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+
+
+def _order(samples: int, generators: Sequence[torch.Generator] | None) -> Tensor:
+    """In which order an epoch takes the samples: (samples,), or for a stack (networks, samples)."""
+    if generators is None:
+        return torch.randperm(samples)
+    return torch.stack([torch.randperm(samples, generator=generator) for generator in generators])
+
+
+def _check_finite(model: nn.Module, opt: torch.optim.Optimizer, sums: Tensor, where: str) -> None:
+    """Raise TrainingError, unless the sums of losses and every parameter are finite."""
+    if torch.isfinite(sums).all() and all(bool(p.isfinite().all()) for p in model.parameters()):
+        return
+    raise TrainingError(
+        f"summed loss {sums[0].item()} and penalty {sums[1].item()} in {where}; "
+        f"lower the learning rate (now {[group['lr'] for group in opt.param_groups]})"
+    )
+
+
+def fit(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    epochs: int,
+    batch_size: int = 256,
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer] = adam,
+    schedule: Callable[[float], float] | None = None,
+    callbacks: Iterable[Callback] = (),
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    augment: Callable[[Tensor], Tensor] | None = None,
+    precision: torch.dtype | None = None,
+    checkpoint: Checkpoint | None = None,
+    seed: int = 0,
+    generators: Sequence[torch.Generator] | None = None,
+    progress: bool = False,
+) -> list[dict[str, float]]:
+    """Train a model in place.
+
+    Parameters
+    ----------
+    model : maps (batch, …) inputs to what `loss` takes; on the same device as the data.
+    inputs, targets : the whole training set, samples first.
+    epochs, batch_size : passes over the data (0 does nothing but the hooks), samples a step.
+    optimizer : builds the optimizer from the model, after the callbacks' `start`.
+    schedule : progress in [0, 1) ↦ factor on every learning rate.
+    callbacks : the methods that take part, see `Callback`.
+    loss : (outputs, targets) ↦ 0-dim tensor, the mean over the batch.
+    augment : a batch of inputs ↦ the batch to train on, e.g. `images.crop_and_flip`.
+    precision : the dtype of torch.autocast, e.g. torch.bfloat16; None for none.
+    checkpoint : where to keep the state of the training. If the file is there, the training goes on from it,
+        to the same weights bit by bit; give the model as at the first call.
+    seed : fixes the order of the batches and everything sampled in training (gates, dropout); the
+        caller's random state is left as it was.
+    generators : of a stack of networks (`pruning.stacks`), one each, on the CPU, in place of the seed:
+        network k takes its batches in the order that generators[k] gives.
+    progress : show a bar.
+
+    Returns
+    -------
+    One dict an epoch: epoch (from 1), loss (mean, without penalties), penalty (mean).
+
+    Raises
+    ------
+    ValueError : inputs and targets of different lengths or none, epochs or batch_size out of range, a
+        checkpoint of a stack.
+    TrainingError : the loss of an epoch is not finite; the model is left at the end of that epoch, the
+        checkpoint at its last good state.
+    CheckpointError : the checkpoint is another training's, or damaged.
+    """
+    if len(inputs) != len(targets) or len(inputs) == 0:
+        raise ValueError(f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many, at least one")
+    if epochs < 0 or batch_size < 1:
+        raise ValueError(f"epochs, batch_size: got {epochs}, {batch_size}, needs 0 or more and 1 or more")
+    if checkpoint is not None and generators is not None:
+        raise ValueError("checkpoint: got one for a stack of networks, needs None; a stack starts anew")
+    callbacks, device = list(callbacks), inputs.device
+    settings = {"epochs": epochs, "batch_size": batch_size, "samples": len(inputs), "seed": seed}
+    # Adam's moments of a pruned weight decay into denormal numbers, which make its step 10 times slower
+    torch.set_flush_denormal(True)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        for callback in callbacks:
+            callback.start(model)
+        opt = optimizer(model)
+        rates = [group["lr"] for group in opt.param_groups]
+        at = Progress() if checkpoint is None else checkpoint.load(model, opt, callbacks, settings)
+        batches = -(-len(inputs) // batch_size)
+        model.train()
+        bar = tqdm(total=epochs, initial=len(at.history), disable=not progress, unit="epoch", leave=False)
+        for epoch in range(len(at.history) + 1, epochs + 1):
+            where = f"epoch {epoch} of {epochs}"
+            if at.order is None:
+                # sums are read once an epoch: no synchronisation in between
+                at.order, at.taken, at.sums = _order(len(inputs), generators), 0, torch.zeros(2)
+            at.order, at.sums = at.order.to(device), at.sums.to(device)
+            for index in at.order.split(batch_size, -1)[at.taken :]:
+                done = ((epoch - 1) * batches + at.taken) / (epochs * batches)
+                if schedule is not None:
+                    factor = schedule(done)
+                    for group, rate in zip(opt.param_groups, rates, strict=True):
+                        group["lr"] = rate * factor
+                x = inputs[index] if augment is None else augment(inputs[index])
+                with torch.autocast(device.type, precision, enabled=precision is not None):
+                    outputs = model(x)
+                prediction_loss = loss(outputs if precision is None else outputs.float(), targets[index])
+                penalties = [p for c in callbacks if (p := c.penalty(model, done)) is not None]
+                penalty = sum(penalties[1:], penalties[0]) if penalties else torch.zeros((), device=device)
+                opt.zero_grad()
+                (prediction_loss + penalty if penalties else prediction_loss).backward()
+                opt.step()
+                for callback in callbacks:
+                    callback.after_step(model, done)
+                at.sums += torch.stack([prediction_loss.detach(), penalty.detach()]) * index.shape[-1]
+                at.taken += 1
+                if checkpoint is not None and checkpoint.due():
+                    _check_finite(model, opt, at.sums, where)
+                    checkpoint.save(model, opt, callbacks, at, settings)
+            _check_finite(model, opt, at.sums, where)
+            mean_loss, mean_penalty = (at.sums / len(inputs)).tolist()
+            at.history.append({"epoch": epoch, "loss": mean_loss, "penalty": mean_penalty})
+            at.order = None
+            bar.update()
+        bar.close()
+        if checkpoint is not None:
+            checkpoint.save(model, opt, callbacks, at, settings)
+        for callback in callbacks:
+            callback.finish(model)
+    return at.history
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss and the fraction of samples whose largest logit is the right one."""
+
+    loss: float
+    accuracy: float
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    batch_size: int = 10_000,
+    precision: torch.dtype | None = None,
+) -> Evaluation:
+    """Cross entropy and accuracy (a fraction) of a classifier in evaluation mode, over all samples.
+
+    `precision` as in `fit`.
+    """
+    was_training = model.training
+    model.eval()
+    loss, right = 0.0, 0
+    for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
+        with torch.autocast(x.device.type, precision, enabled=precision is not None):
+            logits = model(x)
+        logits = logits if precision is None else logits.float()
+        loss += F.cross_entropy(logits, y, reduction="sum").item()
+        right += int((logits.argmax(1) == y).sum())
+    model.train(was_training)
+    return Evaluation(loss / len(targets), right / len(targets))

@@ -1,0 +1,147 @@
+"""Many networks of one shape at once, as stacked tensors: one matrix product for all of them.
+
+Each network keeps its own random numbers, gates, density target and optimizer state, and takes the steps that
+it would take alone, up to rounding. Tensors of a stack have the network as their first dimension.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune, skip_init
+
+from pruning import training
+from pruning.methods import gates, noise
+
+
+class StackedLinear(nn.Module):
+    """Linear layers of one shape side by side: weight (networks, out, in), bias (networks, out)."""
+
+    def __init__(self, layers: Sequence[nn.Linear]):
+        super().__init__()
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+        self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(networks, batch, in) ↦ (networks, batch, out)."""
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.transpose(1, 2))
+
+
+class StackedGate(gates.Gate):
+    """A gate for each network: temperature and initial keep probability are (networks,), each network samples
+    from its own generator, and Σ g has one value a network."""
+
+    stacked = 1
+
+    def __init__(self, weight: Tensor, tau: Tensor, init: Tensor, generators: Sequence[torch.Generator]):
+        super().__init__(weight, 1.0, 0.5)
+        self.tau = tau.to(weight).view(-1, 1, 1)
+        with torch.no_grad():
+            self.logits.copy_(init.to(weight).logit().view(-1, 1, 1))
+        self.generators = generators
+
+    def noise(self) -> Tensor:
+        """As that of `Gate`, drawn network by network."""
+        drawn = torch.empty_like(self.logits)
+        for network, out, generator in zip(self.logits, drawn, self.generators, strict=True):
+            noise.logistic_noise(network, generator, out)
+        return drawn
+
+    def extra_repr(self) -> str:
+        """Shape and temperatures."""
+        return f"{tuple(self.logits.shape)}, tau={self.tau.flatten().tolist()}"
+
+
+def stack(models: Sequence[nn.Sequential]) -> nn.Sequential:
+    """Chains of Linear layers and activations as one chain of stacked layers.
+
+    Masks of ``torch.nn.utils.prune`` come along. Raises ValueError for no models, models of different shapes,
+    layers other than Linear that have parameters, or Linear layers without a bias.
+    """
+    if not models:
+        raise ValueError("models: got none, needs at least one")
+    shapes = [[(name, tuple(p.shape)) for name, p in model.named_parameters()] for model in models]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError("models: have different shapes or masks, needs networks of one shape")
+    stacked: list[nn.Module] = []
+    for layers in zip(*models, strict=True):
+        if not isinstance(layers[0], nn.Linear):
+            if any(True for _ in layers[0].parameters()):
+                raise ValueError(f"models: got a {type(layers[0]).__name__}, needs Linear and activations")
+            stacked.append(copy.deepcopy(layers[0]))
+            continue
+        if layers[0].bias is None:
+            raise ValueError("models: got a Linear layer without a bias, needs one with")
+        stacked.append(StackedLinear(layers))
+        if prune.is_pruned(layers[0]):
+            with torch.no_grad():
+                stacked[-1].weight.copy_(torch.stack([layer.weight_orig for layer in layers]))
+            mask = torch.stack([layer.weight_mask for layer in layers])
+            prune.custom_from_mask(stacked[-1], "weight", mask)
+    return nn.Sequential(*stacked)
+
+
+@torch.no_grad()
+def unstack(stacked: nn.Sequential) -> list[nn.Sequential]:
+    """The networks of a stack, one by one, with their masks: the inverse of `stack`. Harden gates before."""
+    networks = next(len(layer.bias) for layer in stacked if isinstance(layer, StackedLinear))
+    models = []
+    for k in range(networks):
+        layers: list[nn.Module] = []
+        for layer in stacked:
+            if not isinstance(layer, StackedLinear):
+                layers.append(copy.deepcopy(layer))
+                continue
+            pruned = prune.is_pruned(layer)
+            weight = (layer.weight_orig if pruned else layer.weight)[k]
+            outputs, inputs = weight.shape
+            single = skip_init(nn.Linear, inputs, outputs, device=weight.device, dtype=weight.dtype)
+            single.weight.copy_(weight)
+            single.bias.copy_(layer.bias[k])
+            if pruned:
+                prune.custom_from_mask(single, "weight", layer.weight_mask[k])
+            layers.append(single)
+        models.append(nn.Sequential(*layers))
+    return models
+
+
+def gate(
+    stacked: nn.Sequential, tau: Tensor, init: Tensor, generators: Sequence[torch.Generator]
+) -> nn.Sequential:
+    """`pruning.gate` for a stack: tau and init are (networks,); generators are those of `training.fit`."""
+    generators = on_device(generators, next(stacked.parameters()).device)  # one stream for all layers
+    for layer in stacked:
+        if isinstance(layer, StackedLinear):
+            gating = StackedGate(layer.weight, tau, init, generators)
+            parametrize.register_parametrization(layer, "weight", gating, unsafe=True)
+    return stacked
+
+
+def on_device(generators: Sequence[torch.Generator], device: torch.device) -> Sequence[torch.Generator]:
+    """The same generators where the networks are on the CPU, else one on the device from each one's seed: as
+    ``torch.manual_seed`` seeds both."""
+    if device.type == "cpu":
+        return generators
+    return [torch.Generator(device).manual_seed(generator.initial_seed()) for generator in generators]
+
+
+def kept(stacked: nn.Sequential) -> tuple[Tensor, int]:
+    """Σ g of each network in the last training forward pass, (networks,), and the gates of one network."""
+    found = [module for module in stacked.modules() if isinstance(module, StackedGate)]
+    return sum(each.kept for each in found), sum(each.logits[0].numel() for each in found)
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Σ over networks of the mean over the batch: (networks, batch, classes), (networks, batch) ↦ 0-dim.
+    No network's gradient depends on another."""
+    return len(outputs) * F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+
+
+def fit(
+    stacked: nn.Sequential, inputs: Tensor, targets: Tensor, generators: Sequence[torch.Generator], **settings
+) -> list[dict[str, float]]:
+    """`training.fit` for a stack: network k takes its batches as generators[k] has them. Losses are sums over
+    networks."""
+    return training.fit(stacked, inputs, targets, generators=generators, loss=cross_entropy, **settings)

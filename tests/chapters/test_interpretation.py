@@ -1,0 +1,208 @@
+"""The experiments of the chapters on what a pruned network tells, at reduced size."""
+
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+import pruning
+from pruning import drawing, rules
+from pruning.evidence import records
+from pruning.experiments import pathways, pixel_representatives, shap_agreement
+from pruning.networks import sparsity, structure
+
+PIXELS = replace(pixel_representatives.configs("quick")[1], epochs=20, finetune_epochs=5, density=0.08)
+PATHS = pathways.Config("irrelevance", steps=3000, finetune_steps=300)
+FIELDS = {"method", "dataset", "seed", "kept", "effective", "test_accuracy", "provenance"}
+
+
+@pytest.fixture(scope="module")
+def digit():
+    return records.run_one(pixel_representatives.run, PIXELS)
+
+
+@pytest.fixture(scope="module")
+def explained():
+    dense, sparse = (shap_agreement.configs("quick")[k] for k in (0, 2))
+    small = {"explained": 20, "checked": 8, "background": 20, "epochs": 20, "finetune_epochs": 5}
+    return [records.run_one(shap_agreement.run, replace(config, **small)) for config in (dense, sparse)]
+
+
+@pytest.fixture(scope="module")
+def paths():
+    return records.run_one(pathways.run, PATHS)
+
+
+def test_records_are_full(digit, explained, paths):
+    for record in (digit, *explained, paths):
+        assert record.keys() >= FIELDS
+        assert 0 < record["effective"] <= record["kept"] <= record["dense_weights"]
+
+
+def test_a_map_of_importance_is_shares_of_pixels(digit):
+    assert len(digit["importance"]) == 64
+    assert sum(digit["importance"]) == pytest.approx(1, abs=0.11)  # less a tenth for each output not reached
+    assert digit["pixels_used"] == sum(v > 0 for v in digit["importance"])
+    assert len(digit["connections"]) == digit["kept"]
+    assert set(digit["central"]) == {"4", "6"}
+
+
+def test_rules_are_counted_on_the_test_set(digit, digits):
+    on = digits.test.inputs > 0.5
+    for rule in digit["rules"]:
+        first, second = rule["pixels"]
+        inside = digits.test.targets == int(rule["label"])
+        both = on[:, first] & on[:, second]
+        assert rule["inside"][3] == int((both & inside).sum())
+        assert rule["outside"][3] == int((both & ~inside).sum())
+        assert sum(rule["inside"]) + sum(rule["outside"]) == len(on)
+        assert rule["recall"] == pytest.approx(rule["inside"][3] / int(inside.sum()))
+        assert rule["best"]["recall"] > 0
+        read = np.argsort(-np.array(digit["importance"]))
+        assert set(rule["best_read"]["pixels"]) <= {int(i) for i in read if digit["importance"][i] > 0}
+    table = pixel_representatives.rules([digit])
+    assert table.loc["0", ("top two", "precision")] == 100 * digit["rules"][0]["precision"]
+    assert "in seed 0" in pixel_representatives.where([digit], "2", 0.74)
+    assert "the best rule for 2" in pixel_representatives.headline(table)
+
+
+def test_importances_are_shares_and_the_explainers_agree(explained):
+    for record in explained:
+        for values in record["importance"].values():
+            assert sum(values) == pytest.approx(1, abs=1e-5)
+            assert min(values) >= 0
+        assert record["explainers_pearson"] > 0.9
+        assert record["method_seconds"]["shap"] > 10 * record["method_seconds"]["eq4"]
+    dense, sparse = explained
+    assert dense["kept"] == dense["dense_weights"] > 5 * sparse["kept"]
+
+
+def test_correlation_has_an_interval_around_it():
+    torch.manual_seed(0)
+    a = torch.rand(30, dtype=torch.float64)
+    b = a + 0.1 * torch.rand(30, dtype=torch.float64)
+    found = shap_agreement.correlation(a, b, "pearson")
+    assert found["value"] == pytest.approx(np.corrcoef(a, b)[0, 1])
+    assert found["low"] < found["value"] < found["high"]
+    assert shap_agreement.correlation(a, torch.ones(30).double(), "spearman")["value"] is None
+
+
+def test_no_path_from_an_irrelevant_input(paths):
+    assert paths["r_squared"][0] > 0.95
+    assert not paths["irrelevant_inputs_reach"]
+    assert paths["reaches"] == [[0, 1, 1, 0]]
+    assert min(paths["symmetry_same_role"]) > max(paths["symmetry_other"])
+
+
+def test_paths_of_a_dense_network_are_all_false():
+    found = pathways.run(replace(PATHS, alpha=0.0, init=0.99, steps=20, finetune_steps=0))
+    assert found["false_paths"] == 2
+    assert found["irrelevant_inputs_reach"]
+
+
+def test_tasks_are_what_their_formulas_say():
+    x = torch.tensor([[0.3, -0.2, 0.5, 0.1]])
+    found = pathways.TASKS["independence"].function(x)[0].tolist()
+    assert found == pytest.approx([3 * np.sin(0.25), 0.6**3], rel=1e-5)
+    for task in pathways.TASKS.values():
+        inputs, targets = pathways.points(task, 50, 0)
+        assert inputs.abs().max() <= 1
+        for output, used in enumerate(task.paths):
+            for i in range(task.inputs):
+                moved = inputs.clone()
+                moved[:, i] = 0.77
+                changed = not torch.equal(task.function(moved)[:, output], targets[:, output])
+                assert changed == (i in used)
+        for a, b in task.same_role:
+            swapped = inputs.clone()
+            swapped[:, [a, b]] = inputs[:, [b, a]]
+            assert torch.allclose(task.function(swapped), targets, atol=1e-5)
+
+
+def test_same_config_same_record(digit, paths):
+    for run, config, first in ((pixel_representatives.run, PIXELS, digit), (pathways.run, PATHS, paths)):
+        again = records.run_one(run, config)
+        assert {k: v for k, v in again.items() if k != "provenance"} == {
+            k: v for k, v in first.items() if k != "provenance"
+        }
+
+
+def test_drawings_show_living_connections_only():
+    torch.manual_seed(0)
+    model = pruning.models.mlp((5, 6, 4, 2), "tanh")
+    pruning.prune_by_score(model, pruning.random_scores(model), 0.7)
+    rows = structure.connections(model)
+    assert len(rows) == int(sparsity.sparsity_report(model).kept.sum())
+    matrices = drawing.living(rows, (5, 6, 4, 2))
+    assert sum(int((m != 0).sum()) for m in matrices) == sparsity.effective_weights(model)
+    _, ax = plt.subplots()
+    drawing.network(rows, (5, 6, 4, 2), ax, [f"x{i}" for i in range(5)], ["a", "b"])
+    assert len(ax.collections[0].get_segments()) == sparsity.effective_weights(model)
+    assert {text.get_text() for text in ax.texts} == {"x0", "x1", "x2", "x3", "x4", "a", "b"}
+    plt.close("all")
+
+
+def test_profiles_and_wrong_configs():
+    for module, seeds in ((shap_agreement, 5), (pixel_representatives, 5), (pathways, 10)):
+        for profile in ("quick", "paper"):
+            configs = module.configs(profile)
+            assert len(set(configs)) == len(configs)
+        assert {c.seed for c in module.configs("paper")} == set(range(seeds))
+        with pytest.raises(ValueError, match="profile: got 'papers'"):
+            module.configs("papers")
+    with pytest.raises(ValueError, match="task: got 'guess'"):
+        pathways.train(pathways.Config("guess"))
+    with pytest.raises(ValueError, match="dataset: got 'digits' of 10 classes"):
+        shap_agreement.run(shap_agreement.Config(dataset="digits"))
+    with pytest.raises(ValueError, match="dataset: got 'breast_cancer', needs images"):
+        pixel_representatives.run(pixel_representatives.Config(dataset="breast_cancer"))
+
+
+def frame(rows):
+    return records.table(rows)
+
+
+def test_rules_of_these_chapters():
+    right = {"false_paths": 0, "missing_paths": 0, "symmetry_same_role": [0.9], "symmetry_other": [0.1]}
+    rows = [right | {"task": t, "seed": s} for t in ("a", "b") for s in range(4)]
+    assert rules.RULES["pathways"]({"share": 0.9}, frame(rows))[0] == rules.REPRODUCED
+    rows[0] = rows[0] | {"false_paths": 1}
+    assert rules.RULES["pathways"]({"share": 0.9}, frame(rows))[0] == rules.PARTLY
+    assert rules.RULES["pathways"]({"share": 0.9}, frame(rows[:6]))[0] == rules.NOT_MEASURED
+
+    def agreeing(value):
+        base = {"pearson_shap.value": value, "density": 0.01, "method": "gates"}
+        return frame([base | {"seed": s} for s in range(3)])
+
+    claim = {"value": 0.8, "density": 0.01}
+    verdicts = [rules.RULES["agrees"](claim, agreeing(v))[0] for v in (0.9, 0.5, 0.1)]
+    assert verdicts == [rules.REPRODUCED, rules.PARTLY, rules.NOT_REPRODUCED]
+
+    share = [{"central.14": [v, 0.6], "seed": s} for s, v in enumerate((0.5, 0.4, 0.24))]
+    assert rules.RULES["central"]({"side": 14}, frame(share))[0] == rules.PARTLY
+    assert (
+        rules.RULES["central"]({"side": 14}, frame([share[0] | {"seed": s} for s in range(3)]))[0]
+        == rules.REPRODUCED
+    )
+
+    def maps(few, many):
+        base = {"kept": 4, "dense_weights": 100}
+        return frame(
+            [base | {"seed": s, "density": 0.01, "neighbour_ratio": few, "morans_i": few} for s in range(3)]
+            + [base | {"seed": s, "density": 0.1, "neighbour_ratio": many, "morans_i": 0.3} for s in range(3)]
+        )
+
+    claim = {"few": 0.01, "many": 0.1}
+    verdicts = [
+        rules.RULES["representatives"](claim, maps(*pair))[0] for pair in ((0.2, 0.5), (0.2, 0.1), (0.6, 0.5))
+    ]
+    assert verdicts == [rules.REPRODUCED, rules.PARTLY, rules.NOT_REPRODUCED]
+
+    rule = {"label": "2", "recall": 0.3, "accuracy": 0.9}
+    rows = [{"seed": s, "rules": [rule | {"precision": p}]} for s, p in enumerate((0.8, 0.5, 0.4))]
+    assert rules.RULES["two_pixels"]({"label": "2", "value": 0.74}, frame(rows))[0] == rules.PARTLY
+    rows = [{"seed": s, "method_seconds.shap": 2.0, "method_seconds.eq4": 0.001} for s in range(3)]
+    assert rules.RULES["faster"]({"factor": 1000}, frame(rows))[0] == rules.REPRODUCED
+    assert rules.RULES["faster"]({"factor": 5000}, frame(rows))[0] == rules.NOT_REPRODUCED

@@ -1,0 +1,129 @@
+"""The chapter on the smallest networks: what is recorded, and what the tables make of it."""
+
+from dataclasses import asdict, replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from pruning import plots, smallest_plots, training
+from pruning.evidence import records
+from pruning.experiments import smallest, smallest_tables
+from pruning.networks import export, sparsity
+
+TINY = replace(smallest.configs("quick")[0], epochs=6, finetune_epochs=2, density=0.1)
+
+
+def test_a_small_network_is_on_record_whole(digits):
+    record = records.run_one(smallest.run, TINY)
+    model = smallest.rebuilt(record)
+    assert (
+        training.evaluate(model, digits.test.inputs, digits.test.targets).accuracy == record["test_accuracy"]
+    )
+    assert sparsity.effective_weights(model) == record["effective"]
+    assert int(sparsity.sparsity_report(model).kept.sum()) == record["kept"]
+    other = records.run_one(smallest.run, replace(TINY, seed=1))
+    assert "connections" not in other  # one seed is enough to draw
+    stacked = smallest.run_stack([TINY, replace(TINY, seed=1)])
+    assert "connections" in stacked[0]
+    assert "connections" not in stacked[1]
+
+
+def put(seed, accuracy, kept=380, **move):
+    config = replace(smallest.BASE, study="ablation", split="validation", seed=seed, **move)
+    return asdict(config) | {"validation_accuracy": accuracy, "kept": kept}
+
+
+def test_a_move_is_compared_with_the_same_seed_without():
+    found = [put(0, 0.950), put(1, 0.960), put(0, 0.953, tau=3.0), put(1, 0.961, tau=3.0)]
+    found += [put(0, 0.949, epochs=120, finetune_epochs=40), put(0, 0.955, allocation=(0.75, 0.15, 0.10))]
+    found += [put(2, 0.99, tau=3.0)]  # its seed has no run without a move
+    table = smallest_tables.ablation(found)
+    assert list(table.index) == ["none", "τ: 3", "layers: 75 : 15 : 10", "longer: 120 + 40 epochs"]
+    assert list(table.seeds) == [2, 2, 1, 1]
+    assert list(table.gain) == pytest.approx([0, 0.2, 0.5, -0.1])
+    assert smallest_tables.gained(found, {"tau": 3.0}) == "+0.20 points (2 seeds)"
+    assert smallest_tables.gained(found, {"tau": 5.0}) == "–"
+    named = smallest_tables.labelled(found)
+    assert "1 to 2 seeds a point" in plots.caption(named, "search")
+    _, ax = plt.subplots()
+    smallest_plots.ablation(smallest_tables.labelled(found), ax)
+    assert next(t.get_text() for t in ax.get_yticklabels()) == "τ: 3"
+    assert ax.get_lines()[1].get_xdata() == pytest.approx([0.2])
+    plt.close("all")
+
+
+def test_every_move_is_of_one_kind_and_in_the_search():
+    configs = smallest.configs("search", 1)
+    assert len(set(configs)) == len(configs) == sum(len(moves) for moves in smallest.MOVES.values())
+    assert all(config.split == "validation" for config in configs)
+    named = smallest_tables.labelled([asdict(c) | {"validation_accuracy": 0.9, "kept": 1} for c in configs])
+    assert len(named) == len({(r["family"], r["move"]) for r in named}) == len(configs)
+
+
+def far(density, seed, accuracy, kept, **more):
+    return {"study": "frontier", "density": density, "seed": seed, "test_accuracy": accuracy, "kept": kept,
+            "effective": kept, "method": "gates"} | more  # fmt: skip
+
+
+def test_only_the_listed_runs_are_the_frontier():
+    wanted = [asdict(config) for config in smallest.configs("paper")[:3]]
+    earlier = asdict(replace(smallest.configs("paper")[0], alpha=7.0))
+    assert smallest_tables.listed([*wanted, earlier, put(0, 0.95)]) == wanted
+
+
+def test_the_best_density_within_a_number_of_weights():
+    found = [far(0.0015, 0, 0.97, 404), far(0.0015, 1, 0.98, 405)]  # one of them is too large
+    found += [far(0.0014, 0, 0.95, 390), far(0.0014, 1, 0.96, 400), far(0.001, 0, 0.9, 260)]
+    best = smallest_tables.at_most(found)
+    assert (best["most"], best["seeds"]) == (400, 2)
+    assert best["mean"] == pytest.approx(95.5)
+    table = smallest_tables.frontier(found)
+    assert list(table["most"]) == [405, 400, 260]
+    assert [smallest_tables.spread(row) for _, row in table.iterrows()][1:] == ["95.50 ± 0.71", "90.00"]
+    whole = [r | {"connections": []} for r in found]
+    assert smallest_tables.drawn(whole)["kept"] == 404
+    with pytest.raises(ValueError, match="no whole network of at most 100"):
+        smallest_tables.drawn(whole, 100)
+
+
+def test_ahead_counts_points_with_no_more_weights():
+    ours = [far(0.001, 0, 0.95, 270), far(0.004, 0, 0.97, 1070)]
+    others = [far(0.001, 0, 0.94, 268, method="set"), far(0.004, 0, 0.99, 1064, method="set")]
+    others += [far(0.0005, 0, 0.3, 133, method="wanda")]  # we have nothing that small
+    others += [far(0.0001, 0, 0.1, 0, method="wanda")]  # no network
+    assert smallest_tables.ahead(ours, others) == "SET at 1 of 2 densities, Wanda at 0 of 1 densities"
+
+
+def test_a_network_as_files():
+    pytest.importorskip("onnxruntime")
+    record = records.run_one(smallest.run, TINY)
+    table = smallest_tables.deployed(record, 0.99, rounds=3, batch=10)
+    assert list(table["accuracy (%)"]) == [99.0] + 3 * [100 * record["test_accuracy"]]
+    assert list(table.index) == ["dense, torch", "compact, torch", "compact, ONNX", "compact, NumPy"]
+    assert table.loc["compact, NumPy", "bytes"] < table.loc["dense, torch", "bytes"]
+    assert (table.to_numpy(float) > 0).all()
+    assert np.isfinite(table.to_numpy(float)).all()
+
+
+def test_a_budget_is_kept_and_the_runs_without_one_are_told_apart():
+    record = records.run_one(smallest.run, replace(TINY, density=0.3, at_most=100))
+    assert record["kept"] == 100
+    assert all(
+        config.at_most == round(config.density * smallest.FULL) for config in smallest.configs("paper")
+    )
+    assert smallest.budgeted(smallest.PAPER).alpha == smallest.CHOSEN["alpha"]
+    without = asdict(replace(smallest.BASE, **smallest.CHOSEN, study="frontier"))
+    del without["at_most"]  # records from before there were budgets
+    found = [without | {"density": density} for density in (0.00139, 0.001)]
+    found += [asdict(smallest.budgeted(404)), put(0, 0.9)]
+    assert smallest_tables.open_ended(found) == found[:1]
+
+
+def test_a_form_that_computes_something_else_is_not_shown(monkeypatch):
+    pytest.importorskip("onnxruntime")
+    record = records.run_one(smallest.run, TINY)
+    right = export.NumpyNetwork.__call__
+    monkeypatch.setattr(export.NumpyNetwork, "__call__", lambda self, x: right(self, x) + 0.01)
+    with pytest.raises(AssertionError, match="compact, NumPy"):
+        smallest_tables.deployed(record, 0.99, rounds=3, batch=10)

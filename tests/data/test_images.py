@@ -1,0 +1,146 @@
+import io
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from pruning.data import datasets, images
+
+
+def test_crop_and_flip_gives_a_crop_of_the_padded_image_or_its_mirror_image():
+    batch = torch.rand(300, 2, 5, 6)
+    out = images.crop_and_flip(batch, padding=2, generator=torch.Generator().manual_seed(0))
+    assert out.shape == batch.shape
+    padded = torch.nn.functional.pad(batch, (2, 2, 2, 2))
+    seen = torch.zeros(5, 5, 2)
+    for image, found in zip(padded, out, strict=True):
+        hits = [
+            (y, x, mirrored)
+            for y in range(5)
+            for x in range(5)
+            for mirrored, crop in enumerate(
+                (image[:, y : y + 5, x : x + 6], image[:, y : y + 5, x : x + 6].flip(2))
+            )
+            if torch.equal(crop, found)
+        ]
+        assert len(hits) == 1
+        seen[hits[0]] += 1
+    assert (seen.sum(2) > 0).all(), "every shift occurs"
+    assert 0.4 < seen[..., 1].sum() / 300 < 0.6, "half of the images are mirrored"
+
+
+def test_crop_and_flip_depends_on_its_generator_alone():
+    batch = torch.rand(20, 3, 8, 8)
+    first, again = (images.crop_and_flip(batch, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, images.crop_and_flip(batch, generator=torch.Generator().manual_seed(2)))
+
+
+def add(tar, name, content):
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def jpeg(colour):
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), colour).save(buffer, "JPEG", quality=75)
+    return buffer.getvalue()
+
+
+def test_jpeg_folders(tmp_path):
+    path = tmp_path / "set.tar.xz"
+    with tarfile.open(path, "w:xz") as tar:  # not in the order of names
+        add(tar, "train/cat/0001.jpg", jpeg((0, 0, 250)))
+        add(tar, "train/airplane/0000.jpg", jpeg((250, 0, 0)))
+        add(tar, "test/truck/0000.jpg", jpeg((0, 250, 0)))
+        add(tar, "train/cat/0000.jpg", jpeg((250, 250, 250)))
+    (pixels, labels), (held_out, truck) = images.jpeg_folders(path)
+    assert pixels.shape == (3, 3, 32, 32)
+    assert pixels.dtype == torch.uint8
+    assert labels.tolist() == [0, 3, 3]
+    expected = torch.tensor([[250, 0, 0], [250, 250, 250], [0, 0, 250]])
+    assert (pixels[:, :, 16, 16] - expected).abs().max() <= 5  # lossy
+    assert truck.tolist() == [9]
+    assert held_out[0, 1].min() > 240
+
+
+@pytest.mark.parametrize("name", ["train/zebra/0000.jpg", "validation/cat/0000.jpg"])
+def test_jpeg_folders_refuses_what_is_no_class(tmp_path, name):
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w") as tar:
+        add(tar, name, jpeg((0, 0, 0)))
+    with pytest.raises(ValueError, match=name):
+        images.jpeg_folders(path)
+
+
+@pytest.fixture
+def canonical(tmp_path, monkeypatch):
+    """A small archive in the layout of the canonical one, with torchvision's checksums set to its own."""
+    path, rng = tmp_path / "cifar-10-python.tar.gz", np.random.default_rng(0)
+    cifar, contents = torchvision.datasets.CIFAR10, {}
+    names = [name for name, _ in (*cifar.train_list, *cifar.test_list)]
+    for name in names:
+        data = rng.integers(0, 256, (4, 3072), dtype=np.uint8)
+        contents[name] = {"data": data, "labels": rng.integers(0, 10, 4).tolist()}
+    files = {name: pickle.dumps(value) for name, value in contents.items()}
+    files["batches.meta"] = pickle.dumps({"label_names": list(images.CLASSES)})
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in files.items():
+            add(tar, f"cifar-10-batches-py/{name}", content)
+
+    def md5(content):
+        return datasets.hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+    sums = {name: md5(content) for name, content in files.items()}
+    monkeypatch.setattr(cifar, "tgz_md5", md5(path.read_bytes()))
+    for part in ("train_list", "test_list"):
+        monkeypatch.setattr(cifar, part, [[name, sums[name]] for name, _ in getattr(cifar, part)])
+    monkeypatch.setattr(cifar, "meta", cifar.meta | {"md5": sums["batches.meta"]})
+    return path, contents
+
+
+def test_cifar10_through_torchvision(canonical):
+    path, contents = canonical
+    (pixels, labels), (held_out, targets) = images.cifar10(path)
+    batches = [contents[f"data_batch_{k}"] for k in range(1, 6)]
+    expected = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
+    assert np.array_equal(pixels.numpy(), expected)
+    assert labels.tolist() == [label for batch in batches for label in batch["labels"]]
+    assert np.array_equal(held_out.numpy(), contents["test_batch"]["data"].reshape(-1, 3, 32, 32))
+    assert targets.tolist() == contents["test_batch"]["labels"]
+    assert [file.name for file in path.parent.iterdir()] == [path.name], "what was unpacked is gone"
+
+
+def test_load_gives_pixels_between_0_and_1_under_the_right_name(canonical, monkeypatch):
+    path, contents = canonical
+    monkeypatch.setattr(datasets, "fetch", lambda name: [path])
+    data = datasets.load("cifar10")
+    assert data.name == "cifar10"
+    assert data.image_shape == (3, 32, 32)
+    assert data.train.inputs.shape == (20, 3, 32, 32)
+    assert data.test.inputs[2, 1, 0, 5] == pytest.approx(contents["test_batch"]["data"][2, 1024 + 5] / 255)
+    assert data.feature_names[1024 + 5] == "green row 0 column 5"
+
+
+def test_without_a_mirror_the_jpeg_copy_cannot_be_had(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRUNING_DATA", str(tmp_path))
+    monkeypatch.delenv("PRUNING_DATA_MIRROR", raising=False)
+    with pytest.raises(datasets.DataError, match="no public URL: set PRUNING_DATA_MIRROR"):
+        datasets.load("cifar10-jpeg")
+
+
+def test_the_real_jpeg_copy(cifar10_jpeg):
+    data = cifar10_jpeg
+    assert data.train.targets.bincount().tolist() == [5000] * 10
+    assert data.test.targets.bincount().tolist() == [1000] * 10
+    # the mean of CIFAR-10's training pixels, by channel
+    assert torch.allclose(
+        data.train.inputs.mean((0, 2, 3)), torch.tensor([0.4914, 0.4822, 0.4465]), atol=5e-4
+    )
+    assert float(data.train.inputs.max()) == 1.0
+    assert data.validation().test.inputs.shape[1:] == (3, 32, 32)

@@ -1,0 +1,189 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import joblib
+import pytest
+
+from pruning.evidence import records
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = 0
+    method: str = "gates"
+    sizes: tuple[int, ...] = (3, 2)
+
+
+def run(config):
+    return {"test_accuracy": config.seed / 10, "kept": 5, "effective": 4, "provenance": {"data": "abc"}}
+
+
+CONFIGS = [Config(seed=s) for s in range(4)]
+
+
+def test_sweep_writes_every_run_once_and_flat(tmp_path):
+    path = tmp_path / "chapter.jsonl"
+    new = list(records.sweep(run, CONFIGS, path, jobs=1, progress=False))
+    assert new == records.read(path)
+    assert [r["seed"] for r in new] == [0, 1, 2, 3]
+    assert new[2] | {"provenance": None} == {
+        "seed": 2, "method": "gates", "sizes": [3, 2], "test_accuracy": 0.2, "kept": 5, "effective": 4,
+        "provenance": None,
+    }  # fmt: skip
+    assert {"commit", "versions", "device", "data", "seconds", "threads"} <= new[0]["provenance"].keys()
+    assert list(records.sweep(run, CONFIGS, path, jobs=1, progress=False)) == []
+    more = [*CONFIGS, Config(seed=9), Config(seed=9)]
+    assert [r["seed"] for r in records.sweep(run, more, path, jobs=1, progress=False)] == [9]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_without_a_path_everything_runs_and_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert len(list(records.sweep(run, CONFIGS, jobs=1, progress=False))) == 4
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_that_gains_a_field_keeps_its_records(tmp_path):
+    path = tmp_path / "chapter.jsonl"
+    list(records.sweep(run, CONFIGS, path, jobs=1, progress=False))
+
+    @dataclasses.dataclass(frozen=True)
+    class Wider(Config):
+        momentum: float = 0.9
+
+    found = records.read(path)
+    assert records.missing([Wider(seed=1), Wider(seed=1, momentum=0.5)], found) == [
+        Wider(seed=1, momentum=0.5)
+    ]
+    assert records.config_of(found[1], Wider) == Wider(seed=1)
+
+
+def test_a_torn_last_line_is_ignored_and_cut_off(tmp_path):
+    path = tmp_path / "chapter.jsonl"
+    records.append(path, {"seed": 1})
+    with path.open("a") as file:
+        file.write('{"seed": 2, "te')
+    assert records.read(path) == [{"seed": 1}]
+    records.append(path, {"seed": 3})
+    assert records.read(path) == [{"seed": 1}, {"seed": 3}]
+
+
+def test_a_broken_line_in_the_middle_is_an_error_with_its_number(tmp_path):
+    path = tmp_path / "chapter.jsonl"
+    path.write_text('{"seed": 1}\nnot json\n{"seed": 2}\n')
+    with pytest.raises(records.RecordError, match=r"chapter\.jsonl:2: not JSON"):
+        records.read(path)
+    path.write_text("[1]\n")
+    with pytest.raises(records.RecordError, match="not a JSON object"):
+        records.read(path)
+
+
+def test_not_a_number_is_refused_and_leaves_no_line(tmp_path):
+    path = tmp_path / "chapter.jsonl"
+    with pytest.raises(ValueError, match="JSON"):
+        records.append(path, {"test_accuracy": float("nan")})
+    assert records.read(path) == []
+
+
+def test_a_failing_run_loses_nothing_that_was_done(tmp_path):
+    path = tmp_path / "chapter.jsonl"
+
+    def fails_at_two(config):
+        if config.seed == 2:
+            raise ValueError("two")
+        return run(config)
+
+    with pytest.raises(ValueError, match="two"):
+        list(records.sweep(fails_at_two, CONFIGS, path, jobs=1, progress=False))
+    assert [r["seed"] for r in records.read(path)] == [0, 1]
+    assert len(list(records.sweep(run, CONFIGS, path, jobs=1, progress=False))) == 2
+
+
+def test_two_sweeps_do_not_write_one_file(tmp_path):
+    path = tmp_path / "chapter.jsonl"
+    first = records.sweep(run, CONFIGS, path, jobs=1, progress=False)
+    next(first)
+    with pytest.raises(records.RecordError, match="another sweep"):
+        next(records.sweep(run, CONFIGS, path, jobs=1, progress=False))
+    first.close()
+    assert len(list(records.sweep(run, CONFIGS, path, jobs=1, progress=False))) == 3
+
+
+def test_any_joblib_backend(tmp_path):
+    path = tmp_path / "chapter.jsonl"
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        list(records.sweep(run, CONFIGS, path, jobs=2, progress=False))
+    assert sorted(r["seed"] for r in records.read(path)) == [0, 1, 2, 3]
+
+
+SLOW = """
+import dataclasses, pathlib, sys, time
+from pruning.evidence import records
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = 0
+
+def run(config):
+    time.sleep(0.4)
+    return {"test_accuracy": 0.5}
+
+if __name__ == "__main__":
+    import slow
+    configs = [slow.Config(seed) for seed in range(8)]
+    list(records.sweep(slow.run, configs, pathlib.Path(sys.argv[1]), jobs=2))
+"""
+
+
+def test_killed_in_the_middle_loses_only_the_runs_in_flight(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    path = tmp_path / "chapter.jsonl"
+    command = [sys.executable, "slow.py", str(path)]
+    driver = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(records.read(path)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    done = records.read(path)
+    assert 3 <= len(done) < 8, "killed too late to say anything"
+    subprocess.run(command, cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
+    lines = path.read_text().splitlines()
+    assert [json.loads(line) for line in lines[: len(done)]] == done  # what was done is untouched
+    assert Counter(json.loads(line)["seed"] for line in lines) == dict.fromkeys(range(8), 1)
+
+
+def test_summary():
+    found = [
+        {"method": m, "seed": s, "kept": 10, "effective": 8, "test_accuracy": a}
+        for m, s, a in (("a", 0, 0.5), ("a", 1, 0.7), ("b", 0, 0.9))
+    ]
+    frame = records.summary(found, ["method"])
+    assert frame.loc["a", ["seeds", "mean", "worst", "best"]].tolist() == pytest.approx([2, 60, 50, 70])
+    assert frame.loc["a", "sd"] == pytest.approx(14.142, abs=1e-3)
+
+
+def test_spread_table_is_mean_and_deviation_over_seeds():
+    found = [
+        {"method": m, "sparsity": s, "seed": seed, "test_accuracy": a}
+        for m, s, seed, a in (
+            ("x", 0.5, 0, 0.90),
+            ("x", 0.5, 1, 0.92),
+            ("y", 0.9, 0, 0.5),
+            ("y", 0.9, 1, 0.5),
+        )
+    ]
+    table = records.spread_table(found, ["method"], ["sparsity"])
+    assert table.loc["x", 0.5] == "91.00 ± 1.41"
+    assert table.loc["y", 0.9] == "50.00 ± 0.00"
+    assert table.loc["x", 0.9] == "–"
+    assert records.spread_table(found[:1], ["method"], ["sparsity"]).loc["x", 0.5] == "90.00"
+    assert records.spread_table([], ["method"], ["sparsity"]).empty
+    assert records.select(found, method="x", seed=1) == [found[1]]

@@ -1,0 +1,262 @@
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import pruning
+from pruning.methods import relative
+from pruning.methods.relative import contribution_statistics, relative_importance
+
+ACTIVATIONS = [nn.ReLU(), nn.LeakyReLU(0.3), nn.Sigmoid(), nn.Tanh(), nn.SiLU(), nn.GELU()]
+
+
+def mlp(activation=None, scale=3.0):
+    """A net with large weights, so that saturating activations saturate."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(11, 5), activation or nn.ReLU(), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)
+    )
+    with torch.no_grad():
+        for p in model.parameters():
+            p *= scale
+    return model
+
+
+def same_range(z, after, ranges):
+    return any(low <= z <= high and low <= after <= high for low, high in ranges)
+
+
+def by_loops(layer, x, activation, kind, tolerance=None):
+    """Mean, deviation and blind fraction by a loop over samples and weights, in double precision."""
+    w, b = layer.weight.detach().double(), layer.bias.detach().double()
+    ranges = relative.blind_ranges(activation, tolerance)
+    f = activation or nn.Identity()
+    found = torch.zeros(len(x), *w.shape, dtype=torch.float64)
+    blind = torch.zeros(len(x), len(w))
+    for s, o in itertools.product(range(len(x)), range(len(w))):
+        a = x[s].double()
+        z = sum(w[o, k] * a[k] for k in range(len(a))) + b[o]
+        total = sum(abs(w[o, k] * a[k]) for k in range(len(a))) + abs(b[o])
+        blind[s, o] = same_range(z, z, ranges)
+        for i in range(len(a)):
+            part = w[o, i] * a[i]
+            if kind == "output":
+                found[s, o, i] = abs(f(z) - f(z - part))
+            elif not same_range(z, z - part, ranges):
+                found[s, o, i] = abs(part) / total if kind == "relative" else part
+    return found.mean(0), found.std(0, correction=0), blind.mean(0)
+
+
+@pytest.mark.parametrize("kind", relative.KINDS)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: type(a).__name__)
+def test_one_pass_equals_loops_over_samples_and_weights(activation, kind):
+    model, x = mlp(activation), torch.randn(40, 11)
+    stats = contribution_statistics(model, x.split(7), kind)
+    a = x
+    for name, f in (("0", activation), ("2", model[3]), ("4", None)):
+        layer = model.get_submodule(name)
+        mean, std, blind = by_loops(layer, a, f, kind)
+        assert torch.allclose(stats[name].mean, mean, rtol=1e-5, atol=1e-5)
+        assert torch.allclose(stats[name].std, std, rtol=1e-5, atol=1e-5)
+        assert torch.allclose(stats[name].blind, blind.double())
+        assert stats[name].samples == 40
+        if name != "4":
+            a = f(layer(a)).detach()
+    if isinstance(activation, (nn.ReLU, nn.Tanh)):
+        assert 0 < stats["0"].blind.mean() < 1  # the case was met
+    assert (stats["4"].blind == 0).all()
+
+
+def test_input_scales_and_many_inputs_take_the_narrowed_search_to_the_same_result():
+    torch.manual_seed(1)
+    layer = nn.Linear(53, 6)
+    model = nn.Sequential(layer, nn.ReLU())
+    x = torch.rand(30, 53) * (torch.rand(30, 53) < 0.3)  # pixels: not negative, mostly 0
+    for inputs in (x, 5 * x - 1):
+        stats = contribution_statistics(model, inputs)["0"]
+        mean, std, _ = by_loops(layer, inputs, nn.ReLU(), "relative")
+        assert torch.allclose(stats.mean, mean, atol=1e-7)
+        assert torch.allclose(stats.std, std, atol=1e-6)
+
+
+def test_a_weight_that_provably_changes_nothing_scores_lowest():
+    model = mlp()
+    with torch.no_grad():
+        model[0].weight[2] = -torch.rand(11) - 0.1
+        model[0].bias[2] = -100.0  # neuron 2 stays far below 0 for every input, with or without any weight
+    x = torch.rand(50, 11)
+    stats = contribution_statistics(model, x)
+    scores = relative_importance(stats)
+    assert stats["0"].blind[2] == 1
+    assert (scores["0"][2] == 0).all()
+    assert scores["0"][[0, 1, 3, 4]].min() > 0 or stats["0"].blind.max() == 1
+    lowest = torch.cat([s.flatten() for s in scores.values()]).min()
+    assert (scores["0"][2] == lowest).all()
+    before = model(x)
+    pruning.prune_by_score(model, {"0": scores["0"]}, 0.2)
+    assert (model[0].weight[2] == 0).all()
+    assert torch.equal(model(x), before)
+
+
+def test_blind_ranges_can_be_ignored():
+    model, x = mlp(), torch.randn(20, 11)
+    stats = contribution_statistics(model, x, blind=False)["0"]
+    mean, std, _ = by_loops(model[0], x, None, "relative")
+    assert torch.allclose(stats.mean, mean, atol=1e-5)
+    assert torch.allclose(stats.std, std, atol=1e-5)
+    assert (stats.blind == 0).all()
+
+
+def test_blind_with_the_weight_but_not_without_it_counts():
+    model = nn.Sequential(nn.Linear(2, 1), nn.ReLU())
+    with torch.no_grad():
+        model[0].weight[:] = torch.tensor([[1.0, -3.0]])
+        model[0].bias[:] = 0.0
+    stats = contribution_statistics(model, torch.ones(4, 2))["0"]  # z = −2, but 1 without the second weight
+    assert stats.mean[0].tolist() == pytest.approx([0.0, 0.75])
+    assert stats.blind.tolist() == [1.0]
+
+
+def test_two_flat_ends_are_not_one_range():
+    model = nn.Sequential(nn.Linear(1, 1), nn.Tanh())
+    with torch.no_grad():
+        model[0].weight[:], model[0].bias[:] = 20.0, -10.0  # z = 10; without the weight −10: f from 1 to −1
+    stats = contribution_statistics(model, torch.ones(3, 1))["0"]
+    assert stats.mean.item() == pytest.approx(2 / 3)
+    assert stats.blind.item() == 1
+
+
+def test_sixty_thousand_samples_and_steady_contributions_keep_their_precision():
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2)
+    x = 1 + 1e-3 * torch.rand(60_000, 3)  # c hardly varies: std / mean about 1e-4
+    stats = contribution_statistics(nn.Sequential(layer), x)["0"]
+    parts = (x.double()[:, None] * layer.weight.detach().double()).abs()
+    c = parts / (parts.sum(2, keepdim=True) + layer.bias.detach().double().abs()[:, None])
+    assert torch.allclose(stats.mean, c.mean(0), rtol=1e-6)
+    assert torch.allclose(stats.std, c.std(0, correction=0), rtol=1e-2, atol=1e-7)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolution_is_the_linear_layer_of_its_patches(groups):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=groups)
+    x = torch.randn(5, 4, 8, 8)
+    ours = contribution_statistics(nn.Sequential(conv, nn.ReLU()), x)["0"]
+    patches = (
+        nn.functional.unfold(x, 3, padding=1, stride=2).transpose(1, 2).reshape(-1, groups, 36 // groups)
+    )
+    for group in range(groups):
+        part = slice(group * 6 // groups, (group + 1) * 6 // groups)
+        linear = nn.Linear(36 // groups, 6 // groups)
+        linear.weight.data, linear.bias.data = conv.weight[part].flatten(1).data, conv.bias[part].data
+        theirs = contribution_statistics(nn.Sequential(linear, nn.ReLU()), patches[:, group])["0"]
+        assert torch.allclose(ours.mean[part].flatten(1), theirs.mean, atol=1e-6)
+        assert torch.allclose(ours.std[part].flatten(1), theirs.std, atol=1e-6)
+        assert torch.allclose(ours.blind[part], theirs.blind)
+
+
+def test_batches_order_and_mode_do_not_matter():
+    model, x = mlp().train(), torch.randn(30, 11)
+    whole = contribution_statistics(model, x)
+    parts = contribution_statistics(model, (part for part in x.flip(0).split(4)))  # a generator, read once
+    assert model.training
+    for name in whole:
+        assert torch.allclose(whole[name].mean, parts[name].mean, atol=1e-6)
+        assert torch.allclose(whole[name].std, parts[name].std, atol=1e-6)
+
+
+def test_pruned_weights_contribute_nothing():
+    model = mlp()
+    pruning.prune_by_score(model, pruning.magnitude(model), 0.5)
+    stats = contribution_statistics(model, torch.randn(20, 11))
+    for name, kept in pruning.masks(model).items():
+        assert (stats[name].mean[~kept] == 0).all()
+        assert (stats[name].std[~kept] == 0).all()
+
+
+def test_scores_are_the_formula():
+    stats = contribution_statistics(mlp(), torch.randn(20, 11), "absolute")
+    mean, std = stats["2"].mean, stats["2"].std
+    sums = relative_importance(stats, alpha=0.5, beta=2.0, decay=0.9)
+    assert torch.allclose(sums["2"], 0.9 * (0.5 * mean.abs() + 2 * std))
+    product = relative_importance(stats, alpha=2.0, beta=0.5, form="product")
+    assert torch.allclose(product["2"], mean**2 * std.sqrt())
+    assert all(s.shape == mlp().get_submodule(name).weight.shape for name, s in sums.items())
+
+
+def test_absolute_contributions_lie_close_to_wanda_when_nothing_is_blind():
+    # (|μ| + σ) / √(μ² + σ²) lies in [1, √2]
+    model, x = nn.Sequential(nn.Linear(11, 5)), torch.randn(200, 11)
+    ratio = relative_importance(contribution_statistics(model, x, "absolute"))["0"]
+    ratio = ratio / (pruning.wanda(model, x)["0"] / math.sqrt(200))
+    assert ratio.min() >= 1 - 1e-5
+    assert ratio.max() <= math.sqrt(2) + 1e-5
+
+
+def test_chosen_contributions_are_what_the_statistics_sum_up():
+    model, x = mlp(), torch.randn(300, 11)
+    outputs, sources = torch.tensor([0, 4, 2]), torch.tensor([10, 3, 3])
+    for kind in relative.KINDS:
+        c = relative.contributions(model, x, "0", outputs, sources, kind)
+        stats = contribution_statistics(model, x, kind)["0"]
+        assert c.shape == (300, 3)
+        assert torch.allclose(c.double().mean(0), stats.mean[outputs, sources], atol=1e-6)
+        assert torch.allclose(c.double().std(0, correction=0), stats.std[outputs, sources], atol=1e-6)
+
+
+def test_layer_sparsities_follow_the_decay_and_add_up():
+    model = mlp()
+    sizes = {"0": 55, "2": 20, "4": 12}
+    assert pruning.layer_sparsities(model, 0.4) == pytest.approx(dict.fromkeys(sizes, 0.4))
+    found = pruning.layer_sparsities(model, 0.4, decay=0.5)
+    assert found["2"] == pytest.approx(found["0"] / 2)
+    assert found["4"] == pytest.approx(found["0"] / 4)
+    assert sum(found[name] * n for name, n in sizes.items()) == pytest.approx(0.4 * 87)
+    capped = pruning.layer_sparsities(model, 0.8, decay=0.5)
+    assert capped["0"] == pytest.approx(54 / 55)
+    assert sum(capped[name] * n for name, n in sizes.items()) == pytest.approx(0.8 * 87)
+
+
+def test_pruning_by_layer_sparsities_is_exact():
+    model = mlp()
+    wanted = pruning.layer_sparsities(model, 0.5, decay=0.7)
+    pruning.prune_by_score(model, pruning.magnitude(model), wanted, scope="layer")
+    for name, kept in pruning.masks(model).items():
+        assert (~kept).sum() == math.ceil(wanted[name] * kept.numel() - 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"alpha": -1.0}, "alpha, beta: got -1.0"),
+        ({"alpha": 0.0, "beta": 0.0}, "alpha, beta: got 0.0, 0.0"),
+        ({"decay": 0.0}, "decay: got 0.0"),
+        ({"form": "max"}, "form: got 'max'"),
+    ],
+)
+def test_wrong_scores_are_named(arguments, words):
+    stats = contribution_statistics(mlp(), torch.randn(4, 11))
+    with pytest.raises(ValueError, match=words):
+        relative_importance(stats, **arguments)
+
+
+def test_wrong_statistics_are_named():
+    model, x = mlp(), torch.randn(4, 11)
+    with pytest.raises(ValueError, match="kind: got 'squared'"):
+        contribution_statistics(model, x, "squared")
+    with pytest.raises(ValueError, match=r"tolerance: got 1\.5"):
+        contribution_statistics(model, x, tolerance=1.5)
+    with pytest.raises(ValueError, match="inputs: got no samples"):
+        contribution_statistics(model, x[:0])
+    model.unused = nn.Linear(2, 2)
+    model.forward = lambda x: model[0](x)
+    with pytest.raises(ValueError, match=r"layers \['2', '4', 'unused'\] got no input"):
+        contribution_statistics(model, x)
+    with pytest.raises(ValueError, match="layer: got 'conv'"):
+        relative.contributions(copy.deepcopy(mlp()), x, "conv", torch.tensor([0]), torch.tensor([0]))
+    with pytest.raises(ValueError, match="sparsity, decay: got 1, "):
+        pruning.layer_sparsities(mlp(), 1)

@@ -1,0 +1,185 @@
+import pytest
+import torch
+from torch import nn
+
+import pruning
+from pruning.methods.rewiring import SET, DeepR, _random_indices, erdos_renyi
+from pruning.training import Callback, fit
+
+LENET = [(300, 784), (100, 300), (10, 100)]
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+
+
+def train(model, *callbacks, epochs=6, lr=0.05):
+    torch.manual_seed(0)
+    x, y = torch.randn(96, 20), torch.randint(0, 4, (96,))
+    fit(
+        model,
+        x,
+        y,
+        epochs=epochs,
+        batch_size=16,
+        callbacks=callbacks,
+        optimizer=lambda m: torch.optim.Adam(m.parameters(), lr=lr),
+    )
+    return model
+
+
+class Watch(Callback):
+    """What the masks and weights are after every step."""
+
+    def __init__(self):
+        self.masks, self.weights = [], []
+
+    def after_step(self, model, progress):
+        linear = [m for m in model if isinstance(m, nn.Linear)]
+        self.masks.append([m.weight_mask.clone() for m in linear])
+        self.weights.append([m.weight_orig.detach().clone() for m in linear])
+
+
+@pytest.mark.parametrize("density", [0.001, 0.01, 0.2])
+def test_erdos_renyi_is_its_formula_where_no_layer_is_full(density):
+    counts = erdos_renyi(LENET, density)
+    assert sum(counts) == round(density * 266_200)
+    sums = torch.tensor([1084.0, 400.0, 110.0])
+    expected = density * 266_200 * sums / sums.sum()
+    if (expected < torch.tensor([235_200.0, 30_000.0, 1_000.0])).all():
+        assert torch.allclose(torch.tensor(counts, dtype=torch.float), expected, atol=1)
+    else:  # the last layer is full and the others share the rest in proportion
+        assert counts[2] == 1000
+        assert counts[0] / counts[1] == pytest.approx(1084 / 400, rel=1e-3)
+
+
+def test_erdos_renyi_extremes():
+    assert erdos_renyi(LENET, 1.0) == [235_200, 30_000, 1_000]
+    assert erdos_renyi([(2, 3)], 0.5) == [3]
+    for wrong in (0, 1.5, -0.1):
+        with pytest.raises(ValueError, match=f"density: got {wrong}"):
+            erdos_renyi(LENET, wrong)
+
+
+@pytest.mark.parametrize("make", [lambda: SET(0.1, 5), lambda: DeepR(0.1, lambda progress: 0.05, l1=0.1)])
+def test_density_is_exact_at_every_step_and_connections_move(make):
+    watch = Watch()
+    model = train(net(), make(), watch)
+    expected = erdos_renyi([(30, 20), (4, 30)], 0.1)
+    for found in watch.masks:
+        assert [int(mask.sum()) for mask in found] == expected
+        assert all(set(mask.unique().tolist()) <= {0.0, 1.0} for mask in found)
+    assert any(not torch.equal(a, b) for a, b in zip(watch.masks[0], watch.masks[-1], strict=True))
+    assert pruning.sparsity_report(model).kept.sum() == sum(expected) == 72
+    model.eval()
+    x = torch.randn(3, 20)
+    assert torch.equal(model(x), model(x))
+
+
+def test_same_seed_same_network():
+    a, b = (train(net(), DeepR(0.2, lambda progress: 0.05)) for _ in range(2))
+    assert all(
+        torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("free", [40, 8])  # of 50: enough to hit by drawing, or so few that all are listed
+def test_every_free_position_has_the_same_chance(free):
+    torch.manual_seed(0)
+    among = torch.arange(50) % 50 < free
+    rounds, count = 4000, 5
+    hits = torch.zeros(50)
+    for _ in range(rounds):
+        places = _random_indices(among, count)
+        assert len(places.unique()) == count
+        hits[places] += 1
+    expected = rounds * count / free
+    chi_square = ((hits[:free] - expected) ** 2 / expected).sum()
+    assert hits[free:].sum() == 0
+    assert chi_square < free - 1 + 4 * (2 * (free - 1)) ** 0.5  # four standard deviations above its mean
+
+
+def test_no_more_positions_than_there_are():
+    assert _random_indices(torch.tensor([False, True, False, True]), 3).sort().values.tolist() == [1, 3]
+    assert len(_random_indices(torch.zeros(4, dtype=torch.bool), 2)) == 0
+
+
+def test_set_drops_the_smallest_and_grows_elsewhere():
+    model, method = net(), SET(0.3, rewirings=1, fraction=0.25)
+    method.start(model)
+    before = [(m.weight_mask.clone(), m.weight_orig.detach().clone()) for m in (model[0], model[2])]
+    method.after_step(model, 0.49)  # not yet
+    assert all(torch.equal(m.weight_mask, b[0]) for m, b in zip((model[0], model[2]), before, strict=True))
+    method.after_step(model, 0.5)
+    for layer, (mask, weight) in zip((model[0], model[2]), before, strict=True):
+        active = weight[mask == 1].abs()
+        count = int(0.25 * len(active))
+        dropped = (mask == 1) & (layer.weight_mask == 0)
+        grown = (mask == 0) & (layer.weight_mask == 1)
+        assert dropped.sum() == grown.sum() == count > 0
+        assert weight[dropped].abs().max() <= active.sort().values[count - 1]
+        assert (layer.weight_orig[grown] == 0).all()
+    after = model[0].weight_mask.clone()
+    method.after_step(model, 0.99)
+    assert torch.equal(model[0].weight_mask, after)
+
+
+def test_set_rewires_as_often_as_asked():
+    watch = Watch()
+    train(net(), SET(0.2, rewirings=5), watch)  # 6 epochs of 6 steps
+    moves = [
+        step
+        for step in range(1, len(watch.masks))
+        if not torch.equal(watch.masks[step][0], watch.masks[step - 1][0])
+    ]
+    assert moves == [6, 12, 18, 24, 30]
+
+
+def test_deepr_keeps_signs():
+    model, watch = net(), Watch()
+    signs = [torch.where(m.weight < 0, -1, 1) for m in (model[0], model[2])]
+    train(model, DeepR(0.3, lambda progress: 0.05), watch)
+    for masks, weights in zip(watch.masks, watch.weights, strict=True):
+        for mask, weight, sign in zip(masks, weights, signs, strict=True):
+            assert (weight * sign)[mask == 1].min() >= 0
+
+
+def test_deepr_drift_and_noise():
+    model, rate, l1 = nn.Sequential(nn.Linear(400, 200)), 0.1, 0.01
+    method = DeepR(0.5, lambda progress: rate, l1)
+    method.start(model)
+    before, mask = model[0].weight_orig.detach().clone(), model[0].weight_mask.clone()
+    method.after_step(model, 0.0)
+    stayed = (mask == 1) & (model[0].weight_mask == 1) & (before.abs() > 5 * rate * l1)
+    change = (model[0].weight_orig.detach() - before)[stayed] * before[stayed].sign()
+    assert change.mean().item() == pytest.approx(-rate * l1, rel=0.02)
+    assert change.std().item() == pytest.approx(rate * l1 / 3, rel=0.02)  # √(2ηT), T = ηα²/18
+
+
+def test_full_density_leaves_nothing_to_rewire():
+    for method in (SET(1.0, 5), DeepR(1.0, lambda progress: 0.05, l1=1.0)):
+        model = train(net(), method)
+        assert pruning.sparsity_report(model).kept.tolist() == [600, 120]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: SET(0.0, 5), "density: got 0.0"),
+        (lambda: SET(0.1, -1), "rewirings: got -1"),
+        (lambda: SET(0.1, 5, fraction=1.0), "fraction: got 1.0"),
+        (lambda: DeepR(1.2, lambda progress: 0.1), "density: got 1.2"),
+        (lambda: DeepR(0.1, lambda progress: 0.1, l1=-1.0), "l1: got -1.0"),
+    ],
+)
+def test_wrong_values_are_named(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_models_that_cannot_be_rewired():
+    with pytest.raises(ValueError, match="no Linear or Conv2d"):
+        SET(0.5, 1).start(nn.Sequential(nn.ReLU()))
+    with pytest.raises(ValueError, match="pruned or gated already"):
+        SET(0.5, 1).start(pruning.gate(net()))

@@ -1,0 +1,287 @@
+import copy
+import math
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import prune
+
+import pruning
+from pruning.networks.layers import columns, input_statistics, layers
+
+
+def mlp():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def convnet():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 9, 3)
+    )
+
+
+def data(model):
+    torch.manual_seed(1)
+    return torch.randn(23, 6) if isinstance(model[0], nn.Linear) else torch.randn(7, 4, 6, 6)
+
+
+def inputs_of(model, x):
+    """{layer: its input}, by running the layers by hand."""
+    found = {}
+    for name, layer in model.named_children():
+        found[name] = x
+        x = layer(x)
+    return found
+
+
+def per_weight(layer, x, statistic):
+    """`statistic` of the numbers each weight is multiplied with, by loops over the definition."""
+    weight = layer.weight
+    result = torch.zeros(weight.shape, dtype=torch.float64)
+    for position in torch.cartesian_prod(*(torch.arange(n) for n in weight.shape)).tolist():
+        if isinstance(layer, nn.Linear):
+            values = x[:, position[1]]
+        else:
+            o, i, row, column = position
+            channel = o // (weight.shape[0] // layer.groups) * weight.shape[1] + i
+            padded = F.pad(x, [layer.padding[1]] * 2 + [layer.padding[0]] * 2)
+            height, width = layer(x).shape[2:]
+            step = layer.stride
+            values = padded[
+                :,
+                channel,
+                row : row + step[0] * height : step[0],
+                column : column + step[1] * width : step[1],
+            ]
+        result[tuple(position)] = statistic(values.flatten().double())
+    return result
+
+
+MODELS = [mlp, convnet]
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_columns_times_weight_is_the_layer(make):
+    model = make()
+    for name, x in inputs_of(model, data(model)).items():
+        layer = model.get_submodule(name)
+        if name not in layers(model):
+            continue
+        rows = columns(layer, x)
+        weight = layer.weight.reshape(rows.shape[1], -1, rows.shape[2])
+        ours = torch.einsum("sgi,goi->sgo", rows, weight).flatten(1) + layer.bias
+        theirs = layer(x)
+        theirs = theirs.movedim(1, -1).flatten(0, -2) if theirs.dim() == 4 else theirs
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", MODELS)
+@pytest.mark.parametrize("batched", [False, True])
+def test_scores_are_their_formulas(make, batched):
+    model = make().train()
+    x = data(model)
+    with torch.no_grad():
+        found = inputs_of(model, x)
+    given = list(x.split(5)) if batched else x
+    scores = {name: getattr(pruning, name)(model, given) for name in ("wanda", "stade", "ria")}
+    assert model.training
+    for name, layer in layers(model).items():
+        w = layer.weight.detach().double()
+        norm = per_weight(layer, found[name], lambda v: v.norm())
+        variance = per_weight(layer, found[name], lambda v: v.var(correction=0))
+        rows = w.abs().flatten(1).sum(1).view(-1, *[1] * (w.dim() - 1))
+        relative = w.abs() / w.abs().sum(0) + w.abs() / rows
+        assert torch.allclose(scores["wanda"][name].double(), w.abs() * norm, rtol=1e-5)
+        assert torch.allclose(scores["stade"][name].double(), w**2 * variance, rtol=1e-4, atol=1e-8)
+        assert torch.allclose(scores["ria"][name].double(), relative * norm.sqrt(), rtol=1e-5)
+    assert torch.equal(pruning.magnitude(model)["0"], model[0].weight.detach().abs())
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
+def test_nnrelief_keeps_the_strongest_up_to_a_share(share):
+    model = mlp()
+    x = data(model)
+    scores = pruning.nnrelief(model, x)["0"]
+    for j, row in enumerate(model[0].weight.detach()):
+        strength = (row * x).abs().mean(0)
+        bias = model[0].bias[j].detach().abs()
+        total, kept, reached = strength.sum() + bias, set(), 0.0
+        everything = [*((float(s), i) for i, s in enumerate(strength)), (float(bias), None)]
+        for value, i in sorted(everything, key=lambda pair: -pair[0]):
+            if reached >= share * total:
+                break
+            kept.add(i)
+            reached += value
+        assert set((scores[j] > 1 - share + 1e-7).nonzero().flatten().tolist()) == kept - {None}
+
+
+def test_snip_is_the_change_of_the_loss():
+    model, x, y = mlp().double(), torch.randn(1500, 6).double(), torch.randint(0, 3, (1500,))
+    scores = pruning.snip(model, x, y)  # more samples than one batch
+    assert all(p.grad is None for p in model.parameters())
+    step = 1e-6
+    for name in layers(model):
+        for o, i in [(0, 0), (1, 3), (2, 4)]:
+            losses = []
+            for sign in (1, -1):
+                moved = copy.deepcopy(model)
+                moved.get_submodule(name).weight.data[o, i] *= 1 + sign * step
+                losses.append(F.cross_entropy(moved(x), y).item())
+            assert scores[name][o, i].item() == pytest.approx(
+                abs(losses[0] - losses[1]) / (2 * step), abs=1e-7
+            )
+
+
+def test_snip_of_a_pruned_model_and_wrong_pairs():
+    model = pruning.prune_by_score(mlp(), pruning.magnitude(mlp()), 0.5)
+    x, y = torch.randn(8, 6), torch.randint(0, 3, (8,))
+    scores = pruning.snip(model, x, y)
+    assert (scores["0"][model[0].weight_mask == 0] == 0).all()
+    with pytest.raises(ValueError, match="targets: got 7 for 8 inputs"):
+        pruning.snip(model, x, y[:7])
+
+
+def test_random_scores_follow_the_generator():
+    a, b = (pruning.random_scores(mlp(), torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(a["2"], b["2"])
+    assert not torch.equal(a["2"], pruning.random_scores(mlp())["2"])
+
+
+def removed(model, name):
+    return int((model.get_submodule(name).weight_mask == 0).sum())
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.25, 0.5, 0.9, 0.99])
+def test_counts_are_exact_in_every_scope(sparsity):
+    n0, n2 = 30, 15
+    for scope in ("global", "layer", "neuron"):
+        model = mlp()
+        with warnings.catch_warnings():  # a neuron of five inputs loses them all
+            warnings.simplefilter("ignore")
+            pruning.prune_by_score(model, pruning.random_scores(model), sparsity, scope)
+        if scope == "global":
+            assert removed(model, "0") + removed(model, "2") == math.ceil(round(sparsity * (n0 + n2), 9))
+        elif scope == "layer":
+            assert [removed(model, n) for n in "02"] == [math.ceil(round(sparsity * n, 9)) for n in (n0, n2)]
+        else:
+            for layer in (model[0], model[2]):
+                each = math.ceil(round(sparsity * layer.in_features, 9))
+                assert (layer.weight_mask == 0).sum(1).tolist() == [each] * layer.out_features
+
+
+def test_global_threshold_agrees_with_torch():
+    ours, theirs = mlp(), mlp()
+    pruning.prune_by_score(ours, pruning.magnitude(ours), 0.4)
+    pairs = [(theirs[0], "weight"), (theirs[2], "weight")]
+    prune.global_unstructured(pairs, prune.L1Unstructured, amount=0.4)
+    for a, b in ((ours[0], theirs[0]), (ours[2], theirs[2])):
+        assert torch.equal(a.weight_mask, b.weight_mask)
+
+
+def test_ties_go_by_position():
+    model = mlp()
+    equal = {name: torch.ones_like(layer.weight) for name, layer in layers(model).items()}
+    pruning.prune_by_score(model, equal, 0.5)
+    assert (model[0].weight_mask.flatten()[:23] == 0).all()
+    assert removed(model, "0") + removed(model, "2") == 23
+
+
+def test_pruned_weights_stay_pruned_and_count():
+    model = mlp()
+    pruning.prune_by_score(model, pruning.random_scores(model), 0.3)
+    first = {name: layer.weight_mask.clone() for name, layer in layers(model).items()}
+    pruning.prune_by_score(model, pruning.random_scores(model), 0.6)
+    assert sum(removed(model, name) for name in first) == 27
+    for name, mask in first.items():
+        assert (model.get_submodule(name).weight_mask <= mask).all()
+    pruning.prune_by_score(model, pruning.random_scores(model), 0.1)  # less than is gone already
+    assert sum(removed(model, name) for name in first) == 27
+
+
+def test_only_what_was_scored_is_pruned():
+    model = mlp()
+    pruning.prune_by_score(model, {"2": torch.rand(3, 5)}, 0.5)
+    assert not hasattr(model[0], "weight_mask")
+    assert removed(model, "2") == 8
+
+
+def test_bias_takes_over_the_mean():
+    model, x = mlp(), data(mlp()) + 2
+    before = model[0](x).mean(0)
+    means = input_statistics(model, x)
+    pruning.prune_by_score(model, {"0": pruning.stade(model, x)["0"]}, 0.5, "neuron", input_means=means)
+    assert torch.allclose(model[0](x).mean(0), before, atol=1e-5)
+
+
+def test_scores_see_the_last_optimizer_step():
+    model = mlp()
+    pruning.prune_by_score(model, pruning.magnitude(model), 0.5)
+    with torch.no_grad():
+        model[0].weight_orig += 1
+    assert torch.equal(
+        pruning.magnitude(model)["0"], (model[0].weight_orig * model[0].weight_mask).abs().detach()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sparsity": 1.0}, "sparsity: got 1.0"),
+        ({"sparsity": -0.1}, "sparsity: got -0.1"),
+        ({"scope": "row"}, "scope: got 'row'"),
+        ({"scores": {}}, "scores: got none"),
+        ({"scores": {"7": torch.ones(3, 5)}}, "got layer '7'"),
+        ({"scores": {"0": torch.ones(5, 6), "2": torch.ones(5, 3)}}, r"got shape \(5, 3\)"),
+        ({"scores": {"0": torch.ones(5, 6), "2": torch.full((3, 5), math.nan)}}, "NaN in layer '2'"),
+    ],
+)
+def test_errors_name_the_argument_and_change_nothing(change, words):
+    model = mlp()
+    arguments = {"scores": pruning.magnitude(model), "sparsity": 0.5, "scope": "global"} | change
+    with pytest.raises(ValueError, match=words):
+        pruning.prune_by_score(model, **arguments)
+    assert not hasattr(model[0], "weight_mask")
+
+
+def test_an_emptied_layer_is_warned_about():
+    model = mlp()
+    scores = pruning.magnitude(model)
+    scores["2"] -= 10
+    with pytest.warns(UserWarning, match="layer '2' has no weight left"):
+        pruning.prune_by_score(model, scores, 0.5)
+
+
+def test_inputs_and_models_that_cannot_be_scored():
+    with pytest.raises(ValueError, match="inputs: got no samples"):
+        pruning.wanda(mlp(), torch.empty(0, 6))
+    with pytest.raises(TypeError, match="inputs: got a batch of type list"):
+        pruning.wanda(mlp(), [[1, 2]])
+    with pytest.raises(ValueError, match="no Linear or Conv2d"):
+        pruning.magnitude(nn.ReLU())
+    with pytest.raises(ValueError, match="gated"):
+        pruning.magnitude(pruning.gate(mlp()))
+    model = mlp()
+    model.add_module("unused", nn.Identity())
+    model.unused.inner = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"unused\.inner.*no input"):
+        pruning.wanda(model, data(model))
+
+
+def test_a_fraction_for_each_layer():
+    model = mlp()
+    found = pruning.magnitude(model)
+    pruning.prune_by_score(model, found, {"0": 0.5, "2": 0.2}, scope="neuron")
+    kept = pruning.masks(model)
+    assert (kept["0"].sum(1) == 3).all()
+    assert (kept["2"].sum(1) == 4).all()
+    for wrong, scope in (
+        ({"0": 0.5}, "layer"),
+        ({"0": 0.5, "2": 0.2}, "global"),
+        ({"0": 1.0, "2": 0}, "layer"),
+    ):
+        with pytest.raises(ValueError, match="sparsity: got"):
+            pruning.prune_by_score(mlp(), found, wrong, scope)

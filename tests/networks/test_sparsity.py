@@ -1,0 +1,172 @@
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+import pruning
+from pruning.networks.sparsity import ELEMENTWISE, chain, masks
+
+
+def sparse_net(sizes, density, activation=nn.SiLU, seed=0, **kwargs):
+    """A random net with a random mask; harsh densities leave dead neurons of every kind."""
+    torch.manual_seed(seed)
+    layers = []
+    for i, o in itertools.pairwise(sizes):
+        linear = nn.Linear(i, o, **kwargs)
+        prune.custom_from_mask(linear, "weight", (torch.rand(o, i) < density).float())
+        layers += [linear, activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+def brute_force_effective(model):
+    """Enumerate every path input → output over kept weights, and collect the weights on them."""
+    matrices = [m.weight_mask.bool() for m in model if isinstance(m, nn.Linear)]
+    sizes = [matrices[0].shape[1], *(m.shape[0] for m in matrices)]
+    on_path = set()
+    for path in itertools.product(*map(range, sizes)):
+        edges = [(layer, path[layer + 1], path[layer]) for layer in range(len(matrices))]
+        if all(matrices[layer][o, i] for layer, o, i in edges):
+            on_path.update(edges)
+    return len(on_path)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_effective_weights_against_all_paths(seed):
+    model = sparse_net((5, 4, 4, 3), density=0.3, seed=seed)
+    assert pruning.effective_weights(model) == brute_force_effective(model)
+
+
+def test_effective_by_hand():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+    # input 0 → hidden 0 → nothing; input 1 → hidden 0; hidden 1 (no input) → output
+    prune.custom_from_mask(model[0], "weight", torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+    prune.custom_from_mask(model[2], "weight", torch.tensor([[0.0, 1.0]]))
+    assert pruning.effective_weights(model) == 0
+    report = pruning.sparsity_report(model)
+    assert report[["layer", "weights", "kept", "density", "effective"]].values.tolist() == [
+        ["0", 4, 2, 0.5, 0],
+        ["2", 2, 1, 0.5, 0],
+    ]
+
+
+@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("density", [0.02, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Sigmoid, nn.SiLU])
+def test_compact_has_the_same_outputs_and_nothing_dead(seed, density, activation):
+    model = sparse_net((20, 12, 8, 4), density, activation, seed, bias=seed % 2 == 0)
+    small, x = pruning.compact(model), torch.randn(50, 20)
+    assert torch.allclose(small(x), model(x), atol=1e-5)
+    linears = [m for m in small if isinstance(m, nn.Linear)]
+    for layer, following in itertools.pairwise(linears):
+        assert (layer.weight != 0).any(1).all(), "a hidden neuron without a living input"
+        assert (following.weight != 0).any(0).all(), "a hidden neuron that nothing reads"
+    assert (linears[0].weight != 0).any(0).all(), "an input that nothing reads"
+    assert linears[-1].out_features == 4
+    assert sum(int((m.weight != 0).sum()) for m in linears) == pruning.effective_weights(model)
+
+
+def test_compact_of_a_gated_model_with_flatten_and_dropout():
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 10), nn.GELU(), nn.Dropout(), nn.Sequential(nn.Linear(10, 3))
+    )
+    pruning.gate(model, init=0.5)
+    with torch.no_grad():
+        for logits in pruning.gate_parameters(model):
+            logits.normal_(-1)
+    x = torch.randn(7, 4, 4)
+    small = pruning.compact(model)
+    assert model.training
+    assert torch.allclose(small(x), model.eval()(x), atol=1e-5)
+    assert not any(isinstance(m, nn.Dropout) for m in small)
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    assert small[1].indices.numel() < 16  # some input is gone, and nothing is shared
+    assert not torch.allclose(small(x), model(x))
+
+
+def test_compact_with_no_weight_left():
+    model = sparse_net((6, 5, 3), density=0.0)
+    assert torch.allclose(pruning.compact(model)(torch.randn(4, 6)), model(torch.randn(4, 6)), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ELEMENTWISE)
+def test_elementwise_layers_are_elementwise(kind):
+    layer, x = kind().eval(), torch.randn(5, 7)
+    assert torch.allclose(layer(x)[:, 3], layer(x[:, 3]), atol=1e-6)
+
+
+def test_compact_refuses_what_it_cannot_follow():
+    with pytest.raises(TypeError, match="'0' is a Conv2d"):
+        pruning.compact(nn.Sequential(nn.Conv2d(1, 1, 1)))
+    with pytest.raises(TypeError, match="MultiheadAttention"):
+        pruning.compact(nn.Sequential(nn.MultiheadAttention(4, 1)))
+    with pytest.raises(ValueError, match="no Linear layer"):
+        pruning.compact(nn.Sequential(nn.ReLU()))
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return x + self.inner(x)
+
+
+def test_report_of_a_model_with_branches_has_counts_but_no_paths():
+    report = pruning.sparsity_report(Residual())
+    assert report.kept.tolist() == [16]
+    assert report.effective.isna().all()
+    with pytest.raises(TypeError, match="the model itself is a Residual"):
+        pruning.effective_weights(Residual())
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_effective_of_a_convolution_against_gradients(groups):
+    """Independent: with all-positive weights a kept weight lies on a path iff its gradient is not 0."""
+    for seed in range(10):
+        torch.manual_seed(seed)
+        model = nn.Sequential(
+            nn.Conv2d(2, 4, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 4, 1, groups=groups, bias=False),
+            nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 4, 3, bias=False),
+        )  # fmt: skip
+        for layer, d in ((model[0], 0.1), (model[2], 0.3), (model[5], 0.2)):
+            nn.init.uniform_(layer.weight, 0.5, 1.0)
+            # whole kernels, so that channel paths and weight paths agree
+            shape = layer.weight.shape
+            keep = (torch.rand(shape[0], shape[1], 1, 1) < d) if layer.weight.dim() == 4 else None
+            if keep is None:
+                keep = (torch.rand(3, 4) < d).repeat_interleave(4, 1)
+            prune.custom_from_mask(layer, "weight", keep.float().expand(shape))
+        model(torch.rand(4, 2, 6, 6) + 0.5).sum().backward()
+        with_gradient = 0
+        for layer in (model[0], model[5]):
+            with_gradient += int(((layer.weight_orig.grad != 0) & layer.weight_mask.bool()).sum())
+        middle = model[2]
+        with_gradient += int(((middle.weight_orig.grad != 0) & middle.weight_mask.bool()).sum())
+        # max pooling passes gradient to one position only; with 4 samples all 4 positions are read
+        assert pruning.effective_weights(model) == with_gradient
+
+
+def test_masks_of_plain_pruned_and_gated_layers():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
+    with torch.no_grad():
+        model[0].weight[0] = 0
+    prune.l1_unstructured(model[1], "weight", 4)
+    pruning.gate(model, layers=["2"], init=0.1)
+    assert [int(m.sum()) for m in masks(model).values()] == [6, 5, 0]
+
+
+def test_report_needs_layers():
+    with pytest.raises(ValueError, match="nothing to report"):
+        pruning.sparsity_report(nn.ReLU())
+    with pytest.raises(ValueError, match="no weights to count"):
+        pruning.effective_weights(nn.Sequential(nn.ReLU()))
+
+
+def test_chain_names_match_named_modules():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Linear(2, 1)))
+    assert [name for name, _ in chain(model)] == ["0", "1.0", "1.1"]
+    assert [name for name, _ in chain(nn.Linear(2, 2))] == [""]

@@ -1,0 +1,149 @@
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from pruning import cli
+from pruning.pages import book
+
+ROOT = Path(__file__).resolve().parents[2]
+HTML = ROOT / "book" / "_build" / "html"
+WEB = r"(?:https?:)?//"
+
+
+@pytest.fixture(scope="session")
+def pages():
+    """The rendered book: building it fails on any warning of Sphinx."""
+    assert book.build(profile="quick") == 0
+    found = sorted(p for p in HTML.rglob("*.html") if "_static" not in p.parts)
+    assert HTML / "index.html" in found
+    return {path: path.read_text(encoding="utf-8") for path in found}
+
+
+def test_no_traceback_and_no_warning_in_any_output(pages):
+    for notebook in (ROOT / "book" / "chapters").glob("*.ipynb"):
+        for cell in nbformat.read(notebook, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                assert output.output_type != "error", notebook
+                assert output.get("name") != "stderr", (notebook, output.text)
+    for path, text in pages.items():
+        assert "Traceback (most recent call last)" not in text, path
+
+
+def test_every_image_exists_and_every_figure_cell_drew_one(pages):
+    for path, text in pages.items():
+        for source in re.findall(r'<img[^>]*src="([^"]+)"', text):
+            assert (path.parent / source).resolve().is_file(), (path, source)
+    for notebook in (ROOT / "book" / "chapters").glob("*.ipynb"):
+        for cell in nbformat.read(notebook, as_version=4).cells:
+            if "plt.show()" in cell.source:
+                assert any("image/png" in o.get("data", {}) for o in cell.outputs), cell.source
+                alt = cell.metadata.mystnb.image.alt
+                assert f'alt="{alt}"' in pages[HTML / "chapters" / f"{notebook.stem}.html"]
+
+
+def test_nothing_is_loaded_from_the_network(pages):
+    for path, text in pages.items():
+        for tag in re.findall(r"<(?:script|link|img|iframe|source|video|audio)\b[^>]*>", text):
+            if 'rel="canonical"' in tag:
+                continue
+            assert not re.search(rf'(?:src|href|data-src)\s*=\s*["\']?{WEB}', tag), (path, tag)
+        for script in re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL):
+            assert not re.search(r"https?://\S+\.(?:m?js|css|woff2?)\b", script), (path, script[:200])
+    for sheet in HTML.joinpath("_static").rglob("*.css"):
+        css = sheet.read_text(encoding="utf-8", errors="replace")
+        assert not re.search(rf"(?:@import\s+|url\(\s*)['\"]?{WEB}", css), sheet
+
+
+def test_links_between_pages_lead_somewhere(pages):
+    for path, text in pages.items():
+        for link in re.findall(r'<a[^>]*href="([^"#:]+?)(?:#[^"]*)?"', text):
+            assert (path.parent / link).exists(), (path, link)
+
+
+def test_prose_has_its_numbers(pages):
+    verdict = pages[HTML / "chapters" / "compression_curves.html"].split('id="verdict"')[1]
+    assert re.search(r"reach \d\d\.\d\d ± \d\.\d\d %", re.sub(r"<[^>]+>", "", verdict))
+    assert "{glue" not in "".join(pages.values())
+
+
+def test_second_build_executes_nothing(pages, capsys):
+    assert cli.main(["book"]) == 0
+    said = capsys.readouterr().out
+    assert "executed" not in said
+    assert said.count("up to date") == len(list((ROOT / "notebooks").glob("*.ipynb")))
+
+
+# ---- what makes a notebook stale, on a project of its own ------------------------------------------
+
+
+def project(folder, code="print(1 + 1)"):
+    (folder / "notebooks").mkdir()
+    (folder / "inputs").mkdir()
+    (folder / "inputs" / "a.txt").write_text("1")
+    parameters = new_code_cell('profile = "quick"', metadata={"tags": ["parameters"]})
+    notebook = new_notebook(cells=[new_markdown_cell("# T"), parameters, new_code_cell(code)])
+    notebook.metadata["pruning"] = {"inputs": ["inputs/*.txt"]}
+    notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    nbformat.write(notebook, folder / "notebooks" / "one.ipynb")
+    return folder / "notebooks" / "one.ipynb"
+
+
+def test_fingerprint_follows_cells_inputs_parameters_and_versions(tmp_path):
+    notebook = project(tmp_path)
+    first = book.fingerprint(notebook, {"profile": "quick"})
+    assert book.fingerprint(notebook, {"profile": "quick"}) == first
+    assert book.fingerprint(notebook, {"profile": "paper"}) != first
+    (tmp_path / "inputs" / "b.txt").write_text("2")
+    second = book.fingerprint(notebook, {"profile": "quick"})
+    assert second != first
+    (tmp_path / "constraints.txt").write_text("torch==1")
+    third = book.fingerprint(notebook, {"profile": "quick"})
+    assert third != second
+    content = json.loads(notebook.read_text())
+    content["cells"][2]["source"] = "print(3)"
+    notebook.write_text(json.dumps(content))
+    assert book.fingerprint(notebook, {"profile": "quick"}) != third
+
+
+def test_modules_used_follows_imports_through_one_another():
+    names = {
+        path.relative_to(book.PACKAGE).as_posix()
+        for path in book.modules_used("from pruning.evidence import claims")
+    }
+    assert {
+        "__init__.py",
+        "evidence/claims.py",
+        "evidence/records.py",
+        "data/datasets.py",
+        "methods/gates.py",
+    } <= names
+    assert not {"cli.py", "book.py", "plots.py"} & names
+    deeper = book.modules_used("from pruning.experiments import compression_curves")
+    assert book.PACKAGE / "experiments" / "compression_curves.py" in deeper
+    assert book.modules_used("import numpy") == []
+
+
+def test_execute_once_then_only_when_stale_and_never_half(tmp_path):
+    notebook, target = project(tmp_path), tmp_path / "chapters" / "one.ipynb"
+    assert book.execute(notebook, target, {"profile": "quick"})
+    executed = nbformat.read(target, as_version=4)
+    assert executed.cells[-1].outputs[0].text == "2\n"
+    assert str(tmp_path) not in target.read_text(), "a path of this machine in a page"
+    assert not book.execute(notebook, target, {"profile": "quick"})
+    content = json.loads(notebook.read_text())
+    content["cells"][2]["source"] = "raise ValueError('no')"
+    notebook.write_text(json.dumps(content))
+    before = target.read_bytes()
+    with pytest.raises(book.BookError, match=r"(?s)one\.ipynb.*ValueError: no"):
+        book.execute(notebook, target, {"profile": "quick"})
+    assert target.read_bytes() == before
+    assert [p.name for p in target.parent.iterdir()] == ["one.ipynb"]
+
+
+def test_only_must_name_a_notebook():
+    with pytest.raises(book.BookError, match="only: got 'nothing', needs one of"):
+        book.build(only="nothing")

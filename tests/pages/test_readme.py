@@ -1,0 +1,53 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pruning.pages import readme
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_python_blocks_work_as_pasted(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", block],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "density" in done.stdout
+
+
+def test_table_is_what_the_records_say():
+    assert readme.with_evidence(TEXT) == TEXT, "run `pruning readme`"
+
+
+def test_markers_are_needed():
+    with pytest.raises(ValueError, match="needs the lines"):
+        readme.with_evidence("nothing here")
+
+
+def test_links_and_make_targets_exist():
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
+        assert (ROOT / link).exists(), link
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake (\w+)", TEXT):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_versions_agree():
+    import pruning
+
+    assert f'version = "{pruning.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"version: {pruning.__version__}" in (ROOT / "CITATION.cff").read_text()
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    for name, version in re.findall(r"- ([\w.-]+)==(\S+)", (ROOT / "environment.yml").read_text()):
+        assert pins[name] == version, name
