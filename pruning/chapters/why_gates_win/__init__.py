@@ -1,0 +1,1 @@
+"""Why do gates win at a few hundred weights: the networks they find, taken apart and trained again."""
