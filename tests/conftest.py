@@ -29,6 +29,15 @@ def _real(name: str) -> datasets.Dataset:
 
 
 @pytest.fixture(scope="session")
+def html():
+    """The folder of the rendered book; building it fails on any warning of Sphinx."""
+    from pruning.pages import book
+
+    assert book.build(profile="quick") == 0
+    return datasets.CHECKOUT / "book" / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
 def mnist():
     return _real("mnist")
 
