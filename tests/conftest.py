@@ -22,8 +22,9 @@ def fixed_seed():
 
 
 def _real(name: str) -> datasets.Dataset:
-    absent = [f["path"] for f in datasets.registry()[name]["files"] if datasets.locate(f) is None]
-    if absent:
+    entry = datasets.registry()[name]
+    absent = [f["path"] for f in entry["files"] if datasets.locate(f) is None]
+    if absent and not datasets.unpacked(entry):
         pytest.skip(f"{name}: {absent} neither in the cache nor in $PRUNING_DATA_MIRROR")
     return datasets.load(name)
 
@@ -55,3 +56,13 @@ def digits():
 @pytest.fixture(scope="session")
 def cifar10_jpeg():
     return _real("cifar10-jpeg")
+
+
+@pytest.fixture(scope="session")
+def cifar10():
+    return _real("cifar10")
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist():
+    return _real("fashion_mnist")

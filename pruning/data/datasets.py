@@ -88,7 +88,11 @@ def _stratified(inputs: Tensor, targets: Tensor, fraction: float, seed: int) -> 
 
 
 def registry() -> dict[str, dict]:
-    """The registered data sets: {name: {title, licence, files: [{path, size, md5, url}]}}."""
+    """The registered data sets: {name: {title, licence, files: [{path, size, md5, url}]}}.
+
+    A data set may also have `unpacked`, files that serve in place of all of `files`. Their sizes and
+    checksums are those of the plain files; each may lie there compressed, as FILE.xz.
+    """
     return tomllib.loads(_REGISTRY.read_text(encoding="utf-8"))
 
 
@@ -121,17 +125,28 @@ def locate(entry: dict) -> Path | None:
     Raises DataError for a file whose checksum is not the registered one.
     """
     for folder in (cache_folder(), mirror_folder()):
-        if folder is None or not (path := folder / entry["path"]).is_file():
+        if folder is None:
             continue
-        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if found != entry["md5"]:
-            raise DataError(
-                f"{path}: has {path.stat().st_size:,} bytes and md5 {found}, needs {entry['size']:,} bytes "
-                f"and md5 {entry['md5']}; it is truncated or altered: "
-                f"delete it and get it {origin(entry)}"
-            )
-        return path
+        for path in (folder / entry["path"], folder / f"{entry['path']}.xz"):
+            if path.is_file():
+                _verify(path, entry)
+                return path
     return None
+
+
+def _verify(path: Path, entry: dict) -> None:
+    """Raise DataError unless a file, or what is compressed in it, is the registered one."""
+    compressed = path.name != Path(entry["path"]).name
+    try:
+        raw = images.decompressed(path) if compressed else path.read_bytes()
+    except ValueError as error:
+        raise DataError(f"{error}; delete it and get {entry['path']} {origin(entry)}") from error
+    found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
+    if found != entry["md5"]:
+        raise DataError(
+            f"{path}: has {len(raw):,} bytes and md5 {found}, needs {entry['size']:,} bytes and md5 "
+            f"{entry['md5']}; it is truncated or altered: delete it and get it {origin(entry)}"
+        )
 
 
 def fetch(name: str) -> list[Path]:
@@ -143,7 +158,9 @@ def fetch(name: str) -> list[Path]:
     known = registry()
     if name not in known:
         raise ValueError(f"name: got {name!r}, needs one of {sorted(known)}")
-    paths = []
+    paths = unpacked(known[name])
+    if paths:
+        return paths
     for entry in known[name]["files"]:
         path = locate(entry)
         if path is None:
@@ -166,6 +183,12 @@ def fetch(name: str) -> list[Path]:
     return paths
 
 
+def unpacked(entry: dict) -> list[Path]:
+    """Verified paths of the files that serve in place of a data set's own; [] unless all are there."""
+    places = [locate(file) for file in entry.get("unpacked", ())]
+    return places if all(places) else []
+
+
 def status() -> pandas.DataFrame:
     """One row a registered file: dataset, file, size in bytes, where ("cache", "mirror", "missing",
     "altered", or "scikit-learn"), path or URL ("" where it has none). Verifies checksums,
@@ -174,7 +197,11 @@ def status() -> pandas.DataFrame:
     for name, entry in registry().items():
         if not entry["files"]:
             rows.append((name, "", 0, "scikit-learn", ""))
-        for file in entry["files"]:
+        try:
+            files = entry["unpacked"] if unpacked(entry) else entry["files"]
+        except DataError:  # said below, file by file
+            files = entry["unpacked"]
+        for file in files:
             try:
                 path = locate(file)
             except DataError as error:
@@ -198,15 +225,30 @@ def _idx(path: Path) -> Tensor:
     return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(shape).copy())
 
 
-def _mnist(paths: list[Path]) -> Dataset:
-    splits = [
-        Split(_idx(images).flatten(1).float() / 255, _idx(labels).long())
-        for images, labels in (paths[:2], paths[2:])
-    ]
-    names = tuple(f"row {i} column {j}" for i in range(28) for j in range(28))
-    return Dataset("mnist", *splits, names, tuple("0123456789"), _checksum(paths), (28, 28))
+def _mnist(name: str, classes: tuple[str, ...]) -> Callable[[list[Path]], Dataset]:
+    def reader(paths: list[Path]) -> Dataset:
+        splits = [
+            Split(_idx(pixels).flatten(1).float() / 255, _idx(labels).long())
+            for pixels, labels in (paths[:2], paths[2:])
+        ]
+        names = tuple(f"row {i} column {j}" for i in range(28) for j in range(28))
+        return Dataset(name, *splits, names, classes, _checksum(paths), (28, 28))
+
+    return reader
 
 
+FASHION = (
+    "T-shirt/top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 INCOME_COLUMNS = {
     "age": "Age", "workclass": "Workclass", "fnlwgt": None, "education": None,
     "education-num": "Education-Num", "marital-status": "Marital Status", "occupation": "Occupation",
@@ -276,9 +318,16 @@ def _breast_cancer(_: list[Path]) -> Dataset:
     return Dataset("breast_cancer", train, test, names, classes, _checksum(bunch.data))
 
 
-def _cifar(name: str, read: Callable[[Path], list[images.Images]]) -> Callable[[list[Path]], Dataset]:
+def _jpeg(paths: list[Path]) -> tuple[list[images.Images], str]:
+    return images.jpeg_folders(*paths), _checksum(paths)
+
+
+def _cifar(
+    name: str, read: Callable[[list[Path]], tuple[list[images.Images], str]]
+) -> Callable[[list[Path]], Dataset]:
     def reader(paths: list[Path]) -> Dataset:
-        train, test = (Split(pixels.float().div_(255), labels) for pixels, labels in read(*paths))
+        parts, checksum = read(paths)
+        train, test = (Split(pixels.float().div_(255), labels) for pixels, labels in parts)
         shape = tuple(train.inputs.shape[1:])
         names = tuple(
             f"{colour} row {i} column {j}"
@@ -286,7 +335,7 @@ def _cifar(name: str, read: Callable[[Path], list[images.Images]]) -> Callable[[
             for i in range(shape[1])
             for j in range(shape[2])
         )
-        return Dataset(name, train, test, names, images.CLASSES, _checksum(paths), shape)
+        return Dataset(name, train, test, names, images.CLASSES, checksum, shape)
 
     return reader
 
@@ -300,12 +349,13 @@ def _checksum(source: list[Path] | np.ndarray) -> str:
 
 
 READERS: dict[str, Callable[[list[Path]], Dataset]] = {
-    "mnist": _mnist,
+    "mnist": _mnist("mnist", tuple("0123456789")),
+    "fashion_mnist": _mnist("fashion_mnist", FASHION),
     "income": _income,
     "digits": _digits,
     "breast_cancer": _breast_cancer,
     "cifar10": _cifar("cifar10", images.cifar10),
-    "cifar10-jpeg": _cifar("cifar10-jpeg", images.jpeg_folders),
+    "cifar10-jpeg": _cifar("cifar10-jpeg", _jpeg),
 }
 
 
@@ -314,8 +364,8 @@ def load(name: str) -> Dataset:
 
     Parameters
     ----------
-    name : "mnist" (784 pixels in [0, 1]), "income" (UCI Adult, 12 standardised features, official
-        split), "digits" (64 pixels in [0, 1]), "breast_cancer" (30 standardised features), "cifar10" (the
+    name : "mnist" or "fashion_mnist" (784 pixels in [0, 1]), "income" (UCI Adult, 12 standardised
+        features, official split), "digits" (64 pixels in [0, 1]), "breast_cancer" (30 standardised features), "cifar10" (the
         canonical 3 × 32 × 32 pixels in [0, 1], read by torchvision), or "cifar10-jpeg" (the same images,
         labels and split after lossy JPEG compression: results on it are not results on CIFAR-10).
 

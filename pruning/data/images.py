@@ -1,10 +1,12 @@
 """Colour images: readers, an archive in and bytes of pixels and labels out, and the usual augmentation.
 
-CIFAR-10 comes in two forms that must not be taken for each other: the canonical archive, read by torchvision,
+CIFAR-10 comes in two forms that must not be taken for each other: the canonical files, read by torchvision,
 and a copy whose images were re-encoded as JPEG.
 """
 
+import hashlib
 import io
+import lzma
 import tarfile
 import tempfile
 from pathlib import Path
@@ -24,19 +26,42 @@ def _tensors(images: np.ndarray, labels: list[int]) -> Images:
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
 
 
-def cifar10(archive: Path) -> list[Images]:
-    """Training and test images of the canonical archive, in its own order.
+def decompressed(path: Path) -> bytes:
+    """The bytes in an xz file. Raises ValueError for one that is damaged."""
+    try:
+        return lzma.decompress(path.read_bytes())
+    except (lzma.LZMAError, EOFError) as error:
+        raise ValueError(f"{path}: is not a whole xz file ({error})") from error
 
-    torchvision verifies every file in it and unpacks them; what it unpacks is gone afterwards.
+
+def cifar10(paths: list[Path]) -> tuple[list[Images], str]:
+    """Training and test images of canonical CIFAR-10 in their own order, and their checksum.
+
+    paths : the archive ``cifar-10-python.tar.gz`` alone, or the files of torchvision's own folder
+        ``cifar-10-batches-py``, each as it is or compressed as ``.xz``.
+
+    torchvision verifies and reads every file in a temporary folder. The checksum is the SHA-256 of the
+    batches, training before test, so it does not depend on the container that they came in.
     """
     from torchvision.datasets import CIFAR10  # takes longer to import than all of `pruning`
 
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / archive.name).symlink_to(archive.resolve())
-        parts = [CIFAR10(folder, train=train, download=True) for train in (True, False)]
+    packed = len(paths) == 1
+    with tempfile.TemporaryDirectory() as root:
+        if packed:
+            (Path(root) / paths[0].name).symlink_to(paths[0].resolve())
+        else:
+            folder = Path(root) / CIFAR10.base_folder
+            folder.mkdir()
+            for path in paths:
+                raw = decompressed(path) if path.suffix == ".xz" else path.read_bytes()
+                (folder / path.name.removesuffix(".xz")).write_bytes(raw)
+        parts = [CIFAR10(root, train=train, download=packed) for train in (True, False)]
+        digest = hashlib.sha256()
+        for name, _ in (*CIFAR10.train_list, *CIFAR10.test_list):
+            digest.update((Path(root) / CIFAR10.base_folder / name).read_bytes())
     if any(tuple(part.classes) != CLASSES for part in parts):
-        raise ValueError(f"{archive}: has the classes {parts[0].classes}, needs {CLASSES}")
-    return [_tensors(part.data, part.targets) for part in parts]
+        raise ValueError(f"{paths[0]}: has the classes {parts[0].classes}, needs {CLASSES}")
+    return [_tensors(part.data, part.targets) for part in parts], digest.hexdigest()
 
 
 def jpeg_folders(archive: Path, classes: tuple[str, ...] = CLASSES) -> list[Images]:

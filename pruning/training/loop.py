@@ -30,6 +30,10 @@ class Callback:
     def after_step(self, model: nn.Module, progress: float) -> None:
         """After the optimizer's step."""
 
+    def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
+        """After an epoch (counted from 1): what the history is to say of it. The model stays as it is."""
+        return {}
+
     def finish(self, model: nn.Module) -> None:
         """After the last step."""
 
@@ -104,7 +108,8 @@ def fit(
 
     Returns
     -------
-    One dict an epoch: epoch (from 1), loss (mean, without penalties), penalty (mean).
+    One dict an epoch: epoch (from 1), loss (mean, without penalties), penalty (mean), and what the
+    callbacks' `after_epoch` adds.
 
     Raises
     ------
@@ -164,7 +169,10 @@ def fit(
                     checkpoint.save(model, opt, callbacks, at, settings)
             _check_finite(model, opt, at.sums, where)
             mean_loss, mean_penalty = (at.sums / len(inputs)).tolist()
-            at.history.append({"epoch": epoch, "loss": mean_loss, "penalty": mean_penalty})
+            said = {"epoch": epoch, "loss": mean_loss, "penalty": mean_penalty}
+            for callback in callbacks:
+                said |= callback.after_epoch(model, epoch)
+            at.history.append(said)
             at.order = None
             bar.update()
         bar.close()

@@ -1,3 +1,4 @@
+import copy
 import math
 from dataclasses import replace
 
@@ -82,6 +83,29 @@ def test_recalibration_is_the_mean_over_batches(trained):
     assert torch.equal(
         prunable(network)["0"] == 0, prunable(resnet_pruning.pruned(model, 0.6, "global"))["0"] == 0
     )
+
+
+def test_the_course_is_measured_on_every_second_image_and_leaves_the_network_alone(trained):
+    model, data = trained
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    sample = data.train.inputs[:300]
+    course = resnet_pruning.Course(data.test, sample, None)
+    model.train()
+    said = course.after_epoch(model, 1)
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    half = resnet_pruning.pruned(model, 0.5, "global").eval()
+    anew = copy.deepcopy(half)
+    resnet_pruning.recalibrate(anew, sample, None, resnet_pruning.COURSE_BATCH)
+    model.eval()
+    x, y = data.test.inputs[::2], data.test.targets[::2]
+    for name, network in (("unpruned", model), ("pruned", half), ("recalibrated", anew.eval())):
+        with torch.no_grad():
+            right = sum(
+                int(network(image[None]).argmax() == label) for image, label in zip(x, y, strict=True)
+            )
+        assert said[name] == right / len(y), name
 
 
 def test_confusion_counts_by_true_and_predicted_class(trained):
@@ -176,6 +200,11 @@ def test_a_record_holds_what_the_chapter_needs_and_is_the_same_again(cache, monk
     assert sum(record["histogram"]) <= record["kept"]
     assert len(record["weights_by_layer"]) == len(record["layers"]) == 22
     assert len(record["train_loss"]) == 2
+    assert {name: len(values) for name, values in record["course"].items()} == {
+        "unpruned": 2,
+        "pruned": 2,
+        "recalibrated": 2,
+    }
     assert {"data", "device", "seconds", "commit"} <= record["provenance"].keys()
     assert not list(cache.rglob("*.safetensors")), "the checkpoint of a finished run is gone"
 
@@ -229,8 +258,8 @@ def test_profiles():
     )
     assert {c.method for c in paper if c.depth == 20} == set(VARIANTS)
     cpu = resnet_pruning.configs("cpu")
-    assert {c.dataset for c in cpu} == {"cifar10-jpeg"}
-    assert all(c.epochs >= 15 for c in cpu if c.depth == 20)
+    assert {(c.dataset, c.depth, c.epochs) for c in cpu} == {("cifar10", 20, 20)}
+    assert [(c.method, c.seed) for c in cpu[:2]] == [("adam", 0), ("stochgradadam", 0)]
     for rate in (0.5, 0.6, 0.7, 0.8, 0.9):
         assert any(c.sampling_rate == rate for c in cpu)
     with pytest.raises(ValueError, match="profile: got 'fast'"):

@@ -1,4 +1,5 @@
 import io
+import lzma
 import pickle
 import tarfile
 
@@ -106,7 +107,7 @@ def canonical(tmp_path, monkeypatch):
 
 def test_cifar10_through_torchvision(canonical):
     path, contents = canonical
-    (pixels, labels), (held_out, targets) = images.cifar10(path)
+    (pixels, labels), (held_out, targets) = images.cifar10([path])[0]
     batches = [contents[f"data_batch_{k}"] for k in range(1, 6)]
     expected = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
     assert np.array_equal(pixels.numpy(), expected)
@@ -114,6 +115,31 @@ def test_cifar10_through_torchvision(canonical):
     assert np.array_equal(held_out.numpy(), contents["test_batch"]["data"].reshape(-1, 3, 32, 32))
     assert targets.tolist() == contents["test_batch"]["labels"]
     assert [file.name for file in path.parent.iterdir()] == [path.name], "what was unpacked is gone"
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_cifar10_from_its_own_folder_is_the_same_data_set(canonical, tmp_path, compressed):
+    archive, _ = canonical
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path, filter="data")
+    paths = sorted((tmp_path / "cifar-10-batches-py").iterdir())
+    if compressed:
+        for path in paths:
+            path.with_name(f"{path.name}.xz").write_bytes(lzma.compress(path.read_bytes()))
+            path.unlink()
+        paths = sorted((tmp_path / "cifar-10-batches-py").iterdir())
+    (packed, checksum), (plain, same) = images.cifar10([archive]), images.cifar10(paths)
+    assert checksum == same
+    for ours, theirs in zip(packed, plain, strict=True):
+        assert torch.equal(ours[0], theirs[0])
+        assert torch.equal(ours[1], theirs[1])
+
+
+def test_a_damaged_xz_file_is_named(tmp_path):
+    path = tmp_path / "data_batch_1.xz"
+    path.write_bytes(lzma.compress(b"pixels")[:-4])
+    with pytest.raises(ValueError, match=r"data_batch_1\.xz: is not a whole xz file"):
+        images.decompressed(path)
 
 
 def test_load_gives_pixels_between_0_and_1_under_the_right_name(canonical, monkeypatch):
@@ -144,3 +170,22 @@ def test_the_real_jpeg_copy(cifar10_jpeg):
     )
     assert float(data.train.inputs.max()) == 1.0
     assert data.validation().test.inputs.shape[1:] == (3, 32, 32)
+
+
+def test_the_real_cifar10(cifar10):
+    data = cifar10
+    assert data.train.targets.bincount().tolist() == [5000] * 10
+    assert data.test.targets.bincount().tolist() == [1000] * 10
+    # the published means of the training pixels, by channel
+    published = torch.tensor([0.4914, 0.4822, 0.4465])
+    assert torch.allclose(data.train.inputs.mean((0, 2, 3)), published, atol=1e-4)
+
+
+def test_the_real_fashion_mnist(fashion_mnist):
+    data = fashion_mnist
+    assert data.train.targets.bincount().tolist() == [6000] * 10
+    assert data.test.targets.bincount().tolist() == [1000] * 10
+    # mean and deviation of the training pixels that are used to normalise them everywhere
+    assert float(data.train.inputs.mean()) == pytest.approx(0.2860, abs=1e-4)
+    assert float(data.train.inputs.std()) == pytest.approx(0.3530, abs=1e-4)
+    assert data.class_names[:2] == ("T-shirt/top", "trouser")
