@@ -4,7 +4,7 @@ import warnings
 
 import torch
 import torchvision
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize, prune
 
 import pruning
 from benchmarks.timing import interleaved, show
@@ -20,20 +20,18 @@ def main():
     found = layers(model).values()
     weights = sum(layer.weight.numel() for layer in found)
 
-    def undo():
-        for layer in found:
-            dense = layer.weight_orig.data
-            prune.remove(layer, "weight")
-            layer.weight.data = dense
-
     def ours():
         pruning.prune_by_score(model, pruning.magnitude(model), SPARSITY)
-        undo()
+        for layer in found:
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
 
     def theirs():
         pairs = [(layer, "weight") for layer in found]
         prune.global_unstructured(pairs, prune.L1Unstructured, amount=SPARSITY)
-        undo()
+        for layer in found:
+            dense = layer.weight_orig.data
+            prune.remove(layer, "weight")
+            layer.weight.data = dense
 
     medians = interleaved({"prune_by_score, magnitude": ours, "prune.global_unstructured": theirs}, 5, 1)
     show(f"{weights:,} weights, half of them pruned, 2 threads", medians, "prune.global_unstructured")

@@ -24,7 +24,8 @@ from pruning.methods.scores import (
 from pruning.methods.stochgrad import StochGradAdam
 from pruning.networks import export, models
 from pruning.networks.importance import feature_importance
-from pruning.networks.sparsity import compact, effective_weights, masks, sparsity_report
+from pruning.networks.masks import Mask, finalize, masks
+from pruning.networks.sparsity import compact, effective_weights, sparsity_report
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "SET",
     "ContributionStatistics",
     "DeepR",
+    "Mask",
     "StochGradAdam",
     "activity_penalty",
     "blind_ranges",
@@ -43,6 +45,7 @@ __all__ = [
     "effective_weights",
     "export",
     "feature_importance",
+    "finalize",
     "gate",
     "gate_parameters",
     "harden",

@@ -93,7 +93,7 @@ def _trained_dense(config: Config, data: datasets.Dataset, progress: bool) -> nn
 def train(config: Config, data: datasets.Dataset, progress: bool = False) -> tuple[nn.Sequential, Record]:
     """Train one network as the config says; returns it pruned, and what it did before fine-tuning.
 
-    The returned model carries its mask through ``torch.nn.utils.prune``.
+    The returned model carries its masks.
     """
     if config.method not in METHODS:
         raise ValueError(f"method: got {config.method!r}, needs one of {sorted(METHODS)}")

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import prune
 
 from pruning import training
 from pruning.data import datasets
 from pruning.methods import activations, gates, rewiring, scores
 from pruning.networks import models
+from pruning.networks.masks import set_mask
 from pruning.training import stacks
 
 
@@ -135,10 +135,14 @@ class RandomDeletion(Method):
     stacks = True
 
     def start(self, model):
-        layers = [(layer, "weight") for layer in model if isinstance(layer, nn.Linear)]
-        total = sum(layer.weight.numel() for layer, _ in layers)
-        removed = total - round(self.config.density * total)
-        prune.global_unstructured(layers, prune.RandomUnstructured, amount=removed)
+        layers = [layer for layer in model if isinstance(layer, nn.Linear)]
+        counts = [layer.weight.numel() for layer in layers]
+        removed = sum(counts) - round(self.config.density * sum(counts))
+        keep = torch.ones(sum(counts), dtype=torch.bool)
+        if removed:
+            keep[torch.rand(sum(counts)).topk(removed).indices] = False
+        for layer, part in zip(layers, keep.split(counts), strict=True):
+            set_mask(layer, part.view_as(layer.weight))
 
 
 class Dense(Method):

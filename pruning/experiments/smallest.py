@@ -11,7 +11,6 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn.utils import prune
 
 from pruning import training
 from pruning.data import datasets
@@ -19,6 +18,7 @@ from pruning.evidence.records import Record, Together
 from pruning.experiments import compression_curves
 from pruning.experiments.compression_curves import ABSOLUTE_ALPHA, Config, measured
 from pruning.networks import models, structure
+from pruning.networks.masks import set_mask
 
 PAPER, FULL = 404, 266_200  # weights
 CHOSEN = {"tau": 30.0, "init": 0.5, "descent": 0.25, "alpha": 300.0}  # by the validation split
@@ -96,7 +96,7 @@ def rebuilt(record: Record) -> nn.Sequential:
         masks[level][o, i] = 1
     for layer, mask, bias in zip(layers, masks, record["bias_values"], strict=True):
         layer.bias.copy_(torch.tensor(bias))
-        prune.custom_from_mask(layer, "weight", mask)
+        set_mask(layer, mask != 0)
     return model
 
 

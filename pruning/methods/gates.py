@@ -29,11 +29,11 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.utils import parametrize, prune
+from torch.nn.utils import parametrize
 
 from pruning.methods.noise import logistic_noise
-
-GATEABLE = (nn.Linear, nn.Conv2d)
+from pruning.networks.masks import Mask, find_gates, is_pruned, parametrize_apart
+from pruning.networks.prunable import prunable
 
 
 class _SampledGate(torch.autograd.Function):
@@ -111,12 +111,8 @@ class Gate(nn.Module):
 
 
 def gates(model: nn.Module) -> dict[str, Gate]:
-    """The gates of a model, {layer name: Gate}; empty where nothing is gated."""
-    return {
-        name.removesuffix("parametrizations.weight.0").removesuffix("."): module
-        for name, module in model.named_modules()
-        if isinstance(module, Gate)
-    }
+    """The gates of a model, {key: Gate} with the keys of `prunable`; empty where nothing is gated."""
+    return {key: found for key, found in find_gates(model).items() if isinstance(found, Gate)}
 
 
 def _kept(model: nn.Module) -> tuple[Tensor, int]:
@@ -142,10 +138,10 @@ def gate(model: nn.Module, tau: float = 1.0, init: float = 0.9, layers: list[str
 
     Parameters
     ----------
-    model : any module with ``nn.Linear`` or ``nn.Conv2d`` layers.
+    model : any module with weights that `prunable` lists: Linear, convolutions, attention, LSTM, ….
     tau : temperature τ > 0 of the soft gate; only gradients depend on it, samples do not.
     init : initial keep probability θ^g, in (0, 1).
-    layers : names from ``model.named_modules()``; None gates every Linear and Conv2d layer.
+    layers : keys of the weights to gate, as `masks` has them; None gates every prunable weight.
 
     Returns
     -------
@@ -160,27 +156,26 @@ def gate(model: nn.Module, tau: float = 1.0, init: float = 0.9, layers: list[str
         raise ValueError(f"tau: got {tau!r}, needs a finite number above 0")
     if not 0 < init < 1:
         raise ValueError(f"init: got {init!r}, needs a keep probability strictly between 0 and 1")
-    modules = dict(model.named_modules())
-    available = [name for name, module in modules.items() if isinstance(module, GATEABLE)]
+    available = {key: (module, parameter) for key, module, parameter in prunable(model)}
     if isinstance(layers, str):
         raise ValueError(f"layers: got the string {layers!r}, needs a list of names such as [{layers!r}]")
-    names = available if layers is None else list(layers)
-    if not names:
-        raise ValueError(f"layers: nothing to gate, got {layers!r}; Linear and Conv2d here: {available}")
-    for name in names:
-        if name not in available:
-            raise ValueError(f"layers: got {name!r}, needs names of Linear or Conv2d layers: {available}")
-        if parametrize.is_parametrized(modules[name], "weight"):
-            raise ValueError(f"layers: {name!r} is gated or parametrized already; gate a layer once")
-        if "weight" not in modules[name]._parameters:
+    keys = list(available if layers is None else layers)
+    if not keys:
+        raise ValueError(f"layers: nothing to gate, got {layers!r}; prunable here: {list(available)}")
+    for key in keys:
+        if key not in available:
+            raise ValueError(f"layers: got {key!r}, needs names of prunable weights: {list(available)}")
+        module, parameter = available[key]
+        if parametrize.is_parametrized(module, parameter):
+            raise ValueError(f"layers: {key!r} is gated or parametrized already; gate a layer once")
+        if is_pruned(module, parameter):
             raise ValueError(
-                f"layers: {name!r} carries a pruning mask; make it permanent with "
-                "torch.nn.utils.prune.remove before gating"
+                f"layers: {key!r} carries a pruning mask; call pruning.finalize(model) before gating"
             )
-    for name in dict.fromkeys(names):
-        gating = Gate(modules[name].weight, float(tau), float(init)).train(modules[name].training)
-        # unsafe: skips a trial forward pass, which would draw random numbers
-        parametrize.register_parametrization(modules[name], "weight", gating, unsafe=True)
+    for key in dict.fromkeys(keys):
+        module, parameter = available[key]
+        gating = Gate(module._parameters[parameter], float(tau), float(init))
+        parametrize_apart(module, parameter, gating)
     return model
 
 
@@ -231,10 +226,10 @@ def off_target(kept: Tensor, total: int, target: float | Tensor, log: bool = Fal
 
 @torch.no_grad()
 def harden(model: nn.Module, at_most: int | None = None) -> nn.Module:
-    """Turn each gate into the fixed mask θ^g > ½, held by ``torch.nn.utils.prune``.
+    """Turn each gate into the fixed mask θ^g > ½, a `Mask` in the gate's place.
 
     The evaluation output does not change, unless `at_most` closes gates. Weights and biases stay trainable
-    under the mask; the logits are gone.
+    under the mask; the logits are gone. `finalize` makes the mask permanent.
 
     Parameters
     ----------
@@ -244,16 +239,17 @@ def harden(model: nn.Module, at_most: int | None = None) -> nn.Module:
 
     Returns the same model. Raises ValueError if nothing is gated, or for a budget below 1.
     """
-    modules = dict(model.named_modules())
     found = gates(model)
     if not found:
         raise ValueError("model: has no gated layer; call pruning.gate(model) first")
     if at_most is not None and at_most < 1:
         raise ValueError(f"at_most: got {at_most!r}, needs 1 or more weights, or None")
-    for name, mask in zip(found, _masks(list(found.values()), at_most), strict=True):
-        layer = modules[name]
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-        prune.custom_from_mask(layer, "weight", mask.to(layer.weight.dtype))
+    masks = dict(zip(found.values(), _masks(list(found.values()), at_most), strict=True))
+    for module in model.modules():
+        if isinstance(module, parametrize.ParametrizationList):
+            for position, each in enumerate(module):
+                if each in masks:
+                    module[position] = Mask(masks[each], module.original.dtype).train(each.training)
     return model
 
 

@@ -7,8 +7,7 @@ DeepR  Bellec et al. 2018, "Deep rewiring: training very sparse deep networks", 
        w = s·θ with a fixed sign s; after each step θ ← θ − ηα + √(2ηT)·ν with ν ~ N(0, 1); a connection
        whose θ falls below 0 goes dormant, a random dormant one awakes at θ = 0.
 
-Both are callbacks of `training.fit` on ``torch.nn.utils.prune`` masks, whose optimizer does the
-gradient step.
+Both are callbacks of `training.fit`, whose optimizer does the gradient step on masked weights.
 
     symbol  name      meaning
     ζ       fraction  share of a layer's connections that SET moves at a time
@@ -25,9 +24,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import prune
 
-from pruning.methods.gates import GATEABLE
+from pruning.networks.masks import Mask, is_parametrized, is_pruned, original, set_mask
+from pruning.networks.prunable import prunable
 from pruning.training import Callback
 
 
@@ -69,27 +68,29 @@ def _random_indices(among: Tensor, count: int) -> Tensor:
 
 
 class _Rewiring(Callback):
-    """A random mask of exactly `density`, by `erdos_renyi`, on every Linear and Conv2d layer."""
+    """A random mask of exactly `density`, by `erdos_renyi`, on every prunable weight."""
 
     def __init__(self, density: float):
         if not 0 < density <= 1:
             raise ValueError(f"density: got {density!r}, needs a number in (0, 1]")
         self.density = density
-        self.layers: list[nn.Module] = []
+        self.layers: list[tuple[Tensor, Mask]] = []  # trained weights, and the masks on them
 
     @torch.no_grad()
     def start(self, model: nn.Module) -> None:
         """Mask the layers. Raises ValueError if there is none, or if one is pruned or gated already."""
-        self.layers = [layer for layer in model.modules() if isinstance(layer, GATEABLE)]
-        if not self.layers:
+        found = [(module, parameter) for _, module, parameter in prunable(model)]
+        if not found:
             raise ValueError("model: has no Linear or Conv2d layer to rewire")
-        if any("weight" not in layer._parameters for layer in self.layers):
+        if any(is_parametrized(*each) or is_pruned(*each) for each in found):
             raise ValueError("model: is pruned or gated already; rewiring needs dense layers to start from")
-        shapes = [tuple(layer.weight.shape) for layer in self.layers]
-        for layer, count in zip(self.layers, erdos_renyi(shapes, self.density), strict=True):
-            mask = torch.zeros_like(layer.weight).flatten()
-            mask[_random_indices(mask == 0, count)] = 1
-            prune.custom_from_mask(layer, "weight", mask.view_as(layer.weight))
+        weights = [original(*each) for each in found]
+        shapes = [tuple(weight.shape) for weight in weights]
+        self.layers = []
+        for each, weight, count in zip(found, weights, erdos_renyi(shapes, self.density), strict=True):
+            keep = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
+            keep[_random_indices(~keep, count)] = True
+            self.layers.append((weight, set_mask(each[0], keep.view_as(weight), each[1])))
 
 
 class SET(_Rewiring):
@@ -131,8 +132,8 @@ class SET(_Rewiring):
         if int(progress * (self.rewirings + 1)) <= self.done:
             return
         self.done += 1
-        for layer in self.layers:
-            weight, mask = layer.weight_orig.view(-1), layer.weight_mask.view(-1)
+        for weight, masking in self.layers:
+            weight, mask = weight.view(-1), masking.keep.view(-1)
             active = mask.nonzero().flatten()
             smallest = weight[active].abs().argsort(stable=True)[: int(self.fraction * len(active))]
             dropped = active[smallest]
@@ -165,14 +166,14 @@ class DeepR(_Rewiring):
     def start(self, model: nn.Module) -> None:
         """Mask the layers; the signs of their initial weights stay."""
         super().start(model)
-        self.signs = [torch.where(layer.weight_orig < 0, -1.0, 1.0) for layer in self.layers]
+        self.signs = [torch.where(weight < 0, -1.0, 1.0) for weight, _ in self.layers]
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Drift, noise, and the exchange of connections."""
         drift = self.rate(progress) * self.l1  # ηα
-        for layer, sign in zip(self.layers, self.signs, strict=True):
-            weight, mask = layer.weight_orig, layer.weight_mask
+        for (weight, masking), sign in zip(self.layers, self.signs, strict=True):
+            mask = masking.keep
             theta = torch.randn_like(weight).div_(3).sub_(1).mul_(drift)  # √(2ηT)·ν − ηα, √(2ηT) = ηα/3
             theta.addcmul_(weight, sign).mul_(mask)
             weight.copy_(theta.clamp_min(0).mul_(sign))  # 0 where it is dormant, and where it awakes

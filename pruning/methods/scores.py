@@ -1,7 +1,7 @@
 r"""One-shot scores and pruning by them: the neighbours that the three methods are compared with.
 
 A score is {layer name: tensor shaped as the weight}, larger = keep; `prune_by_score` turns any of them into
-``torch.nn.utils.prune`` masks. W is a layer's weight (outputs first), x one of its inputs over the samples.
+masks (`networks.masks`). W is a layer's weight (outputs first), x one of its inputs over the samples.
 
     magnitude   |W|
     wanda       |W| · ‖x‖₂                                  Sun et al. 2023, arXiv:2306.11695
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize
 
 from pruning.networks.layers import (
     InputStatistics,
@@ -33,6 +33,7 @@ from pruning.networks.layers import (
     visit_inputs,
     weight,
 )
+from pruning.networks.masks import kept, set_mask
 
 Scores = dict[str, Tensor]
 SCOPES = ("global", "layer", "neuron")
@@ -143,9 +144,10 @@ def snip(
         raise ValueError(f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many")
     total, samples = [torch.zeros_like(w) for w in weights], 0
     for x, y in zip(batches(inputs), batches(targets, "targets"), strict=True):
-        # a pruned layer's weight is made in the forward pass, so the loss must be asked for that tensor
-        outputs = model(x)
-        weights = [layer.weight for layer in found.values()]
+        # a pruned layer's weight is computed when it is read, so the loss must be asked for that tensor
+        with parametrize.cached():
+            outputs = model(x)
+            weights = [layer.weight for layer in found.values()]
         for sums, grad in zip(total, torch.autograd.grad(loss(outputs, y), weights), strict=True):
             sums += grad * len(x)
         samples += len(x)
@@ -210,7 +212,7 @@ def prune_by_score(
     scope: str = "global",
     input_means: dict[str, InputStatistics] | None = None,
 ) -> nn.Module:
-    """Remove the weights with the lowest scores, through ``torch.nn.utils.prune``.
+    """Remove the weights with the lowest scores: a `Mask` on each layer.
 
     Parameters
     ----------
@@ -228,10 +230,7 @@ def prune_by_score(
     """
     found = _checked(model, scores, sparsity, scope)
     flat = {name: score.detach().flatten(1) for name, score in scores.items()}
-    kept_now = {
-        name: layer.weight_mask.bool() if hasattr(layer, "weight_mask") else torch.ones_like(scores[name]) > 0
-        for name, layer in found.items()
-    }
+    kept_now = {name: kept(layer) for name, layer in found.items()}
     pruned = {name: ~mask.flatten(1) for name, mask in kept_now.items()}
     if scope == "global":
         one = torch.cat([score.reshape(1, -1) for score in flat.values()], 1)
@@ -256,5 +255,5 @@ def prune_by_score(
         if input_means is not None and layer.bias is not None:
             mean = spread(layer, input_means[name].mean).to(layer.bias.dtype)
             layer.bias += (weight(layer) * mean * ~mask).flatten(1).sum(1)
-        prune.custom_from_mask(layer, "weight", mask.to(layer.weight.dtype))
+        set_mask(layer, mask)
     return model

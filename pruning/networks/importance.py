@@ -14,8 +14,8 @@ they are left out before shares are taken. Without that a row would sum to less 
 import torch
 from torch import Tensor, nn
 
-from pruning.networks.layers import weight
-from pruning.networks.sparsity import ELEMENTWISE, chain, masks
+from pruning.networks.masks import effective
+from pruning.networks.sparsity import ELEMENTWISE, chain
 
 
 def _batch_norm_factors(layer: nn.BatchNorm1d) -> Tensor:
@@ -29,17 +29,11 @@ def absolute_weights(model: nn.Module) -> list[Tensor]:
     Batch norm is folded: into the Linear layer right before it, or into the one after it. Raises TypeError
     for a layer that cannot be followed, ValueError for a model without a Linear layer.
     """
-    found = masks(model)
     sizes: list[Tensor] = []
     columns, last = None, None  # factors for the next layer's inputs; the module before
     for position, (name, layer) in enumerate(chain(model)):
         if isinstance(layer, nn.Linear):
-            dense = (
-                layer.parametrizations.weight.original
-                if hasattr(layer, "parametrizations")
-                else weight(layer)
-            )
-            size = (dense.detach() * found[name]).abs().double()
+            size = effective(layer).abs().double()
             sizes.append(size if columns is None else size * columns)
             columns = None
         elif isinstance(layer, nn.BatchNorm1d):

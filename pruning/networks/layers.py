@@ -7,26 +7,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruning.methods.gates import GATEABLE, gates
+from pruning.networks.masks import effective, find_gates
+from pruning.networks.prunable import prunable
 
+LAYERS = (nn.Linear, nn.Conv2d)
 BATCH = 1000  # samples at a time where `inputs` is one tensor
 
 
 def layers(model: nn.Module) -> dict[str, nn.Module]:
     """The layers that scores speak of, {name: Linear or Conv2d}. Raises ValueError if there is none."""
-    found = {name: layer for name, layer in model.named_modules() if isinstance(layer, GATEABLE)}
+    found = {name: layer for name, layer, _ in prunable(model) if isinstance(layer, LAYERS)}
     if not found:
         raise ValueError("model: has no Linear or Conv2d layer to score")
-    if gated := gates(model):
+    if gated := find_gates(model):
         raise ValueError(f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first")
     return found
 
 
 def weight(layer: nn.Module) -> Tensor:
-    """The weight a layer computes with, without gradient. What prune stores is an optimizer step behind."""
-    if hasattr(layer, "weight_mask"):
-        return (layer.weight_orig * layer.weight_mask).detach()
-    return layer.weight.detach()
+    """The weight a layer computes with, without gradient."""
+    return effective(layer)
 
 
 def batches(inputs: Tensor | Iterable[Tensor], argument: str = "inputs") -> Iterator[Tensor]:

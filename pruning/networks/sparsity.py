@@ -15,7 +15,8 @@ import pandas
 import torch
 from torch import Tensor, nn
 
-from pruning.methods.gates import GATEABLE, gates
+from pruning.networks.layers import LAYERS
+from pruning.networks.masks import effective, masks
 
 ELEMENTWISE = (
     nn.Identity, nn.Dropout, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU,
@@ -28,32 +29,12 @@ PER_FEATURE = (
 )  # fmt: skip
 
 
-def masks(model: nn.Module) -> dict[str, Tensor]:
-    """What each Linear and Conv2d layer keeps: {layer name: boolean mask shaped as the weight}.
-
-    The deterministic mask of a gated layer, the mask of a layer pruned by ``torch.nn.utils.prune``,
-    the weights that are not exactly 0 elsewhere.
-    """
-    gated = gates(model)
-    found = {}
-    for name, layer in model.named_modules():
-        if not isinstance(layer, GATEABLE):
-            continue
-        if name in gated:
-            found[name] = gated[name].mask()
-        elif hasattr(layer, "weight_mask"):
-            found[name] = layer.weight_mask.bool()
-        else:
-            found[name] = layer.weight.detach() != 0
-    return found
-
-
 def chain(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """The layers of nested ``nn.Sequential`` in the order in which they run, with their names.
 
     Raises TypeError at a module whose computation cannot be read off (anything with branches).
     """
-    if isinstance(model, (*GATEABLE, *PER_FEATURE, nn.Flatten)):
+    if isinstance(model, (*LAYERS, *PER_FEATURE, nn.Flatten)):
         yield prefix, model
     elif isinstance(model, nn.Sequential):
         for name, child in model.named_children():
@@ -88,7 +69,7 @@ def _effective(model: nn.Module) -> dict[str, int]:
     """Kept weights on a path from an input to an output, per layer of a chain."""
     found, layers, features = masks(model), [], None
     for name, layer in chain(model):
-        if isinstance(layer, GATEABLE):
+        if isinstance(layer, LAYERS):
             layers.append((name, _connections(layer, found[name], features)))
             features = layers[-1][1].shape[0]
     reached = []  # before each layer: which features some input reaches
@@ -161,11 +142,6 @@ class Select(nn.Module):
         return f"{len(self.indices)} features"
 
 
-def _dense(layer: nn.Module) -> Tensor:
-    """The weight without its gate."""
-    return layer.parametrizations.weight.original if hasattr(layer, "parametrizations") else layer.weight
-
-
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(1, 1)  # then given its tensors: initialising one without inputs would warn
     layer.out_features, layer.in_features = weight.shape
@@ -186,7 +162,7 @@ def compact(model: nn.Module) -> nn.Sequential:
     Raises TypeError for a model that is not a chain of Linear layers, elementwise activations,
     dropout and a leading Flatten, ValueError for one without a Linear layer.
     """
-    layers, found = list(chain(model)), masks(model)
+    layers = list(chain(model))
     for position, (name, layer) in enumerate(layers):
         leading_flatten = isinstance(layer, nn.Flatten) and position == 0
         if not (leading_flatten or isinstance(layer, (nn.Linear, *ELEMENTWISE))):
@@ -197,9 +173,9 @@ def compact(model: nn.Module) -> nn.Sequential:
     lead: list[nn.Module] = []  # what runs before the first Linear layer
     blocks: list[list] = []  # [weight, bias, activations] of each Linear layer
     alive = constants = None  # of the features so far: which depend on an input, value of the others
-    for name, layer in layers:
+    for _, layer in layers:
         if isinstance(layer, nn.Linear):
-            weight = (layer.weight_orig if hasattr(layer, "weight_orig") else _dense(layer)) * found[name]
+            weight = effective(layer)
             bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.clone()
             if blocks:
                 bias += weight[:, ~alive] @ constants[~alive]

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pruning.networks import sparsity
 from pruning.networks.importance import absolute_weights
+from pruning.networks.masks import effective, masks
 
 
 def connections(model: nn.Module) -> list[list[float]]:
     """The kept weights of a chain of Linear layers, rows of (layer, input, output, weight)."""
     rows = []
-    kept = sparsity.masks(model)
+    kept = masks(model)
     for level, (name, mask) in enumerate(kept.items()):
-        weight = model.get_submodule(name).weight.detach()
+        weight = effective(model.get_submodule(name))
         rows += [[level, i, o, round(weight[o, i].item(), 5)] for o, i in mask.nonzero().tolist()]
     return rows
 

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize, prune, skip_init
+from torch.nn.utils import parametrize, skip_init
 
 from pruning import training
 from pruning.methods import gates, noise
+from pruning.networks.masks import is_masked, original, set_mask
+from pruning.networks.masks import kept as kept_weights
 
 
 class StackedLinear(nn.Module):
@@ -21,7 +23,7 @@ class StackedLinear(nn.Module):
 
     def __init__(self, layers: Sequence[nn.Linear]):
         super().__init__()
-        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+        self.weight = nn.Parameter(torch.stack([original(layer).detach() for layer in layers]))
         self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ class StackedGate(gates.Gate):
 def stack(models: Sequence[nn.Sequential]) -> nn.Sequential:
     """Chains of Linear layers and activations as one chain of stacked layers.
 
-    Masks of ``torch.nn.utils.prune`` come along. Raises ValueError for no models, models of different shapes,
+    Masks come along. Raises ValueError for no models, models of different shapes,
     layers other than Linear that have parameters, or Linear layers without a bias.
     """
     if not models:
@@ -75,11 +77,8 @@ def stack(models: Sequence[nn.Sequential]) -> nn.Sequential:
         if layers[0].bias is None:
             raise ValueError("models: got a Linear layer without a bias, needs one with")
         stacked.append(StackedLinear(layers))
-        if prune.is_pruned(layers[0]):
-            with torch.no_grad():
-                stacked[-1].weight.copy_(torch.stack([layer.weight_orig for layer in layers]))
-            mask = torch.stack([layer.weight_mask for layer in layers])
-            prune.custom_from_mask(stacked[-1], "weight", mask)
+        if is_masked(layers[0]):
+            set_mask(stacked[-1], torch.stack([kept_weights(layer) for layer in layers]))
     return nn.Sequential(*stacked)
 
 
@@ -94,14 +93,13 @@ def unstack(stacked: nn.Sequential) -> list[nn.Sequential]:
             if not isinstance(layer, StackedLinear):
                 layers.append(copy.deepcopy(layer))
                 continue
-            pruned = prune.is_pruned(layer)
-            weight = (layer.weight_orig if pruned else layer.weight)[k]
+            weight = original(layer)[k]
             outputs, inputs = weight.shape
             single = skip_init(nn.Linear, inputs, outputs, device=weight.device, dtype=weight.dtype)
             single.weight.copy_(weight)
             single.bias.copy_(layer.bias[k])
-            if pruned:
-                prune.custom_from_mask(single, "weight", layer.weight_mask[k])
+            if is_masked(layer):
+                set_mask(single, kept_weights(layer)[k])
             layers.append(single)
         models.append(nn.Sequential(*layers))
     return models

@@ -3,9 +3,9 @@ import itertools
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import prune
 
 import pruning
+from pruning.networks.masks import mask_of, original, set_mask
 from pruning.networks.sparsity import ELEMENTWISE, chain, masks
 
 
@@ -15,14 +15,14 @@ def sparse_net(sizes, density, activation=nn.SiLU, seed=0, **kwargs):
     layers = []
     for i, o in itertools.pairwise(sizes):
         linear = nn.Linear(i, o, **kwargs)
-        prune.custom_from_mask(linear, "weight", (torch.rand(o, i) < density).float())
+        set_mask(linear, torch.rand(o, i) < density)
         layers += [linear, activation()]
     return nn.Sequential(*layers[:-1])
 
 
 def brute_force_effective(model):
     """Enumerate every path input → output over kept weights, and collect the weights on them."""
-    matrices = [m.weight_mask.bool() for m in model if isinstance(m, nn.Linear)]
+    matrices = [mask_of(m) for m in model if isinstance(m, nn.Linear)]
     sizes = [matrices[0].shape[1], *(m.shape[0] for m in matrices)]
     on_path = set()
     for path in itertools.product(*map(range, sizes)):
@@ -41,8 +41,8 @@ def test_effective_weights_against_all_paths(seed):
 def test_effective_by_hand():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
     # input 0 → hidden 0 → nothing; input 1 → hidden 0; hidden 1 (no input) → output
-    prune.custom_from_mask(model[0], "weight", torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
-    prune.custom_from_mask(model[2], "weight", torch.tensor([[0.0, 1.0]]))
+    set_mask(model[0], torch.tensor([[True, True], [False, False]]))
+    set_mask(model[2], torch.tensor([[False, True]]))
     assert pruning.effective_weights(model) == 0
     report = pruning.sparsity_report(model)
     assert report[["layer", "weights", "kept", "density", "effective"]].values.tolist() == [
@@ -139,13 +139,13 @@ def test_effective_of_a_convolution_against_gradients(groups):
             keep = (torch.rand(shape[0], shape[1], 1, 1) < d) if layer.weight.dim() == 4 else None
             if keep is None:
                 keep = (torch.rand(3, 4) < d).repeat_interleave(4, 1)
-            prune.custom_from_mask(layer, "weight", keep.float().expand(shape))
+            set_mask(layer, keep.expand(shape))
         model(torch.rand(4, 2, 6, 6) + 0.5).sum().backward()
         with_gradient = 0
         for layer in (model[0], model[5]):
-            with_gradient += int(((layer.weight_orig.grad != 0) & layer.weight_mask.bool()).sum())
+            with_gradient += int(((original(layer).grad != 0) & mask_of(layer)).sum())
         middle = model[2]
-        with_gradient += int(((middle.weight_orig.grad != 0) & middle.weight_mask.bool()).sum())
+        with_gradient += int(((original(middle).grad != 0) & mask_of(middle)).sum())
         # max pooling passes gradient to one position only; with 4 samples all 4 positions are read
         assert pruning.effective_weights(model) == with_gradient
 
@@ -154,7 +154,7 @@ def test_masks_of_plain_pruned_and_gated_layers():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
     with torch.no_grad():
         model[0].weight[0] = 0
-    prune.l1_unstructured(model[1], "weight", 4)
+    torch.nn.utils.prune.l1_unstructured(model[1], "weight", 4)
     pruning.gate(model, layers=["2"], init=0.1)
     assert [int(m.sum()) for m in masks(model).values()] == [6, 5, 0]
 

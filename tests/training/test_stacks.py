@@ -12,6 +12,7 @@ from pruning.evidence import records
 from pruning.experiments import compression_curves as cc
 from pruning.methods import gates
 from pruning.networks import models, sparsity
+from pruning.networks.masks import kept, set_mask
 from pruning.training import stacks
 
 SIZES = (12, 7, 5, 3)
@@ -34,7 +35,7 @@ def test_a_stack_computes_what_its_networks_do_and_comes_apart_again():
     alone = networks()
     for k, model in enumerate(alone):
         mask = torch.rand(7, 12) > 0.2 + 0.2 * k
-        torch.nn.utils.prune.custom_from_mask(model[0], "weight", mask)
+        set_mask(model[0], mask)
     alone = [pruned_everywhere(model) for model in alone]
     x = torch.randn(3, 9, 12)
     stacked = stacks.stack(alone)
@@ -47,8 +48,8 @@ def test_a_stack_computes_what_its_networks_do_and_comes_apart_again():
 
 def pruned_everywhere(model):
     for layer in model:
-        if isinstance(layer, nn.Linear) and not torch.nn.utils.prune.is_pruned(layer):
-            torch.nn.utils.prune.identity(layer, "weight")
+        if isinstance(layer, nn.Linear):
+            set_mask(layer, kept(layer))
     return model
 
 

@@ -1,0 +1,267 @@
+"""Masks: which weights of a model are kept, wherever that is written down.
+
+A mask is a parametrization (``torch.nn.utils.parametrize``), as a learnable gate is: the layer's
+``weight`` becomes W ⊙ mask at every read, the optimizer continues to train W, and ``state_dict`` holds
+both. Every parametrization that has a method ``mask()`` counts as one, so this module finds gates without
+importing them. Masks made by ``torch.nn.utils.prune`` are read as well, and `set_mask` takes them over.
+
+    where                                   what the layer computes with
+    parametrizations with ``mask()``        original ⊙ mask
+    ``weight_orig`` and ``weight_mask``     weight_orig ⊙ weight_mask
+    neither                                 the weight, of which exact zeros count as removed
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
+
+from pruning.networks.prunable import key_of, prunable, weights_of
+
+
+class Mask(nn.Module):
+    """Parametrization W ↦ W ⊙ mask. Gradients of removed weights are 0.
+
+    The buffer `keep` has the weight's dtype, 1 where a weight is kept and 0 elsewhere, so that applying it is
+    one multiplication; `mask` gives it as booleans.
+    """
+
+    def __init__(self, mask: Tensor, dtype: torch.dtype):
+        super().__init__()
+        self.register_buffer("keep", mask.detach().to(dtype, copy=True))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """W ⊙ mask."""
+        return weight * self.keep
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """A weight that is assigned is stored as it is; its removed entries stay removed."""
+        return weight
+
+    def mask(self) -> Tensor:
+        """True where a weight is kept, shaped as the weight."""
+        return self.keep != 0
+
+    def extra_repr(self) -> str:
+        """Shape and number of kept weights, for print(model)."""
+        return f"{tuple(self.keep.shape)}, kept={int(self.keep.count_nonzero())}"
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        own, error_msgs = f"{prefix}keep", args[-1]
+        if own not in state_dict:
+            error_msgs.append(f"{mismatch(prefix)} is masked and the state dict has no {own!r}")
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def mismatch(prefix: str) -> str:
+    """The beginning of the error for a state dict of another form; `prefix` is that of a parametrization."""
+    layer, parameter = prefix.removesuffix(".").rsplit(".", 1)[0].split("parametrizations.")
+    return (
+        "this state dict is of another form than the model, see pruning.convert_state_dict: "
+        f"{layer + parameter!r}"
+    )
+
+
+def _list(module: nn.Module, parameter: str) -> list[nn.Module]:
+    """The parametrizations of a parameter, first applied first."""
+    return list(module.parametrizations[parameter]) if is_parametrized(module, parameter) else []
+
+
+def is_parametrized(module: nn.Module, parameter: str = "weight") -> bool:
+    """Whether the parameter is computed by ``torch.nn.utils.parametrize``."""
+    return parametrize.is_parametrized(module, parameter)
+
+
+def is_pruned(module: nn.Module, parameter: str = "weight") -> bool:
+    """Whether the parameter carries a mask of ``torch.nn.utils.prune``."""
+    return f"{parameter}_mask" in module._buffers and f"{parameter}_orig" in module._parameters
+
+
+def is_masked(module: nn.Module, parameter: str = "weight") -> bool:
+    """Whether the parameter carries a `Mask` or one of ``torch.nn.utils.prune``."""
+    return is_pruned(module, parameter) or find_mask(module, parameter) is not None
+
+
+def kept(module: nn.Module, parameter: str = "weight") -> Tensor:
+    """What the masks of a parameter keep, boolean, shaped as it: True everywhere where there is none."""
+    if is_masked(module, parameter):
+        return mask_of(module, parameter)
+    return torch.ones_like(effective(module, parameter), dtype=torch.bool)
+
+
+def find_gates(model: nn.Module) -> dict[str, nn.Module]:
+    """Parametrizations with ``mask()`` that are learnable gates and no `Mask`, by the keys of `prunable`."""
+    return {
+        key_of(name, parameter): each
+        for name, module in model.named_modules()
+        if parametrize.is_parametrized(module)
+        for parameter in module.parametrizations
+        for each in _list(module, parameter)
+        if hasattr(each, "mask") and not isinstance(each, Mask)
+    }
+
+
+def find_mask(module: nn.Module, parameter: str = "weight") -> Mask | None:
+    """The `Mask` of a parameter, if it has one."""
+    return next((each for each in _list(module, parameter) if isinstance(each, Mask)), None)
+
+
+def original(module: nn.Module, parameter: str = "weight") -> Tensor:
+    """The trained parameter under the mask or gate: what the optimizer sees, removed weights included.
+
+    Raises ValueError where another parametrization keeps several tensors in its place.
+    """
+    if is_pruned(module, parameter):
+        return module._parameters[f"{parameter}_orig"]
+    if not is_parametrized(module, parameter):
+        return getattr(module, parameter)
+    held = module.parametrizations[parameter]
+    if not held.is_tensor:
+        kinds = [type(each).__name__ for each in held]
+        raise ValueError(f"layer: {parameter!r} is computed by {kinds} from several tensors, needs one")
+    return held.original
+
+
+def mask_of(module: nn.Module, parameter: str = "weight") -> Tensor:
+    """What is kept of one parameter, boolean, shaped as it. See the module."""
+    if is_pruned(module, parameter):
+        return module._buffers[f"{parameter}_mask"] != 0
+    last = _list(module, parameter)[-1:]
+    if last and hasattr(last[0], "mask"):
+        return last[0].mask()
+    return effective(module, parameter) != 0
+
+
+@torch.no_grad()
+def effective(module: nn.Module, parameter: str = "weight") -> Tensor:
+    """The weight that the layer computes with in evaluation mode: gates closed or open, nothing sampled.
+
+    It is read from the trained parameter, so it is right after an optimizer step as well, where the
+    ``weight`` that ``torch.nn.utils.prune`` stores still is the one before.
+    """
+    if is_pruned(module, parameter):
+        return original(module, parameter).detach() * module._buffers[f"{parameter}_mask"]
+    if not is_parametrized(module, parameter):
+        return getattr(module, parameter).detach()
+    held = module.parametrizations[parameter]
+    weight, rest = held.original if held.is_tensor else None, list(held)
+    if weight is None:
+        originals = [getattr(held, f"original{i}") for i in range(held.ntensors)]
+        weight, rest = rest[0](*originals), rest[1:]
+    for each in rest:
+        weight = weight * each.mask() if hasattr(each, "mask") else _evaluated(each, weight)
+    return weight.detach()
+
+
+def _evaluated(parametrization: nn.Module, weight: Tensor) -> Tensor:
+    was_training = parametrization.training
+    try:
+        return parametrization.eval()(weight)
+    finally:
+        parametrization.train(was_training)
+
+
+def masks(model: nn.Module) -> dict[str, Tensor]:
+    """What a model keeps of each prunable weight: {key: boolean mask shaped as the weight}.
+
+    Keys are those of `prunable`: names of ``model.named_modules()``, with the parameter's name after
+    it where that is not "weight". The mask is the deterministic mask of a gated layer, the mask of a pruned
+    layer, and the weights that are not exactly 0 elsewhere.
+    """
+    return {key: mask_of(module, parameter) for key, module, parameter in prunable(model)}
+
+
+@torch.no_grad()
+def set_mask(module: nn.Module, keep: Tensor, parameter: str = "weight") -> Mask:
+    """Keep exactly the weights where `keep` is True, from now on.
+
+    A mask that is there already is overwritten, and one of ``torch.nn.utils.prune`` is taken over with the
+    weights under it. The trained parameter stays the same object, so an optimizer that holds it goes on.
+    Raises ValueError for another shape.
+    """
+    weight = effective(module, parameter)
+    if keep.shape != weight.shape:
+        raise ValueError(f"keep: got shape {tuple(keep.shape)}, needs {tuple(weight.shape)}")
+    if is_pruned(module, parameter):
+        dense = original(module, parameter).detach().clone()
+        prune.remove(module, parameter)
+        module._parameters[parameter].copy_(dense)
+    found = find_mask(module, parameter)
+    if found is None:
+        found = Mask(keep.to(weight.device), weight.dtype)
+        parametrize_apart(module, parameter, found)
+    else:
+        found.keep.copy_(keep)
+    return found
+
+
+def parametrize_apart(module: nn.Module, parameter: str, parametrization: nn.Module) -> None:
+    """``torch.nn.utils.parametrize.register_parametrization`` without a trial run, which would draw random
+    numbers, and without a change to copies of the module."""
+    _own_class(module)
+    parametrize.register_parametrization(module, parameter, parametrization, unsafe=True)
+    if isinstance(module, nn.RNNBase) and _forget_flat_weights not in module._forward_hooks.values():
+        module.register_forward_hook(_forget_flat_weights)
+
+
+def _own_class(module: nn.Module) -> None:
+    """Give a parametrized module a class of its own: ``copy.deepcopy`` lets copies share the class that holds
+    the properties, so what is parametrized or removed on one would break the others."""
+    if parametrize.is_parametrized(module):
+        kind = type(module)
+        module.__class__ = type(kind.__name__, kind.__bases__, dict(kind.__dict__))
+
+
+@torch.no_grad()
+def finalize(model: nn.Module) -> nn.Module:
+    """Make all masks permanent: a plain model whose removed weights are 0, and nothing else of this package.
+
+    Layers get their plain types back and parameters their places, so that the model saves, loads, pickles
+    and deep-copies as one that was never pruned. Masks of ``torch.nn.utils.prune`` are made permanent too. A
+    masked weight that is parametrized otherwise (weight norm, for instance) loses that as well: its value
+    in evaluation mode becomes the parameter.
+
+    In place; returns the same model. Nothing keeps removed weights at 0 in later training. Raises ValueError
+    for gates, which `harden` turns into masks first; a model without masks is returned as it is.
+    """
+    if gated := find_gates(model):
+        raise ValueError(f"model: {sorted(gated)} are gated; call pruning.harden(model) first")
+    for _, module, parameter in prunable(model):
+        if is_pruned(module, parameter):
+            prune.remove(module, parameter)
+        elif find_mask(module, parameter) is not None:
+            _remove_parametrizations(module, parameter)
+        else:
+            continue
+        _restore_order(module, parameter)
+    return model
+
+
+def _remove_parametrizations(module: nn.Module, parameter: str) -> None:
+    """Make the evaluated weight the parameter: the same object, unless there were several in its place."""
+    weight, held = effective(module, parameter).clone(), module.parametrizations[parameter]
+    trained = all(each.requires_grad for each in held.parameters(recurse=False))
+    _own_class(module)
+    parametrize.remove_parametrizations(module, parameter, leave_parametrized=not held.is_tensor)
+    if held.is_tensor:
+        module._parameters[parameter].copy_(weight)
+    else:
+        delattr(module, parameter)
+        module.register_parameter(parameter, nn.Parameter(weight, requires_grad=trained))
+    if isinstance(module, nn.RNNBase) and not parametrize.is_parametrized(module):
+        for key in [key for key, hook in module._forward_hooks.items() if hook is _forget_flat_weights]:
+            del module._forward_hooks[key]
+        module._init_flat_weights()
+
+
+def _forget_flat_weights(module: nn.RNNBase, args, output) -> None:
+    """Drop the weights that an RNN keeps from its last forward pass: they are computed, so that they belong
+    to a graph and could not be deep-copied."""
+    module._flat_weights = []
+
+
+def _restore_order(module: nn.Module, parameter: str) -> None:
+    """Weights before biases, as torch's layers register them."""
+    first = getattr(module, "_flat_weights_names", None) or [*weights_of(module), parameter]
+    order = dict.fromkeys([*(name for name in first if name in module._parameters), *module._parameters])
+    for name in order:
+        module._parameters[name] = module._parameters.pop(name)
