@@ -61,7 +61,7 @@ def short(value):
 
 
 def metrics(chapter: str, flat: list[dict]) -> list[dict]:
-    experiment = importlib.import_module(f"pruning.experiments.{chapter}")
+    experiment = importlib.import_module(f"pruning.chapters.{chapter}.experiment")
     configs = [records.config_of(fields, experiment.Config) for fields in flat]
     found = experiment.TOGETHER.run(configs) if len(configs) > 1 else [experiment.run(configs[0])]
     plain = json.loads(json.dumps(found))

@@ -6,8 +6,8 @@ import joblib
 import torch
 
 from benchmarks.timing import interleaved
+from pruning.chapters.compression_curves import experiment as cc
 from pruning.data import datasets
-from pruning.experiments import compression_curves as cc
 
 NETWORKS = 16
 SHAPES = {  # (samples, features, classes), hidden layers, epochs

@@ -2,21 +2,13 @@
 
 import argparse
 import dataclasses
-import importlib
-import pkgutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from pruning import experiments
+from pruning import chapters
 from pruning.data import datasets
-from pruning.evidence import claims, cluster, records
-
-
-def chapters() -> list[str]:
-    """Names of the chapters that have an experiment: the modules that list `configs`."""
-    names = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
-    return sorted(n for n in names if hasattr(importlib.import_module(f"pruning.experiments.{n}"), "configs"))
+from pruning.evidence import cluster, records
 
 
 def _positive(text: str) -> int:
@@ -43,7 +35,7 @@ def _data(_: argparse.Namespace) -> int:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    experiment = importlib.import_module(f"pruning.experiments.{arguments.chapter}")
+    experiment = chapters.part(arguments.chapter, "experiment")
     configs = experiment.configs(arguments.profile, arguments.seeds)
     if arguments.data:
         if arguments.data not in datasets.READERS:
@@ -64,7 +56,9 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 
 def _claims(_: argparse.Namespace) -> int:
-    board = claims.scoreboard()
+    from pruning.pages import scoreboard  # loads pandas
+
+    board = scoreboard.board()
     for row in board.itertuples():
         print(f"{row.id}  {row.verdict:14} {row.seeds or '':>2} seeds  {row.claim}" if row.seeds
               else f"{row.id}  {row.verdict:14}           {row.claim}")  # fmt: skip
@@ -95,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="what data is there, what is missing, how to get it")
     data.set_defaults(do=_data)
     sweep = commands.add_parser("sweep", help="run a chapter's experiments that are not on record yet")
-    sweep.add_argument("chapter", choices=chapters())
+    sweep.add_argument("chapter", choices=chapters.names())
     sweep.add_argument("--profile", default="paper", choices=["quick", "paper", "search", "cpu"])
     sweep.add_argument("--data", help="another data set than the profile's, e.g. cifar10-jpeg for cifar10")
     sweep.add_argument("--seeds", type=_positive, help="number of seeds, from 0 (default: the profile's)")

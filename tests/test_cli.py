@@ -3,8 +3,8 @@ import json
 import pytest
 
 from pruning import cli
+from pruning.chapters.compression_curves import experiment as cc
 from pruning.evidence import records
-from pruning.experiments import compression_curves as cc
 
 
 def test_sweep_runs_what_is_missing_and_then_nothing(tmp_path, monkeypatch, capsys):

@@ -4,49 +4,38 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from pruning import plots
-from pruning.evidence import claims, records
-from pruning.experiments import smallest_tables
-from pruning.rules import percent
+from pruning.chapters.smallest import tables
+from pruning.evidence import records
+from pruning.evidence.statistics import percent
+from pruning.figures import compression, style
+from pruning.pages import scoreboard
 
 FIGURE = Path("book") / "_static" / "compression_curves.png"
 BEGIN, END = "<!-- evidence: written by `pruning readme` -->", "<!-- end of evidence -->"
-CHAPTERS = {  # claim → notebook, paper figure
-    "G1": ("compression_curves", "2311.12526, Fig 2b"),
-    "G2": ("compression_curves", "2311.12526, Fig 2b"),
-    "G3": ("compression_curves", "2311.12526, Fig 2a"),
-    "G4": ("shap_agreement", "2311.12526, Fig 3a"),
-    "G5": ("shap_agreement", "2311.12526, Fig 3b"),
-    "G6": ("pathways", "2311.12526, Fig 4"),
-    "G7": ("pixel_representatives", "2311.12526, Fig 5a to c"),
-    "G8": ("pixel_representatives", "2311.12526, Fig 5e, f"),
-    "G9": ("shap_agreement", "2311.12526, 4.2"),
-    "S1": ("resnet_pruning", "2312.16020, table of results"),
-    "S2": ("resnet_pruning", "2312.16020, accuracy against rate"),
-    "S3": ("resnet_pruning", "2312.16020, weight distributions"),
-    "R1": ("relative_importance", "2410.16151, abstract"),
-    "R2": ("relative_importance", "2410.16151, abstract"),
-    "R3": ("relative_importance", "2410.16151, abstract"),
-    "R4": ("relative_importance", "2410.16151, abstract"),
-}
 
 
 def evidence_table() -> str:
     """Markdown: notebook, paper figure, command, theirs, ours, one row a claim that has a chapter."""
-    board = claims.scoreboard().set_index("id")
+    board = scoreboard.board().set_index("id")
     rows = ["| notebook | paper figure | command | theirs | ours | verdict |", "|---|---|---|---|---|---|"]
-    for claim, (chapter, figure) in CHAPTERS.items():
-        row = board.loc[claim]
-        ours = row.ours + (f" ({row.seeds} seeds)" if row.seeds else "") if row.ours else "not on record"
-        notebook = f"[{chapter}](notebooks/{chapter}.ipynb)"
-        command = f"`make book ONLY={chapter}`"
-        rows.append(f"| {notebook} | {figure} | {command} | {row.claim} | {ours} | **{row.verdict}** |")
+    for chapter, claim in scoreboard.all_claims():
+        row = board.loc[claim["id"]]
+        seeds = f" ({row.seeds} seeds)" if row.seeds else ""
+        cells = (
+            f"[{chapter}](notebooks/{chapter}.ipynb)",
+            claim["figure"],
+            f"`make book ONLY={chapter}`",
+            row.claim,
+            row.ours + seeds if row.ours else "not on record",
+            f"**{row.verdict}**",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def beyond() -> str:
     """A sentence on the smallest networks of MNIST, one number of weights after the other."""
-    found = smallest_tables.listed(records.read(records.records_folder() / "smallest.jsonl"))
+    found = tables.listed(records.read(records.records_folder() / "smallest.jsonl"))
     said = [
         f"{most} weights {percent(group.test_accuracy)} ({group.seed.nunique()} seeds)"
         for most, group in sorted(records.table(found).groupby("at_most"), reverse=True)
@@ -66,13 +55,13 @@ def with_evidence(text: str) -> str:
 
 def draw(path: Path) -> None:
     """The MNIST curve of the compression chapter, for README's first screen."""
-    plots.use_style()
+    style.use_style()
     found = records.select(
         records.read(records.records_folder() / "compression_curves.jsonl"), study="curves", dataset="mnist"
     )
     fig, ax = plt.subplots(figsize=(7, 6))
-    plots.compression_curves(found, ax)
-    plots.paper_point(ax, 404 / 266_200, 0.94, "paper: 404 weights, above 94 %")
+    compression.curves(found, ax)
+    style.paper_point(ax, 404 / 266_200, 0.94, "paper: 404 weights, above 94 %")
     ax.set_title("MNIST, LeNet-300-100: what is left after pruning")
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(temporary := path.with_suffix(".tmp.png"), dpi=120, metadata={"Software": None})

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from pruning.chapters.compression_curves import experiment as cc
 from pruning.evidence import records
-from pruning.experiments import compression_curves as cc
 from pruning.networks import models, sparsity
 from pruning.networks.masks import original
 

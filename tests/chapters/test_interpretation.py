@@ -8,9 +8,15 @@ import pytest
 import torch
 
 import pruning
-from pruning import drawing, rules
-from pruning.evidence import records
-from pruning.experiments import pathways, pixel_representatives, shap_agreement
+from pruning.chapters.pathways import experiment as pathways
+from pruning.chapters.pathways.rules import pathways as pathways_rule
+from pruning.chapters.pixel_representatives import experiment as pixel_representatives
+from pruning.chapters.pixel_representatives import tables as pixel_tables
+from pruning.chapters.pixel_representatives.rules import representatives, two_pixels
+from pruning.chapters.shap_agreement import experiment as shap_agreement
+from pruning.chapters.shap_agreement.rules import agrees, central, faster
+from pruning.evidence import records, statistics
+from pruning.figures import drawing
 from pruning.networks import sparsity, structure
 
 PIXELS = replace(pixel_representatives.configs("quick")[1], epochs=20, finetune_epochs=5, density=0.08)
@@ -62,10 +68,10 @@ def test_rules_are_counted_on_the_test_set(digit, digits):
         assert rule["best"]["recall"] > 0
         read = np.argsort(-np.array(digit["importance"]))
         assert set(rule["best_read"]["pixels"]) <= {int(i) for i in read if digit["importance"][i] > 0}
-    table = pixel_representatives.rules([digit])
+    table = pixel_tables.rules([digit])
     assert table.loc["0", ("top two", "precision")] == 100 * digit["rules"][0]["precision"]
-    assert "in seed 0" in pixel_representatives.where([digit], "2", 0.74)
-    assert "the best rule for 2" in pixel_representatives.headline(table)
+    assert "in seed 0" in pixel_tables.where([digit], "2", 0.74)
+    assert "the best rule for 2" in pixel_tables.headline(table)
 
 
 def test_importances_are_shares_and_the_explainers_agree(explained):
@@ -167,24 +173,23 @@ def frame(rows):
 def test_rules_of_these_chapters():
     right = {"false_paths": 0, "missing_paths": 0, "symmetry_same_role": [0.9], "symmetry_other": [0.1]}
     rows = [right | {"task": t, "seed": s} for t in ("a", "b") for s in range(4)]
-    assert rules.RULES["pathways"]({"share": 0.9}, frame(rows))[0] == rules.REPRODUCED
+    assert pathways_rule({"share": 0.9}, frame(rows))[0] == statistics.REPRODUCED
     rows[0] = rows[0] | {"false_paths": 1}
-    assert rules.RULES["pathways"]({"share": 0.9}, frame(rows))[0] == rules.PARTLY
-    assert rules.RULES["pathways"]({"share": 0.9}, frame(rows[:6]))[0] == rules.NOT_MEASURED
+    assert pathways_rule({"share": 0.9}, frame(rows))[0] == statistics.PARTLY
+    assert pathways_rule({"share": 0.9}, frame(rows[:6]))[0] == statistics.NOT_MEASURED
 
     def agreeing(value):
         base = {"pearson_shap.value": value, "density": 0.01, "method": "gates"}
         return frame([base | {"seed": s} for s in range(3)])
 
     claim = {"value": 0.8, "density": 0.01}
-    verdicts = [rules.RULES["agrees"](claim, agreeing(v))[0] for v in (0.9, 0.5, 0.1)]
-    assert verdicts == [rules.REPRODUCED, rules.PARTLY, rules.NOT_REPRODUCED]
+    verdicts = [agrees(claim, agreeing(v))[0] for v in (0.9, 0.5, 0.1)]
+    assert verdicts == [statistics.REPRODUCED, statistics.PARTLY, statistics.NOT_REPRODUCED]
 
     share = [{"central.14": [v, 0.6], "seed": s} for s, v in enumerate((0.5, 0.4, 0.24))]
-    assert rules.RULES["central"]({"side": 14}, frame(share))[0] == rules.PARTLY
+    assert central({"side": 14}, frame(share))[0] == statistics.PARTLY
     assert (
-        rules.RULES["central"]({"side": 14}, frame([share[0] | {"seed": s} for s in range(3)]))[0]
-        == rules.REPRODUCED
+        central({"side": 14}, frame([share[0] | {"seed": s} for s in range(3)]))[0] == statistics.REPRODUCED
     )
 
     def maps(few, many):
@@ -195,14 +200,12 @@ def test_rules_of_these_chapters():
         )
 
     claim = {"few": 0.01, "many": 0.1}
-    verdicts = [
-        rules.RULES["representatives"](claim, maps(*pair))[0] for pair in ((0.2, 0.5), (0.2, 0.1), (0.6, 0.5))
-    ]
-    assert verdicts == [rules.REPRODUCED, rules.PARTLY, rules.NOT_REPRODUCED]
+    verdicts = [representatives(claim, maps(*pair))[0] for pair in ((0.2, 0.5), (0.2, 0.1), (0.6, 0.5))]
+    assert verdicts == [statistics.REPRODUCED, statistics.PARTLY, statistics.NOT_REPRODUCED]
 
     rule = {"label": "2", "recall": 0.3, "accuracy": 0.9}
     rows = [{"seed": s, "rules": [rule | {"precision": p}]} for s, p in enumerate((0.8, 0.5, 0.4))]
-    assert rules.RULES["two_pixels"]({"label": "2", "value": 0.74}, frame(rows))[0] == rules.PARTLY
+    assert two_pixels({"label": "2", "value": 0.74}, frame(rows))[0] == statistics.PARTLY
     rows = [{"seed": s, "method_seconds.shap": 2.0, "method_seconds.eq4": 0.001} for s in range(3)]
-    assert rules.RULES["faster"]({"factor": 1000}, frame(rows))[0] == rules.REPRODUCED
-    assert rules.RULES["faster"]({"factor": 5000}, frame(rows))[0] == rules.NOT_REPRODUCED
+    assert faster({"factor": 1000}, frame(rows))[0] == statistics.REPRODUCED
+    assert faster({"factor": 5000}, frame(rows))[0] == statistics.NOT_REPRODUCED

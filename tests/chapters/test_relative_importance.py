@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from pruning import training
+from pruning.chapters.relative_importance import experiment as ri
+from pruning.chapters.relative_importance import scoring, tables
 from pruning.evidence import records
-from pruning.experiments import relative_importance as ri
-from pruning.experiments import relative_tables, scoring
 from pruning.methods import scores
 from pruning.networks import sparsity
 
@@ -183,12 +183,12 @@ def test_tables_put_competitors_under_their_best_threshold():
     found += [record("wanda", "global", 0.95 - 0.1 * s, s) for s in (0, 1)]  # one lucky seed
     found += [record("relative", "global", 0.94), record("relative", "layer", 0.99)]
     found += [record("relative", "global", 0.99, beta=0.0), record("unpruned", "global", 0.98, sparsity=0.0)]
-    shown = relative_tables.compared(found)
+    shown = tables.compared(found)
     assert [(r["method"], r["scope"]) for r in shown] == [
         ("wanda", "layer"), ("wanda", "layer"), ("relative", "global"), ("unpruned", "global")
     ]  # fmt: skip
-    assert relative_tables.leader(shown) == "relative importance"
-    assert "relative importance 94.00 %, Wanda 90.50 %" in relative_tables.at_penalty(found, 0.0)
-    named = relative_tables.labelled([record("relative", "layer", 0.9, beta=0.25, blind=False)])[0]
+    assert tables.leader(shown) == "relative importance"
+    assert "relative importance 94.00 %, Wanda 90.50 %" in tables.at_penalty(found, 0.0)
+    named = tables.labelled([record("relative", "layer", 0.9, beta=0.25, blind=False)])[0]
     assert (named["score"], named["setting"]) == ("relative: absolute, not blind", "β = 0.25")
-    assert "scope layer, relu, λ = 0 (99.00 %)" in relative_tables.closest(found, 0.99)
+    assert "scope layer, relu, λ = 0 (99.00 %)" in tables.closest(found, 0.99)

@@ -9,9 +9,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from pruning import training
+from pruning.chapters.resnet_pruning import experiment as resnet_pruning
+from pruning.chapters.resnet_pruning.experiment import (
+    HALF,
+    RATES,
+    VARIANTS,
+    Averaged,
+    Config,
+    optimizer,
+    variant,
+)
 from pruning.evidence import records
-from pruning.experiments import resnet_pruning
-from pruning.experiments.resnet_pruning import HALF, RATES, VARIANTS, Averaged, Config, optimizer, variant
 from pruning.methods.stochgrad import StochGradAdam
 from pruning.networks import models
 

@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from pruning import resnet_plots, rules
-from pruning.evidence import records
-from pruning.experiments import resnet_pruning, resnet_tables
+from pruning.chapters.resnet_pruning import experiment as resnet_pruning
+from pruning.chapters.resnet_pruning import figures, rules, tables
+from pruning.evidence import records, statistics
 
 RATES = resnet_pruning.RATES
 
@@ -37,16 +37,16 @@ def pairs(gaps, network="ResNet-56", epochs=50, **more):
 
 
 def judge(rule, found, networks=("ResNet-56",)):
-    return rules.RULES[rule]({"networks": list(networks), "epochs": 50}, records.table(found))
+    return getattr(rules, rule)({"networks": list(networks), "epochs": 50}, records.table(found))
 
 
 @pytest.mark.parametrize(
     ("gaps", "verdict"),
     [
-        ([0.20, 0.25, 0.30], rules.REPRODUCED),
-        ([0.30, -0.20, 0.05], rules.PARTLY),  # ahead in the mean, not clearly
-        ([-0.1, 0.0, 0.05], rules.NOT_REPRODUCED),
-        ([0.3, 0.3], rules.NOT_MEASURED),  # two seeds are no evidence
+        ([0.20, 0.25, 0.30], statistics.REPRODUCED),
+        ([0.30, -0.20, 0.05], statistics.PARTLY),  # ahead in the mean, not clearly
+        ([-0.1, 0.0, 0.05], statistics.NOT_REPRODUCED),
+        ([0.3, 0.3], statistics.NOT_MEASURED),  # two seeds are no evidence
     ],
 )
 def test_survives(gaps, verdict):
@@ -65,25 +65,27 @@ def test_survives_compares_seeds_that_both_have():
 def test_other_epochs_and_missing_networks_do_not_count():
     short = pairs([0.2, 0.2, 0.21], epochs=15)
     verdict, seeds, ours = judge("survives", short)
-    assert (verdict, seeds) == (rules.NOT_MEASURED, 0)
+    assert (verdict, seeds) == (statistics.NOT_MEASURED, 0)
     assert "15 epochs, 3 seeds" in ours
     assert "not on record: ResNet-56 after 50 epochs" in ours
     verdict, _, ours = judge("survives", pairs([0.2, 0.2, 0.21]), ["ResNet-56", "ResNet-110"])
-    assert verdict == rules.PARTLY
+    assert verdict == statistics.PARTLY
     assert "not on record: ResNet-110" in ours
 
 
 def test_ahead_at_every_rate():
     found = pairs([0.1, 0.1, 0.1], before=0.81)
-    assert judge("ahead_at_every_rate", found)[0] == rules.REPRODUCED
+    assert judge("ahead_at_every_rate", found)[0] == statistics.REPRODUCED
     worse_before = pairs([0.1, 0.1, 0.1], before=0.79)
     verdict, _, ours = judge("ahead_at_every_rate", worse_before)
-    assert verdict == rules.PARTLY
+    assert verdict == statistics.PARTLY
     assert "ahead at 9 of 10 rates, unpruned 79.00 ± 0.00 against 80.00 ± 0.00 %" in ours
-    assert judge("ahead_at_every_rate", pairs([-0.1] * 3))[0] == rules.NOT_REPRODUCED
+    assert judge("ahead_at_every_rate", pairs([-0.1] * 3))[0] == statistics.NOT_REPRODUCED
 
 
-@pytest.mark.parametrize(("sd", "verdict"), [(0.11, rules.REPRODUCED), (0.09, rules.NOT_REPRODUCED)])
+@pytest.mark.parametrize(
+    ("sd", "verdict"), [(0.11, statistics.REPRODUCED), (0.09, statistics.NOT_REPRODUCED)]
+)
 def test_spreads(sd, verdict):
     found, _, ours = judge("spreads", pairs([0.1] * 3, sd=sd))
     assert found == verdict
@@ -92,14 +94,14 @@ def test_spreads(sd, verdict):
 
 def test_tables_say_mean_and_deviation_over_seeds():
     found = [record("adam", 0, 0.3), record("adam", 1, 0.5), record("stochgradadam", 0, 0.6)]
-    table = resnet_tables.by_rate(found)
+    table = tables.by_rate(found)
     assert list(table.columns) == ["Adam", "StochGradAdam"]
     assert list(table.index) == [f"{100 * rate:.0f} %" for rate in RATES]
     assert table.loc["50 %", "Adam"] == "40.00 ± 14.14"
     assert table.loc["50 %", "StochGradAdam"] == "60.00"
-    half = resnet_tables.at_half(found)
+    half = tables.at_half(found)
     assert half.loc["global, re-estimated", "Adam"] == "80.0 ± 0.0"
-    against = resnet_tables.against_paper(
+    against = tables.against_paper(
         found, {"values": {"ResNet-56": [0.6, 0.3], "ResNet-110": [0.7, 0.4]}, "epochs": 50}
     )
     assert against.loc["ResNet-56", ("here", "Adam")] == "40.00 ± 14.14 (2 seeds)"
@@ -109,7 +111,7 @@ def test_tables_say_mean_and_deviation_over_seeds():
 
 def test_settings_keep_schedules_apart():
     found = [record("adam", 0, 0.3), record("adam", 0, 0.7, schedule="cosine"), record("sgd", 0, 0.6)]
-    table = resnet_tables.settings(found)
+    table = tables.settings(found)
     assert list(table.index) == ["Adam", "SGD with momentum", "Adam, cosine"]
     assert list(table["50 %"]) == ["30.0", "60.0", "70.0"]
 
@@ -117,21 +119,21 @@ def test_settings_keep_schedules_apart():
 def test_what_is_missing_counts_the_paper_profile():
     configs = resnet_pruning.configs("paper")
     done = [dataclasses.asdict(config) for config in configs[:2]]
-    table = resnet_tables.missing(done)
+    table = tables.missing(done)
     assert table["of"].sum() == len(configs)
     assert table["runs missing"].sum() == len(configs) - 2
 
 
 def test_titles_follow_the_records():
     ahead = [record("adam", 0, 0.3), record("stochgradadam", 0, 0.5, sd=0.12)]
-    assert resnet_tables.finding(ahead).startswith("StochGradAdam 20 points ahead of Adam")
-    assert "wider" in resnet_tables.wider(ahead)
-    assert "1.20 times" in resnet_tables.wider(ahead)
+    assert tables.finding(ahead).startswith("StochGradAdam 20 points ahead of Adam")
+    assert "wider" in tables.wider(ahead)
+    assert "1.20 times" in tables.wider(ahead)
     behind = [record("adam", 0, 0.5), record("stochgradadam", 0, 0.3)]
-    assert resnet_tables.finding(behind).startswith("Adam 20 points ahead of StochGradAdam")
-    assert "as wide as Adam" in resnet_tables.wider(behind)
-    assert "80 % (Adam) and 80 % (StochGradAdam)" in resnet_tables.rescued(behind)
-    said = resnet_tables.summary(behind)
+    assert tables.finding(behind).startswith("Adam 20 points ahead of StochGradAdam")
+    assert "as wide as Adam" in tables.wider(behind)
+    assert "80 % (Adam) and 80 % (StochGradAdam)" in tables.rescued(behind)
+    said = tables.summary(behind)
     assert said["s56_adam_half"] == "50.00"
     assert said["s56_stochgradadam_rescued"] == "80.00"
     assert (said["s20_sgd_half"], said["s20_sgd_seeds"], said["s56_adam_seeds"]) == ("–", "0", "1")
@@ -140,8 +142,8 @@ def test_titles_follow_the_records():
 def test_figures_draw_means_and_ranges():
     found = [record("adam", 0, 0.3), record("adam", 1, 0.5), record("stochgradadam", 0, 0.6)]
     _, (upper, lower) = plt.subplots(2, 1)
-    resnet_plots.pruning_rates(found, upper)
-    resnet_plots.pruning_rates(found[:2], lower)
+    figures.pruning_rates(found, upper)
+    figures.pruning_rates(found[:2], lower)
     adam, ours = upper.get_lines()
     assert adam.get_ydata()[5] == pytest.approx(40)
     assert ours.get_ydata()[5] == pytest.approx(60)
@@ -149,13 +151,13 @@ def test_figures_draw_means_and_ranges():
     assert named == ["Adam", "StochGradAdam"]  # also where the last panel lacks one
     _, ax = plt.subplots()
     wide = [one | {"bins": [-1.5, 1.5, 3]} for one in found[:2]]
-    resnet_plots.weight_densities([*wide, found[2]], ax)
+    figures.weight_densities([*wide, found[2]], ax)
     assert len(ax.get_lines()) == 1  # the third has the narrower bins of the first records
     assert max(ax.get_lines()[0].get_ydata()) == pytest.approx(1.0)  # all 100 weights in a bin of width 1
     _, ax = plt.subplots()
-    resnet_plots.confusion([[3, 1], [0, 4]], ["a", "b"], ax)
+    figures.confusion([[3, 1], [0, 4]], ["a", "b"], ax)
     assert [text.get_text() for text in ax.texts] == ["75", "25", "100"]
     _, ax = plt.subplots()
-    resnet_plots.sampling_rates(found, ax)
+    figures.sampling_rates(found, ax)
     assert list(ax.get_xticks()) == [0.8, 1.0]
     plt.close("all")

@@ -6,9 +6,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from pruning import plots, smallest_plots, training
+from pruning import training
+from pruning.chapters.smallest import experiment as smallest
+from pruning.chapters.smallest import figures, tables
 from pruning.evidence import records
-from pruning.experiments import smallest, smallest_tables
+from pruning.figures import captions
 from pruning.networks import export, sparsity
 
 TINY = replace(smallest.configs("quick")[0], epochs=6, finetune_epochs=2, density=0.1)
@@ -38,16 +40,16 @@ def test_a_move_is_compared_with_the_same_seed_without():
     found = [put(0, 0.950), put(1, 0.960), put(0, 0.953, tau=3.0), put(1, 0.961, tau=3.0)]
     found += [put(0, 0.949, epochs=120, finetune_epochs=40), put(0, 0.955, allocation=(0.75, 0.15, 0.10))]
     found += [put(2, 0.99, tau=3.0)]  # its seed has no run without a move
-    table = smallest_tables.ablation(found)
+    table = tables.ablation(found)
     assert list(table.index) == ["none", "τ: 3", "layers: 75 : 15 : 10", "longer: 120 + 40 epochs"]
     assert list(table.seeds) == [2, 2, 1, 1]
     assert list(table.gain) == pytest.approx([0, 0.2, 0.5, -0.1])
-    assert smallest_tables.gained(found, {"tau": 3.0}) == "+0.20 points (2 seeds)"
-    assert smallest_tables.gained(found, {"tau": 5.0}) == "–"
-    named = smallest_tables.labelled(found)
-    assert "1 to 2 seeds a point" in plots.caption(named, "search")
+    assert tables.gained(found, {"tau": 3.0}) == "+0.20 points (2 seeds)"
+    assert tables.gained(found, {"tau": 5.0}) == "–"
+    named = tables.labelled(found)
+    assert "1 to 2 seeds a point" in captions.caption(named, "search")
     _, ax = plt.subplots()
-    smallest_plots.ablation(smallest_tables.labelled(found), ax)
+    figures.ablation(tables.labelled(found), ax)
     assert next(t.get_text() for t in ax.get_yticklabels()) == "τ: 3"
     assert ax.get_lines()[1].get_xdata() == pytest.approx([0.2])
     plt.close("all")
@@ -57,7 +59,7 @@ def test_every_move_is_of_one_kind_and_in_the_search():
     configs = smallest.configs("search", 1)
     assert len(set(configs)) == len(configs) == sum(len(moves) for moves in smallest.MOVES.values())
     assert all(config.split == "validation" for config in configs)
-    named = smallest_tables.labelled([asdict(c) | {"validation_accuracy": 0.9, "kept": 1} for c in configs])
+    named = tables.labelled([asdict(c) | {"validation_accuracy": 0.9, "kept": 1} for c in configs])
     assert len(named) == len({(r["family"], r["move"]) for r in named}) == len(configs)
 
 
@@ -69,22 +71,22 @@ def far(density, seed, accuracy, kept, **more):
 def test_only_the_listed_runs_are_the_frontier():
     wanted = [asdict(config) for config in smallest.configs("paper")[:3]]
     earlier = asdict(replace(smallest.configs("paper")[0], alpha=7.0))
-    assert smallest_tables.listed([*wanted, earlier, put(0, 0.95)]) == wanted
+    assert tables.listed([*wanted, earlier, put(0, 0.95)]) == wanted
 
 
 def test_the_best_density_within_a_number_of_weights():
     found = [far(0.0015, 0, 0.97, 404), far(0.0015, 1, 0.98, 405)]  # one of them is too large
     found += [far(0.0014, 0, 0.95, 390), far(0.0014, 1, 0.96, 400), far(0.001, 0, 0.9, 260)]
-    best = smallest_tables.at_most(found)
+    best = tables.at_most(found)
     assert (best["most"], best["seeds"]) == (400, 2)
     assert best["mean"] == pytest.approx(95.5)
-    table = smallest_tables.frontier(found)
+    table = tables.frontier(found)
     assert list(table["most"]) == [405, 400, 260]
-    assert [smallest_tables.spread(row) for _, row in table.iterrows()][1:] == ["95.50 ± 0.71", "90.00"]
+    assert [tables.spread(row) for _, row in table.iterrows()][1:] == ["95.50 ± 0.71", "90.00"]
     whole = [r | {"connections": []} for r in found]
-    assert smallest_tables.drawn(whole)["kept"] == 404
+    assert tables.drawn(whole)["kept"] == 404
     with pytest.raises(ValueError, match="no whole network of at most 100"):
-        smallest_tables.drawn(whole, 100)
+        tables.drawn(whole, 100)
 
 
 def test_ahead_counts_points_with_no_more_weights():
@@ -92,13 +94,13 @@ def test_ahead_counts_points_with_no_more_weights():
     others = [far(0.001, 0, 0.94, 268, method="set"), far(0.004, 0, 0.99, 1064, method="set")]
     others += [far(0.0005, 0, 0.3, 133, method="wanda")]  # we have nothing that small
     others += [far(0.0001, 0, 0.1, 0, method="wanda")]  # no network
-    assert smallest_tables.ahead(ours, others) == "SET at 1 of 2 densities, Wanda at 0 of 1 densities"
+    assert tables.ahead(ours, others) == "SET at 1 of 2 densities, Wanda at 0 of 1 densities"
 
 
 def test_a_network_as_files():
     pytest.importorskip("onnxruntime")
     record = records.run_one(smallest.run, TINY)
-    table = smallest_tables.deployed(record, 0.99, rounds=3, batch=10)
+    table = tables.deployed(record, 0.99, rounds=3, batch=10)
     assert list(table["accuracy (%)"]) == [99.0] + 3 * [100 * record["test_accuracy"]]
     assert list(table.index) == ["dense, torch", "compact, torch", "compact, ONNX", "compact, NumPy"]
     assert table.loc["compact, NumPy", "bytes"] < table.loc["dense, torch", "bytes"]
@@ -117,7 +119,7 @@ def test_a_budget_is_kept_and_the_runs_without_one_are_told_apart():
     del without["at_most"]  # records from before there were budgets
     found = [without | {"density": density} for density in (0.00139, 0.001)]
     found += [asdict(smallest.budgeted(404)), put(0, 0.9)]
-    assert smallest_tables.open_ended(found) == found[:1]
+    assert tables.open_ended(found) == found[:1]
 
 
 def test_a_form_that_computes_something_else_is_not_shown(monkeypatch):
@@ -126,4 +128,4 @@ def test_a_form_that_computes_something_else_is_not_shown(monkeypatch):
     right = export.NumpyNetwork.__call__
     monkeypatch.setattr(export.NumpyNetwork, "__call__", lambda self, x: right(self, x) + 0.01)
     with pytest.raises(AssertionError, match="compact, NumPy"):
-        smallest_tables.deployed(record, 0.99, rounds=3, batch=10)
+        tables.deployed(record, 0.99, rounds=3, batch=10)

@@ -5,9 +5,10 @@ import numpy as np
 import pandas
 import pytest
 
-from pruning import cli, rules
-from pruning.evidence import claims, records
-from pruning.rules import verdicts
+from pruning import cli
+from pruning.chapters.relative_importance.rules import best_in_cells, gains, improves
+from pruning.evidence import claims, records, statistics
+from pruning.pages import scoreboard
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,32 +24,32 @@ def gates(seed, accuracy, **more):
 
 
 def verdict(folder, name):
-    return claims.judge(next(c for c in claims.read() if c["id"] == name), folder)
+    return scoreboard.board(folder=folder).set_index("id").loc[name]
 
 
 def test_all_claims_of_the_papers_are_listed():
-    ids = [claim["id"] for claim in claims.read()]
+    ids = [claim["id"] for _, claim in scoreboard.all_claims()]
     assert ids == [
         *(f"G{i}" for i in range(1, 10)),
-        *(f"S{i}" for i in range(1, 4)),
         *(f"R{i}" for i in range(1, 5)),
+        *(f"S{i}" for i in range(1, 4)),
     ]
-    cited = {claim["paper"] for claim in claims.read()}
+    cited = {claim["paper"] for _, claim in scoreboard.all_claims()}
     keys = set(re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text()))
     assert cited <= keys
 
 
 def test_without_records_nothing_is_measured(tmp_path):
-    assert set(claims.scoreboard(tmp_path).verdict) == {rules.NOT_MEASURED}
+    assert set(scoreboard.board(folder=tmp_path).verdict) == {statistics.NOT_MEASURED}
 
 
 @pytest.mark.parametrize(
     ("accuracies", "expected"),
     [
-        ([0.95, 0.96, 0.95], rules.REPRODUCED),
-        ([0.93, 0.945, 0.92], rules.PARTLY),  # the best seed only
-        ([0.93, 0.92, 0.92], rules.NOT_REPRODUCED),
-        ([0.95, 0.96], rules.NOT_MEASURED),  # two seeds are no evidence
+        ([0.95, 0.96, 0.95], statistics.REPRODUCED),
+        ([0.93, 0.945, 0.92], statistics.PARTLY),  # the best seed only
+        ([0.93, 0.92, 0.92], statistics.NOT_REPRODUCED),
+        ([0.95, 0.96], statistics.NOT_MEASURED),  # two seeds are no evidence
     ],
 )
 def test_at_least(tmp_path, accuracies, expected):
@@ -62,21 +63,21 @@ def test_at_least(tmp_path, accuracies, expected):
 
 def test_at_least_counts_the_weights(tmp_path):
     put(tmp_path, *(gates(seed, 0.95, kept=405) for seed in range(3)))
-    assert verdict(tmp_path, "G1").verdict == rules.NOT_REPRODUCED
+    assert verdict(tmp_path, "G1").verdict == statistics.NOT_REPRODUCED
     put(tmp_path, gates(3, 0.95, kept=404))
-    assert verdict(tmp_path, "G1").verdict == rules.PARTLY
+    assert verdict(tmp_path, "G1").verdict == statistics.PARTLY
 
 
 def test_ahead_needs_every_competitor_on_record(tmp_path):
     for seed in range(3):
         put(tmp_path, gates(seed, 0.95, density=0.01))
         put(tmp_path, gates(seed, 0.90, density=0.01, method="dense"))
-    assert verdict(tmp_path, "G2").verdict == rules.NOT_MEASURED
+    assert verdict(tmp_path, "G2").verdict == statistics.NOT_MEASURED
     assert "deepr: not on record" in verdict(tmp_path, "G2").ours
     for seed in range(3):
         put(tmp_path, gates(seed, 0.94, density=0.01, method="deepr"))
         put(tmp_path, gates(seed, 0.96, density=0.01, method="set"))
-    assert verdict(tmp_path, "G2").verdict == rules.PARTLY
+    assert verdict(tmp_path, "G2").verdict == statistics.PARTLY
     assert "set: ahead at 0 of 1 densities" in verdict(tmp_path, "G2").ours
     put(tmp_path, gates(0, 0.99, density=0.01, method="snip"))  # one seed of another method is no matter
     assert verdict(tmp_path, "G2").seeds == 3
@@ -85,10 +86,10 @@ def test_ahead_needs_every_competitor_on_record(tmp_path):
 @pytest.mark.parametrize(
     ("gated", "random", "expected"),
     [
-        (0.849, 0.76, rules.REPRODUCED),
-        (0.830, 0.76, rules.PARTLY),  # far from the dense network
-        (0.849, 0.848, rules.PARTLY),  # not far above random
-        (0.800, 0.80, rules.NOT_REPRODUCED),
+        (0.849, 0.76, statistics.REPRODUCED),
+        (0.830, 0.76, statistics.PARTLY),  # far from the dense network
+        (0.849, 0.848, statistics.PARTLY),  # not far above random
+        (0.800, 0.80, statistics.NOT_REPRODUCED),
     ],
 )
 def test_stays_high(tmp_path, gated, random, expected):
@@ -107,21 +108,21 @@ def test_a_claim_with_a_missing_field_or_an_unknown_rule(tmp_path):
     path = tmp_path / "claims.yml"
     path.write_text("- {id: X1, paper: p, place: q}\n")
     with pytest.raises(ValueError, match=r"claim 'X1' lacks \['claim'\]"):
-        claims.read(path)
+        claims.read(path, {})
     path.write_text("- {id: X1, paper: p, place: q, claim: r, rule: guess}\n")
     with pytest.raises(ValueError, match="X1 has rule 'guess'"):
-        claims.read(path)
+        claims.read(path, {})
 
 
 def test_the_command_prints_every_claim(capsys):
     assert cli.main(["claims"]) == 0
     said = capsys.readouterr().out
-    assert all(claim["id"] in said for claim in claims.read())
+    assert all(claim["id"] in said for _, claim in scoreboard.all_claims())
 
 
 def test_html_escapes_and_names_every_claim():
-    board = claims.scoreboard().assign(claim="a < b")
-    page = claims.as_html(board)
+    board = scoreboard.board().assign(claim="a < b")
+    page = scoreboard.as_html(board)
     assert "a &lt; b" in page
     assert page.count("<li>") == len(board)
 
@@ -156,16 +157,16 @@ CLAIM = {
         (
             0.95,
             0.95,
-            rules.REPRODUCED,
+            statistics.REPRODUCED,
             "in 2 of 2 cells (activation, sparsity), clearly in 2; clearly behind in 0",
         ),
         (
             0.95,
             0.99,
-            rules.PARTLY,
+            statistics.PARTLY,
             "in 1 of 2 cells (activation, sparsity), clearly in 1; clearly behind in 1",
         ),
-        (0.99, 0.99, rules.NOT_REPRODUCED, "in 0 of 2"),
+        (0.99, 0.99, statistics.NOT_REPRODUCED, "in 0 of 2"),
     ],
 )
 def test_best_in_cells_compares_with_the_best_threshold_of_each(wanda, tanh, expected, words):
@@ -180,17 +181,19 @@ def test_best_in_cells_compares_with_the_best_threshold_of_each(wanda, tanh, exp
                 relative(seed, rival + noise, method="wanda", scope="layer", **here),
                 relative(seed, 0.50, method="wanda", scope="neuron", **here),  # its worse threshold
             ]
-    verdict, seeds, ours = rules.RULES["best_in_cells"](CLAIM, records.table(found))
+    verdict, seeds, ours = best_in_cells(CLAIM, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert words in ours
-    assert (
-        rules.RULES["best_in_cells"](CLAIM, records.table(found).query("seed < 2"))[0] == rules.NOT_MEASURED
-    )
+    assert best_in_cells(CLAIM, records.table(found).query("seed < 2"))[0] == statistics.NOT_MEASURED
 
 
 @pytest.mark.parametrize(
     ("relu", "tanh", "expected"),
-    [(0.97, 0.97, rules.REPRODUCED), (0.97, 0.95, rules.PARTLY), (0.95, 0.95, rules.NOT_REPRODUCED)],
+    [
+        (0.97, 0.97, statistics.REPRODUCED),
+        (0.97, 0.95, statistics.PARTLY),
+        (0.95, 0.95, statistics.NOT_REPRODUCED),
+    ],
 )
 def test_improves(relu, tanh, expected):
     found = []
@@ -201,20 +204,20 @@ def test_improves(relu, tanh, expected):
                 relative(seed, accuracy + 0.01 * seed, activation=activation, activity=0.3),
             ]
     claim = {"cells": ["activation"], "ours": "activity > 0", "base": "activity == 0"}
-    verdict, seeds, ours = rules.RULES["improves"](claim, records.table(found))
+    verdict, seeds, ours = improves(claim, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert f"{100 * (relu - 0.96):+.2f} points" in ours
 
 
 @pytest.mark.parametrize(
     ("accuracy", "expected"),
-    [(0.995, rules.REPRODUCED), (0.985, rules.PARTLY), (0.98, rules.NOT_REPRODUCED)],
+    [(0.995, statistics.REPRODUCED), (0.985, statistics.PARTLY), (0.98, statistics.NOT_REPRODUCED)],
 )
 def test_gains(accuracy, expected):
     found = [relative(seed, accuracy + 0.001 * (seed - 1)) for seed in range(3)]
     found += [relative(seed, 0.90, sparsity=0.5) for seed in range(3)]
     claim = {"cells": ["sparsity"], "value": 0.0113}
-    verdict, seeds, ours = rules.RULES["gains"](claim, records.table(found))
+    verdict, seeds, ours = gains(claim, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert f"at most {100 * (accuracy - 0.98):.2f} ± 0.10 [" in ours
     assert "points above it (sparsity 0.75)" in ours
@@ -222,22 +225,22 @@ def test_gains(accuracy, expected):
 
 def test_an_interval_is_student_s():
     values = pandas.Series([0.1, 0.2, 0.3, 0.4])
-    assert verdicts.interval(values) == pytest.approx(
+    assert statistics.interval(values) == pytest.approx(
         (0.25 - 0.205426, 0.25 + 0.205426), abs=1e-6
     )  # 3.182446 · s / 2
-    assert verdicts.estimate(values) == "0.25 ± 0.13 [0.04, 0.46]"
-    assert verdicts.estimate(values, (0.1, 0.4)) == "0.25 ± 0.13 [0.10, 0.40]"
-    assert verdicts.estimate(values[:2]) == "0.15 ± 0.07"
-    assert verdicts.estimate(values[:1]) == "0.10"
-    assert verdicts.percent(pandas.Series([0.5, 0.5, 0.5])) == "50.00 ± 0.00 %"
+    assert statistics.estimate(values) == "0.25 ± 0.13 [0.04, 0.46]"
+    assert statistics.estimate(values, (0.1, 0.4)) == "0.25 ± 0.13 [0.10, 0.40]"
+    assert statistics.estimate(values[:2]) == "0.15 ± 0.07"
+    assert statistics.estimate(values[:1]) == "0.10"
+    assert statistics.percent(pandas.Series([0.5, 0.5, 0.5])) == "50.00 ± 0.00 %"
 
 
 def test_intervals_of_the_mean_hold_it_as_often_as_they_say():
     rng = np.random.default_rng(0)
-    found = [verdicts.interval(pandas.Series(drawn)) for drawn in rng.normal(1, 2, (2000, 5))]
+    found = [statistics.interval(pandas.Series(drawn)) for drawn in rng.normal(1, 2, (2000, 5))]
     assert np.mean([low < 1 < high for low, high in found]) == pytest.approx(0.95, abs=0.015)
 
 
 def test_a_share_has_wilson_s_interval():
-    assert verdicts.share(pandas.Series([True] * 8 + [False] * 2)) == "80 % [49, 94]"
-    assert verdicts.share(pandas.Series([True] * 10)) == "100 % [72, 100]"
+    assert statistics.share(pandas.Series([True] * 8 + [False] * 2)) == "80 % [49, 94]"
+    assert statistics.share(pandas.Series([True] * 10)) == "100 % [72, 100]"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from pruning import cli
+from pruning.chapters.compression_curves import experiment as cc
 from pruning.evidence import cluster, records
-from pruning.experiments import compression_curves as cc
 
 distributed = pytest.importorskip("distributed")
 # Dask's own, when a worker dies

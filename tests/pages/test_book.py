@@ -121,8 +121,8 @@ def test_modules_used_follows_imports_through_one_another():
         "methods/gates.py",
     } <= names
     assert not {"cli.py", "book.py", "plots.py"} & names
-    deeper = book.modules_used("from pruning.experiments import compression_curves")
-    assert book.PACKAGE / "experiments" / "compression_curves.py" in deeper
+    deeper = book.modules_used("from pruning.chapters.compression_curves import experiment")
+    assert book.PACKAGE / "chapters" / "compression_curves" / "experiment.py" in deeper
     assert book.modules_used("import numpy") == []
 
 

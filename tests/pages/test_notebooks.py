@@ -64,7 +64,7 @@ def test_a_chapter_has_the_skeleton(path):
     assert -1 not in positions, dict(zip(parts, positions, strict=True))
     assert positions == sorted(positions)
     assert f"pruning sweep {path.stem} --profile paper" in text
-    assert (ROOT / "pruning" / "experiments" / f"{path.stem}.py").is_file()
+    assert (ROOT / "pruning" / "chapters" / path.stem / "experiment.py").is_file()
     assert any("hide-output" in cell.metadata.get("tags", []) for cell in code_cells(path)), "provenance box"
 
 
@@ -74,4 +74,5 @@ def test_it_stands_in_the_table_of_contents_and_names_its_inputs(path):
     files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     assert f"chapters/{path.stem}" in files
     assert not any(character.isdigit() for character in path.stem)
-    assert "book/claims.yml" in read(path).metadata.pruning.inputs
+    folder = path.stem if path in CHAPTERS else "*"
+    assert f"pruning/chapters/{folder}/*" in read(path).metadata.pruning.inputs

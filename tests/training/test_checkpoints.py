@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 
 from pruning import training
+from pruning.chapters.resnet_pruning.experiment import Averaged
 from pruning.data import images
-from pruning.experiments.resnet_pruning import Averaged
 from pruning.methods import rewiring
 from pruning.methods.stochgrad import StochGradAdam
 from pruning.networks import models

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pruning import training
+from pruning.chapters.compression_curves import experiment as cc
 from pruning.evidence import records
-from pruning.experiments import compression_curves as cc
 from pruning.methods import gates
 from pruning.networks import models, sparsity
 from pruning.networks.masks import kept, set_mask

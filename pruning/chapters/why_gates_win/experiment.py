@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from pruning.chapters.compression_curves import experiment as compression_curves
+from pruning.chapters.smallest import experiment as smallest
 from pruning.evidence.records import Record
-from pruning.experiments import compression_curves, smallest
 from pruning.networks import structure
 
 WEIGHTS = 404  # the paper's number

@@ -1,0 +1,1 @@
+"""The chapter compression_curves."""

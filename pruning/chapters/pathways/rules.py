@@ -1,0 +1,31 @@
+"""Rules for the claims of the chapter `pathways`."""
+
+import pandas
+
+from pruning.evidence.statistics import (
+    MIN_SEEDS,
+    NOT_MEASURED,
+    NOT_REPRODUCED,
+    PARTLY,
+    REPRODUCED,
+    share,
+)
+
+
+def pathways(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+    """In every task at least `share` of the networks have exactly the task's paths, and inputs of one role
+    are more alike than any other pair of the same network: reproduced; in more than half: partly."""
+    if found.empty:
+        return NOT_MEASURED, 0, ""
+    right = ((found.false_paths == 0) & (found.missing_paths == 0)).groupby(found.task, sort=False)
+    with_roles = found[found.symmetry_same_role.map(len) > 0]
+    alike = with_roles.symmetry_same_role.map(min) > with_roles.symmetry_other.map(max)
+    seeds = int(found.groupby("task").seed.nunique().min())
+    said = "exactly the task's paths in " + ", ".join(
+        f"{share(its)} of the networks ({task})" for task, its in right
+    )
+    said += f"; inputs of one role more alike than all other pairs in {share(alike)}"
+    if seeds < MIN_SEEDS:
+        return NOT_MEASURED, seeds, said
+    worst = min(right.mean().min(), alike.mean())
+    return REPRODUCED if worst >= claim["share"] else PARTLY if worst > 0.5 else NOT_REPRODUCED, seeds, said

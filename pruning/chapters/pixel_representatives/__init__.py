@@ -1,0 +1,1 @@
+"""The chapter pixel_representatives."""

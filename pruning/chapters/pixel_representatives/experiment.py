@@ -1,0 +1,124 @@
+"""Which pixels a pruned network reads (Fig 3b and Fig 5 of arXiv:2311.12526), over densities and seeds.
+
+Networks are trained as in `compression_curves`. Everything the chapter draws is in the record: the map of
+importance, the living connections of a small network, and rules over two pixels.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pruning import training
+from pruning.chapters.compression_curves import experiment as compression_curves
+from pruning.chapters.pixel_representatives import pixels
+from pruning.data import datasets
+from pruning.evidence.records import Record
+from pruning.networks import importance, sparsity, structure
+
+ON = 0.5  # a pixel above this is on
+READ = 20  # pixels that an output reads most, among which a rule is sought
+DRAWN = 1500  # networks with no more connections are recorded whole
+
+
+@dataclass(frozen=True)
+class Config(compression_curves.Config):
+    """One network and its map of importance."""
+
+    top: int = 20  # pixels whose neighbours are looked at
+    study: str = "representatives"
+
+
+def _rules(by_class: Tensor, data: datasets.Dataset) -> list[Record]:
+    """For each class: its two most important pixels as a rule, how often they are on, the best pair of all
+    pixels and the best of those that its output reads most.
+
+    Best pairs are chosen by F₁ on the training set; every figure is of the test set.
+    """
+    train_on, test_on = data.train.inputs > ON, data.test.inputs > ON
+    found = []
+    for label, row in enumerate(by_class):
+        first, second = row.argsort(descending=True, stable=True)[:2].tolist()
+        in_train, in_test = data.train.targets == label, data.test.targets == label
+        code = 2 * test_on[:, first].long() + test_on[:, second].long()  # 0 none, 3 both
+        own = pixels.two_pixel_rule(test_on, in_test, (first, second))
+        record = {
+            "label": data.class_names[label], "pixels": [first, second],
+            "importance": [row[first].item(), row[second].item()],
+            "precision": own.precision, "recall": own.recall, "accuracy": own.accuracy,
+            "inside": torch.bincount(code[in_test], minlength=4).tolist(),
+            "outside": torch.bincount(code[~in_test], minlength=4).tolist(),
+        }  # fmt: skip
+        top = row.argsort(descending=True, stable=True)[: max(2, int((row > 0).sum().clamp_max(READ)))]
+        for name, allowed in (("best", torch.arange(len(row))), ("best_read", top)):
+            pair = pixels.best_two_pixel_rule(train_on[:, allowed], in_train).pixels
+            best = pixels.two_pixel_rule(test_on, in_test, tuple(allowed[list(pair)].tolist()))
+            record[name] = {
+                "pixels": list(best.pixels), "precision": best.precision,
+                "recall": best.recall, "accuracy": best.accuracy,
+            }  # fmt: skip
+        found.append(record)
+    return found
+
+
+def describe(by_class: Tensor, data: datasets.Dataset, top: int) -> Record:
+    """Numbers for what the map of importance looks like."""
+    shape = data.image_shape
+    image, variance = by_class.mean(0).view(shape), data.train.inputs.var(0).view(shape).double()
+    inside = variance > 0
+    null = pixels.shuffled_null(image, 500)
+    null_inside = pixels.shuffled_null(image, 500, inside=inside)
+    half, most = shape[0] // 2, round(shape[0] * 20 / 28)
+    return {
+        "morans_i": pixels.morans_i(image),
+        "morans_i_null": [null.mean().item(), null.std().item()],
+        "morans_i_null_inside": [null_inside.mean().item(), null_inside.std().item()],
+        "neighbour_ratio": pixels.neighbour_ratio(image, top),
+        "pixels_used": int((image > 0).sum()),
+        "pixels_varying": int(inside.sum()),
+        "central": {
+            str(side): [pixels.central_share(image, side), pixels.central_share(variance, side)]
+            for side in (half, most)
+        },
+    }
+
+
+def run(config: Config) -> Record:
+    """Train, prune, and read the structure."""
+    data = datasets.load(config.dataset)
+    if data.image_shape is None:
+        raise ValueError(f"dataset: got {config.dataset!r}, needs images")
+    model, metrics = compression_curves.train(config, data)
+    report = sparsity.sparsity_report(model)
+    kept = int(report.kept.sum())
+    by_class = importance.feature_importance(model)
+    if not (by_class.sum(1) > 0).any():
+        raise ValueError(f"density: got {config.density}, no input reaches an output")
+    return {
+        "dense_weights": metrics["dense_weights"],
+        "kept": kept,
+        "effective": int(report.effective.sum()),
+        "test_accuracy": training.evaluate(model, data.test.inputs, data.test.targets).accuracy,
+        "shape": list(data.image_shape),
+        "importance": [round(v, 7) for v in by_class.mean(0).tolist()],
+        **describe(by_class, data, config.top),
+        "rules": _rules(by_class, data),
+        "connections": structure.connections(model) if kept <= DRAWN else None,
+        "provenance": {"data": data.checksum},
+    }
+
+
+MANY, FEW = 0.04, 0.00143  # the paper's 4 % and 0.15 %
+
+
+def configs(profile: str, seeds: int | None = None) -> list[Config]:
+    """ "quick": digits, two seeds. "paper": MNIST at 4 and 0.15 %, five seeds."""
+    if profile == "quick":
+        base = Config(dataset="digits", hidden=(32, 16), batch_size=64, top=6)
+        return [replace(base, seed=s, density=d) for s in range(seeds or 2) for d in (0.3, 0.04)]
+    if profile == "paper":
+        printed = {"penalty": "absolute", "alpha": compression_curves.ABSOLUTE_ALPHA}
+        few = Config(density=FEW, **printed)  # as the frontier of compression_curves
+        pairs = [(replace(few, seed=s), Config(density=MANY, seed=s)) for s in range(seeds or 5)]
+        return [config for pair in pairs for config in pair]
+    raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick']")

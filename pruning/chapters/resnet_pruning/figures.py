@@ -1,0 +1,107 @@
+"""Figures of the chapter on StochGradAdam. Functions draw what they are given on `ax`."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas
+from matplotlib.axes import Axes
+
+from pruning.evidence import records
+from pruning.evidence.records import Record
+from pruning.figures.style import METHOD_STYLE, legend_below
+
+
+def _by_method(found: Iterable[Record]) -> list[tuple[pandas.DataFrame, str, str, str]]:
+    """(records, colour, marker, label) of each method that is there, in the book's order."""
+    frame = records.table(found)
+    parts = [(frame[frame.method == name], *style) for name, style in METHOD_STYLE.items()]
+    return [part for part in parts if len(part[0])]
+
+
+def _range(ax: Axes, x: Sequence[float], values: np.ndarray, colour: str, **line) -> None:
+    """The mean of rows, a band from the lowest to the highest."""
+    ax.plot(x, values.mean(0), color=colour, **line)
+    ax.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
+
+
+def pruning_rates(found: Iterable[Record], ax: Axes, metric: str = "accuracy_global") -> Axes:
+    """Test accuracy against the share of weights removed, one line a method: mean over seeds, band from worst
+    to best seed."""
+    for part, colour, marker, label in _by_method(found):
+        rates = 100 * np.array(part.rates.iloc[0])
+        values = 100 * np.array(part[metric].tolist())
+        _range(ax, rates, values, colour, marker=marker, markersize=5, label=label)
+    ax.set(xlim=(-2, 92), ylim=(0, 100), xlabel="weights removed (%)", ylabel="test accuracy (%)")
+    ax.set_xticks(range(0, 100, 10))
+    legend_below(ax)
+    return ax
+
+
+OLD_BINS = (-0.5, 0.5, 100)  # of the first records, which do not name theirs
+
+
+def weight_densities(found: Iterable[Record], ax: Axes) -> Axes:
+    """Densities of all prunable weights, one line a method, band over seeds; of records whose histograms
+    have different bins, those with the widest."""
+    found = [{"bins": OLD_BINS} | record for record in found]
+    low, high, count = max((tuple(record["bins"]) for record in found), key=lambda bins: bins[1] - bins[0])
+    width = (high - low) / count
+    centres = low + width * (np.arange(count) + 0.5)
+    for part, colour, _, label in _by_method(r for r in found if tuple(r["bins"]) == (low, high, count)):
+        counts = np.array(part.histogram.tolist(), dtype=float)
+        _range(ax, centres, counts / part.kept.to_numpy(float)[:, None] / width, colour, label=label)
+    ax.set(xlabel="weight", ylabel="density", xlim=(low, high), ylim=(0, None))
+    legend_below(ax)
+    return ax
+
+
+def weights_by_layer(found: Iterable[Record], ax: Axes, statistic: str = "sd") -> Axes:
+    """A statistic of the weights of each layer, from input to output, one line a method, band over seeds."""
+    for part, colour, marker, label in _by_method(found):
+        values = np.array([[layer[statistic] for layer in row] for row in part.weights_by_layer])
+        _range(
+            ax, np.arange(1, values.shape[1] + 1), values, colour, marker=marker, markersize=4, label=label
+        )
+    names = {"sd": "standard deviation of the weights", "small": "share of weights below 0.01"}
+    ax.set(xlabel="layer, from input to output", ylabel=names.get(statistic, statistic), ylim=(0, None))
+    legend_below(ax)
+    return ax
+
+
+def confusion(counts: Sequence[Sequence[int]], names: Sequence[str], ax: Axes) -> Axes:
+    """Rows: true classes; columns: predicted ones; colour and number: per cent of the row. Only the outer
+    axes of a grid are labelled."""
+    share = np.array(counts, dtype=float)
+    share = 100 * share / share.sum(1, keepdims=True)
+    ax.imshow(share, cmap="cividis", vmin=0, vmax=100)
+    for i, j in np.ndindex(share.shape):
+        if share[i, j] >= 10:
+            colour = "black" if share[i, j] > 55 else "white"
+            ax.text(j, i, f"{share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=9)
+    ax.grid(visible=False)
+    ax.set_xticks(range(len(names)), names, rotation=90, fontsize=11)
+    ax.set_yticks(range(len(names)), names, fontsize=11)
+    ax.set(xlabel="predicted", ylabel="true")
+    ax.label_outer()
+    return ax
+
+
+SAMPLED = {  # what is drawn against s: rate, metric, label, marker
+    "unpruned": (0, "accuracy_global", "C7", "s"),
+    "half removed": (5, "accuracy_global", "C1", "o"),
+    "half removed, batch norm re-estimated": (5, "accuracy_recalibrated", "C2", "^"),
+}
+
+
+def sampling_rates(found: Iterable[Record], ax: Axes) -> Axes:
+    """Test accuracy against the sampling rate s; 1 is Adam. A pale dot a seed, the line through the means."""
+    frame = records.table(found)
+    for label, (rate, metric, colour, marker) in SAMPLED.items():
+        values = 100 * frame[metric].map(lambda curve, rate=rate: curve[rate])
+        mean = values.groupby(frame.sampling_rate).mean()
+        ax.plot(mean.index, mean, color=colour, marker=marker, markersize=6, label=label)
+        ax.plot(frame.sampling_rate, values, marker, color=colour, markersize=6, alpha=0.5)
+    ax.set(xlabel="sampling rate s", ylabel="test accuracy (%)", ylim=(0, 100))
+    ax.set_xticks(sorted(frame.sampling_rate.unique()))
+    legend_below(ax)
+    return ax

@@ -1,0 +1,203 @@
+"""What the chapter `resnet_pruning` shows of its records: selections, tables, sentences."""
+
+import pandas
+
+from pruning.chapters.resnet_pruning.experiment import HALF, MAIN, RATES, VARIANTS, configs
+from pruning.evidence import records
+from pruning.evidence.records import Record
+from pruning.figures import captions, style
+
+METRICS = {  # as tables name them
+    "accuracy_global": "global threshold",
+    "accuracy_recalibrated": "global, re-estimated",
+    "accuracy_layer": "threshold per layer",
+}
+
+
+def name(method: str) -> str:
+    """A method as tables say it."""
+    if method in style.METHOD_STYLE:
+        return style.METHOD_STYLE[method][2]
+    return method.replace("adam", "Adam").replace("sgd", "SGD")
+
+
+def main(found: list[Record], **where) -> list[Record]:
+    """Adam and StochGradAdam at the constant rate, in the book's order."""
+    chosen = records.select(found, schedule="constant", **where)
+    return [r for method in MAIN for r in chosen if r["method"] == method and "sampling" not in r["study"]]
+
+
+def exploded(found: list[Record], metric: str = "accuracy_global") -> list[Record]:
+    """One record a pruning rate: `rate` in words, `test_accuracy` at that rate."""
+    return [
+        {"network": r["network"], "method": name(r["method"]), "seed": r["seed"], "test_accuracy": accuracy}
+        | {"rate": f"{100 * rate:.0f} %", "threshold": METRICS[metric]}
+        for r in found
+        for rate, accuracy in zip(r["rates"], r[metric], strict=True)
+    ]
+
+
+def by_rate(found: list[Record], metric: str = "accuracy_global", digits: int = 2) -> pandas.DataFrame:
+    """Mean ± deviation over seeds: rows pruning rates, columns methods."""
+    table = records.spread_table(exploded(found, metric), ["rate"], ["method"], digits=digits)
+    order = list(dict.fromkeys(name(r["method"]) for r in found))
+    return table.reindex([f"{100 * rate:.0f} %" for rate in RATES])[order]
+
+
+def at_half(found: list[Record]) -> pandas.DataFrame:
+    """What is left at 50 %: rows thresholds, columns methods."""
+    half = [
+        r for metric in METRICS for r in exploded(found, metric) if r["rate"] == f"{100 * RATES[HALF]:.0f} %"
+    ]
+    order = list(dict.fromkeys(name(r["method"]) for r in found))
+    return records.spread_table(half, ["threshold"], ["method"], digits=1).reindex(list(METRICS.values()))[
+        order
+    ]
+
+
+def against_paper(found: list[Record], claim: dict) -> pandas.DataFrame:
+    """The paper's accuracies after 50 % pruning (claim S1) and ours on the same networks, one row each."""
+    rows = {}
+    for network, (ours, theirs) in claim["values"].items():
+        row = {("paper", "Adam"): f"{100 * theirs:.2f}", ("paper", "StochGradAdam"): f"{100 * ours:.2f}"}
+        for method in ("adam", "stochgradadam"):
+            part = records.select(main(found, epochs=claim["epochs"], network=network), method=method)
+            said = by_rate(part).iloc[HALF, 0] + f" ({len(part)} seeds)" if part else "not measured"
+            row["here", name(method)] = said
+        rows[network] = row
+    return pandas.DataFrame.from_dict(rows, orient="index")
+
+
+def settings(found: list[Record]) -> pandas.DataFrame:
+    """Every method and schedule: seeds, and the accuracy unpruned, at 50 %, and there with batch norm
+    re-estimated; in the order of VARIANTS."""
+    rows = []
+    for schedule in ("constant", "cosine"):
+        for method in VARIANTS:
+            part = records.select(found, method=method, schedule=schedule)
+            if not part:
+                continue
+            cells = [
+                by_rate(part, metric, digits=1).iloc[rate, 0]
+                for metric, rate in (
+                    ("accuracy_global", 0), ("accuracy_global", HALF), ("accuracy_recalibrated", HALF),
+                )
+            ]  # fmt: skip
+            label = name(method) + (", cosine" if schedule == "cosine" else "")
+            rows.append((label, len(part), *cells))
+    columns = ["method", "seeds", "unpruned", "50 %", "re-estimated"]
+    return pandas.DataFrame(rows, columns=columns).set_index("method")
+
+
+def weights(found: list[Record]) -> pandas.DataFrame:
+    """The spread of all prunable weights (claim S3) at the constant rate, mean over seeds, rows methods:
+    standard deviation, excess kurtosis, share of the smallest."""
+    rows = {}
+    for method in VARIANTS:
+        part = [r["weights"] for r in records.select(found, method=method, schedule="constant")]
+        if part:
+            mean = {key: sum(w[key] for w in part) / len(part) for key in part[0]}
+            rows[name(method)] = {
+                "sd": f"{mean['sd']:.4f}",
+                "kurtosis": f"{mean['kurtosis']:.1f}",
+                "below 0.01 (%)": f"{100 * mean['small']:.1f}",
+            }
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def missing(found: list[Record]) -> pandas.DataFrame:
+    """The paper profile's runs that are not on record: study, network, schedule, runs missing of all."""
+    listed = configs("paper")
+    left = set(records.missing(listed, found))
+    rows = [
+        (c.study, f"ResNet-{c.depth}", "projection" if c.shortcut == "projection" else "He et al.", c in left)
+        for c in listed
+    ]
+    frame = pandas.DataFrame(rows, columns=["study", "network", "shortcuts", "missing"])
+    grouped = frame.groupby(["study", "network", "shortcuts"], sort=False).missing.agg(["sum", "count"])
+    return grouped.rename(columns={"sum": "runs missing", "count": "of"})
+
+
+def mean_at(found: list[Record], method: str, rate: int, metric: str = "accuracy_global") -> str:
+    """Mean ± deviation in per cent at one index of RATES; "–" where nothing is on record."""
+    part = records.select(found, method=method)
+    return by_rate(part, metric).iloc[rate, 0] if part else "–"
+
+
+def finding(found: list[Record]) -> str:
+    """Which of the two is ahead at 50 %, and by how much, in words for a title."""
+    frame = records.table(found)
+    mean = 100 * frame.groupby("method").pruned_accuracy.mean()
+    gap = mean["stochgradadam"] - mean["adam"]
+    first, second = ("StochGradAdam", "Adam") if gap > 0 else ("Adam", "StochGradAdam")
+    seeds = int(frame.groupby("method").seed.nunique()[list(MAIN[:2])].min())
+    said = f"{seeds} seed{'s' * (seeds > 1)}"
+    return f"{first} {abs(gap):.0f} points ahead of {second}\nwith half of the weights, {said}"
+
+
+def wider(found: list[Record]) -> str:
+    """Whose weights spread wider, in words for a title."""
+    frame = records.table(found)
+    mean = frame.groupby("method")["weights.sd"].mean()
+    ratio = mean["stochgradadam"] / mean["adam"]
+    more = "wider" if ratio > 1.02 else "less wide" if ratio < 0.98 else "as wide as Adam's"
+    return f"StochGradAdam's weights spread {more}:\n{ratio:.2f} times Adam's standard deviation"
+
+
+def rescued(found: list[Record]) -> str:
+    """What is left at 50 % once batch norm is re-estimated, in words for a title."""
+    left = {
+        method: 100 * sum(r["accuracy_recalibrated"][HALF] for r in part) / len(part)
+        for method in MAIN[:2]
+        if (part := records.select(found, method=method))
+    }
+    said = " and ".join(f"{value:.0f} % ({name(method)})" for method, value in left.items())
+    return f"Half of the weights, batch norm re-estimated:\n{said}"
+
+
+def first_seed(found: list[Record]) -> list[Record]:
+    """Adam's and StochGradAdam's network of the lowest seed."""
+    pairs = (records.select(found, method=method) for method in MAIN[:2])
+    return [min(pair, key=lambda r: r["seed"]) for pair in pairs if pair]
+
+
+def sampled(found: list[Record]) -> list[Record]:
+    """ResNet-20 of the cpu profile at every sampling rate on record, Adam's betas; 1 is Adam itself."""
+    wanted = ("adam", "stochgradadam")
+    return [
+        r
+        for r in found
+        if r["study"] in ("cpu", "cpu sampling") and r["network"] == "ResNet-20"
+        and r["method"] in wanted and r["schedule"] == "constant"
+    ]  # fmt: skip
+
+
+def summary(found: list[Record]) -> dict[str, str]:
+    """The numbers that the verdict quotes, by the names it quotes them under: s20_adam_half and the like."""
+    said = {}
+    for depth, methods in ((20, ("adam", "stochgradadam", "sgd")), (56, ("adam", "stochgradadam"))):
+        part = records.select(found, network=f"ResNet-{depth}", schedule="constant")
+        for method in methods:
+            key = f"s{depth}_{method}"
+            said |= {
+                f"{key}_seeds": f"{len(records.select(part, method=method))}",
+                f"{key}_unpruned": mean_at(part, method, 0),
+                f"{key}_half": mean_at(part, method, HALF),
+                f"{key}_rescued": mean_at(part, method, HALF, "accuracy_recalibrated"),
+            }
+    return said
+
+
+def caption(found: list[Record], profile: str, drawn: str = captions.LINES) -> str:
+    """One line of Markdown for under a figure; `drawn` says what a line or a cell of it is."""
+    if not found:
+        return f"*{profile} profile: nothing on record yet.*"
+    frame = records.table(found)
+    seeds = frame.groupby(["network", "method"]).seed.nunique()
+    count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    epochs = " or ".join(map(str, sorted(frame.epochs.unique())))
+    data, networks = (", ".join(sorted(frame[column].unique())) for column in ("dataset", "network"))
+    return (
+        f"*{profile} profile · data: {data} · {networks} · {epochs} epochs · "
+        f"{count} seed{'s' * (count != '1')} · {drawn}*"
+    )

@@ -1,1 +1,0 @@
-"""One module per chapter: `run(config)` makes one record, `configs(profile)` lists the runs."""

@@ -1,0 +1,98 @@
+"""One style and one colour a method for the whole book. Functions draw what they are given on `ax`."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+_WONG = sns.color_palette("colorblind")  # Wong 2011: told apart with every common colour blindness
+METHOD_STYLE = {  # method → (colour, marker, label), the same in every chapter
+    "gates": (_WONG[0], "o", "learnable gates"),
+    "gates, mask only": (_WONG[9], "s", "learnable gates, no fine-tuning"),
+    "random": (_WONG[1], "^", "random deletion, fixed structure"),
+    "dense": (_WONG[2], "D", "fully connected net of that size"),
+    "set": (_WONG[4], "v", "SET, rewired every epoch"),
+    "deepr": (_WONG[5], "P", "DeepR, rewired every step"),
+    "magnitude": (_WONG[6], "X", "magnitude, one shot, fine-tuned"),
+    "wanda": (_WONG[7], "<", "Wanda, one shot, fine-tuned"),
+    "snip": (_WONG[8], ">", "SNIP, before training"),
+    # Tol's muted palette, for what has no colour of Wong's left
+    "relative": ("#332288", "o", "relative importance"),
+    "magnitude live": ("#cc6677", "x", "magnitude, dead pixels known"),
+    "nnrelief": ("#44aa99", "d", "NNrelief"),
+    "stade": ("#882255", "p", "STADE"),
+    "stade corrected": ("#aa4499", "h", "STADE, bias corrected"),
+    "ria": ("#999933", "*", "RIA"),
+    # optimizers, from Tol's vibrant palette
+    "adam": ("#555555", "s", "Adam"),
+    "stochgradadam": ("#ee7733", "o", "StochGradAdam"),
+    "stochgradadam, author's β₁": ("#009988", "^", "StochGradAdam, author's β₁"),
+    "adamw": ("#33bbee", "D", "AdamW"),
+    "sgd": ("#ee3377", "v", "SGD with momentum"),
+}
+PAPER_COLOUR = _WONG[3]  # what a paper prints
+ACCURACY_TICKS = (10, 50, 70, 80, 90, 95, 97, 98, 99, 99.5)
+NARROW_TICKS = tuple(range(60, 100))  # where the range is a few points only
+
+
+def use_style() -> None:
+    """Set the book's look: legible at phone width, no frame, light grid."""
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind")
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "savefig.dpi": 160,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "font.size": 13,
+            "axes.titlesize": 14,
+            "axes.titlelocation": "left",
+            "axes.titleweight": "bold",
+            "axes.labelsize": 13,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "legend.frameon": False,
+            "legend.fontsize": 12,
+            "xtick.labelsize": 12,
+            "ytick.labelsize": 12,
+        }
+    )
+
+
+def legend_below(ax: Axes) -> None:
+    """Under the axes, where it covers no curve at any width; the layout makes room for it."""
+    for legend in list(ax.figure.legends):
+        legend.remove()
+    named = {}  # over all axes: a panel may lack a line that another has
+    for panel in ax.figure.axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    columns = 2 if len(named) > 6 else 1
+    ax.figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns, columnspacing=1)
+
+
+def error_scale(ax: Axes, lowest: float, highest: float) -> None:
+    """Accuracy in per cent on an axis whose steps are equal factors of the error."""
+
+    def height(accuracy):
+        return -np.log10(np.maximum(100.5 - accuracy, 1e-3))
+
+    ax.set_yscale("function", functions=(height, lambda y: 100.5 - 10.0**-y))
+    apart = 0.05 * (height(highest) - height(lowest))  # closer ticks would overlap
+    ticks: list[float] = []
+    for tick in reversed(NARROW_TICKS if highest - lowest < 20 else ACCURACY_TICKS):
+        if lowest <= tick <= highest and (not ticks or height(ticks[-1]) - height(tick) >= apart):
+            ticks.append(tick)
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def paper_point(ax: Axes, density: float, accuracy: float, label: str) -> Axes:
+    """Mark a paper's number: density (or sparsity, whatever x is) and accuracy are fractions."""
+    ax.plot(100 * density, 100 * accuracy, "*", color=PAPER_COLOUR, markersize=15, zorder=5, label=label)
+    legend_below(ax)
+    return ax

@@ -1,0 +1,65 @@
+"""The scoreboard: every chapter's claims and what the records say of them."""
+
+import html
+import inspect
+import re
+from pathlib import Path
+
+import pandas
+
+from pruning import chapters
+from pruning.evidence import claims
+from pruning.evidence.claims import Claim, Rule
+from pruning.evidence.statistics import NOT_MEASURED, NOT_REPRODUCED, PARTLY, REPRODUCED
+
+VERDICT_COLOURS = {  # background, readable with black text in the light and the dark theme
+    REPRODUCED: "#9fd8b4",
+    PARTLY: "#f4d58a",
+    NOT_REPRODUCED: "#f0a7a0",
+    NOT_MEASURED: "#d3d7dc",
+}
+
+
+def rules(chapter: str) -> dict[str, Rule]:
+    """The rules that a chapter brings: the functions of (claim, found) in its rules.py, by name."""
+    module = chapters.part(chapter, "rules")
+    functions = inspect.getmembers(module, inspect.isfunction) if module else []
+    return {name: f for name, f in functions if list(inspect.signature(f).parameters) == ["claim", "found"]}
+
+
+def of(chapter: str) -> dict[str, Claim]:
+    """A chapter's claims as they are written, by id."""
+    path = chapters.FOLDER / chapter / "claims.yml"
+    return {claim["id"]: claim for claim in claims.read(path, rules(chapter))} if path.is_file() else {}
+
+
+def _by_id(pair: tuple[str, Claim]) -> tuple[str, int]:
+    letters, number = re.fullmatch(r"(\D+)(\d+)", pair[1]["id"]).groups()
+    return letters, int(number)
+
+
+def all_claims() -> list[tuple[str, Claim]]:
+    """(chapter, claim) of every claim, ordered by id."""
+    pairs = [(chapter, claim) for chapter in chapters.names() for claim in of(chapter).values()]
+    return sorted(pairs, key=_by_id)
+
+
+def board(chapter: str | None = None, folder: Path | None = None) -> pandas.DataFrame:
+    """One row a claim: id, paper, place, claim, verdict, seeds, ours; the claims of one chapter or of all."""
+    chosen = all_claims() if chapter is None else [(chapter, claim) for claim in of(chapter).values()]
+    return pandas.DataFrame([claims.judge(claim, rules(its), folder) for its, claim in chosen])
+
+
+def as_html(rows: pandas.DataFrame) -> str:
+    """The scoreboard as an HTML list, one claim an item: legible at any width, unlike a table."""
+    items = []
+    style = "color:#111;border-radius:0.4em;padding:0.1em 0.5em;white-space:nowrap;"
+    for row in rows.itertuples():
+        seeds = f", {row.seeds} seeds" if row.seeds else ""
+        ours = f"<br><strong>Ours</strong>: {html.escape(row.ours)}{seeds}." if row.ours else ""
+        items.append(
+            f'<li><strong>{row.id}</strong> <span style="{style}background:{VERDICT_COLOURS[row.verdict]}">'
+            f"{row.verdict}</span> "
+            f"<br><strong>Claim</strong> ({html.escape(row.place)}): {html.escape(row.claim)}.{ours}</li>"
+        )
+    return f'<ul style="list-style:none;padding-left:0" class="scoreboard">{"".join(items)}</ul>'
