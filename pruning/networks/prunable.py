@@ -1,5 +1,9 @@
 """Which weights of a model can be gated, masked, scored and counted: one list for the whole package."""
 
+import itertools
+import warnings
+from collections.abc import Iterable
+
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
@@ -55,3 +59,84 @@ def prunable(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
                 raise ValueError(f"model: {key!r} has no shape yet; run one batch through the model first")
             found.append((key, module, parameter))
     return found
+
+
+def selected(
+    model: nn.Module,
+    layers: Iterable[str] | None = None,
+    ignore: Iterable[str] | None = None,
+    stacklevel: int = 3,
+) -> list[tuple[str, nn.Module, str]]:
+    """`prunable`, of which `layers` are taken (None: all) and `ignore` left out.
+
+    Both hold keys of `prunable` or names of modules, which stand for all weights inside. Where `layers` is
+    None, one warning names the parameters of two or more dimensions that no prunable weight covers, such as
+    embeddings, except for those in `ignore`.
+
+    Raises ValueError for a string in place of a list, for an unknown name, and where nothing is left.
+    """
+    found = prunable(model)
+    names = [name for name, _ in itertools.chain(model.named_modules(), model.named_parameters())]
+    known = {*names, *(key for key, _, _ in found)}
+    for argument, given in (("layers", layers), ("ignore", ignore)):
+        if isinstance(given, str):
+            raise ValueError(
+                f"{argument}: got the string {given!r}, needs a list of names such as [{given!r}]"
+            )
+        if unknown := [name for name in given or () if name not in known]:
+            keys = [key for key, _, _ in found]
+            raise ValueError(f"{argument}: got {unknown[0]!r}, needs some of {keys}, or modules above them")
+    left_out = list(ignore or ())
+    chosen = [
+        (key, module, parameter)
+        for key, module, parameter in found
+        if (layers is None or _inside(key, layers)) and not _inside(key, left_out)
+    ]
+    if not chosen:
+        keys = [key for key, _, _ in found]
+        raise ValueError(f"layers, ignore: got {layers}, {ignore}, which leave nothing of the weights {keys}")
+    if layers is None and (others := [name for name in uncovered(model) if not _inside(name, left_out)]):
+        warnings.warn(
+            f"model: weights of these parameters are not prunable and stay as they are: {others}; "
+            f"ignore={others} avoids this warning",
+            stacklevel=stacklevel,
+        )
+    return chosen
+
+
+def _inside(key: str, names: Iterable[str]) -> bool:
+    return any(key == name or name == "" or key.startswith(f"{name}.") for name in names)
+
+
+def uncovered(model: nn.Module) -> list[str]:
+    """Names of the parameters of two or more dimensions that do not belong to a module of `prunable`."""
+    modules = {module for _, module, _ in prunable(model)}
+    inside = {id(p) for module in modules for p in module.parameters(recurse=False)}
+    inside |= {
+        id(p)
+        for module in modules
+        if hasattr(module, "parametrizations")
+        for p in module.parametrizations.parameters()
+    }
+    return [name for name, p in model.named_parameters() if p.dim() >= 2 and id(p) not in inside]
+
+
+def tied(model: nn.Module) -> dict[str, list[str]]:
+    """Prunable weights whose parameter other modules hold too: {key: the other places}.
+
+    A mask or gate on one of the places would leave the others as they are.
+    """
+    places: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter, value in module._parameters.items():
+            if value is not None:
+                places.setdefault(id(value), []).append(key_of(name, parameter))
+    return {
+        key: others
+        for key, module, parameter in prunable(model)
+        if (
+            others := [
+                place for place in places.get(id(module._parameters.get(parameter)), []) if place != key
+            ]
+        )
+    }
