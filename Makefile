@@ -28,8 +28,9 @@ paper: $(STAMP)
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV): the first time this downloads about 1 GB of packages and takes some minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[book,test]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[book,test]"
 	touch $@
 
 clean:

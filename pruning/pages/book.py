@@ -12,6 +12,9 @@ import json
 import subprocess
 import sysconfig
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -20,6 +23,8 @@ import papermill
 from pruning.data.datasets import CHECKOUT
 
 PACKAGE = Path(__file__).resolve().parents[1]
+# the kernel draws what a browser can enlarge; a notebook that is opened by hand keeps its own format
+KERNEL = ["--log-level=CRITICAL", "--InlineBackend.figure_formats={'svg'}"]
 
 
 class BookError(RuntimeError):
@@ -63,7 +68,7 @@ def fingerprint(notebook: Path, parameters: dict) -> str:
     files = [*modules_used(code), root / "constraints.txt"]
     for pattern in content.metadata.get("pruning", {}).get("inputs", []):
         files += sorted(root.glob(pattern))
-    digest = hashlib.sha256(json.dumps([cells, parameters], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([cells, parameters, KERNEL], sort_keys=True).encode())
     for path in files:
         if path.is_file():
             digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -85,9 +90,15 @@ def execute(notebook: Path, target: Path, parameters: dict) -> bool:
         out = Path(folder) / target.name
         try:
             papermill.execute_notebook(
-                notebook, out, parameters=parameters, cwd=notebook.parent, kernel_name="python3",
-                progress_bar=False, log_output=False, extra_arguments=["--log-level=CRITICAL"],
-            )  # fmt: skip
+                notebook,
+                out,
+                parameters=parameters,
+                cwd=notebook.parent,
+                kernel_name="python3",
+                progress_bar=False,
+                log_output=False,
+                extra_arguments=KERNEL,
+            )
         except papermill.PapermillExecutionError as error:
             raise BookError(f"{notebook.name}: {error}") from error
         executed = nbformat.read(out, as_version=4)
@@ -115,24 +126,41 @@ def build(profile: str = "quick", only: str | None = None, root: Path | None = N
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
     if only is not None and only not in {path.stem for path in notebooks}:
         raise BookError(f"only: got {only!r}, needs one of {[path.stem for path in notebooks]}")
-    for notebook in notebooks:
-        if only not in (None, notebook.stem):
-            continue
-        print(f"{notebook.stem}: ", end="", flush=True)
-        ran = execute(notebook, root / "book" / "chapters" / notebook.name, {"profile": profile})
-        print("executed" if ran else "up to date", flush=True)
-    return render(root)
+    wanted = [path for path in notebooks if only in (None, path.stem)]
+    for number, notebook in enumerate(wanted, start=1):
+        with _step(f"notebook {number} of {len(wanted)}, {notebook.stem}") as say:
+            target = root / "book" / "chapters" / notebook.name
+            say("executed" if execute(notebook, target, {"profile": profile}) else "up to date")
+    with _step("pages") as say:
+        render(root)
+        say("rendered")
+    print(f"open {root / 'book' / '_build' / 'html' / 'index.html'}")
+    return 0
 
 
-def render(root: Path) -> int:
+@contextmanager
+def _step(name: str) -> Iterator:
+    """Print what is going on, then how it ended and how long it took, on one line."""
+    print(f"{name} … ", end="", flush=True)
+    start = time.monotonic()
+    yield lambda done: print(f"{done} ({time.monotonic() - start:.0f} s)", flush=True)
+
+
+def render(root: Path) -> None:
     """Render book/ with jupyter-book, every warning an error."""
     command = [
-        str(Path(sysconfig.get_path("scripts")) / "jupyter-book"), "build", str(root / "book"),
-        "--path-output", str(root / "book"), "--config", str(root / "_config.yml"),
-        "--toc", str(root / "_toc.yml"), "--warningiserror", "--keep-going", "--quiet",
-    ]  # fmt: skip
+        str(Path(sysconfig.get_path("scripts")) / "jupyter-book"),
+        "build",
+        str(root / "book"),
+        *("--path-output", str(root / "book")),
+        *("--config", str(root / "_config.yml")),
+        *("--toc", str(root / "_toc.yml")),
+        "--warningiserror",
+        "--keep-going",
+        "--quiet",
+    ]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BookError(f"jupyter-book failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
-    print(f"open {root / 'book' / '_build' / 'html' / 'index.html'}")
-    return 0
+    for source_map in (root / "book" / "_build" / "html" / "_static").rglob("*.map"):
+        source_map.unlink()  # 4 MB that only someone who debugs the theme would load

@@ -39,9 +39,19 @@ def test_every_image_exists_and_every_figure_cell_drew_one(pages):
     for notebook in (ROOT / "book" / "chapters").glob("*.ipynb"):
         for cell in nbformat.read(notebook, as_version=4).cells:
             if "plt.show()" in cell.source:
-                assert any("image/png" in o.get("data", {}) for o in cell.outputs), cell.source
+                drawn = [mime for o in cell.outputs for mime in o.get("data", {})]
+                assert "image/svg+xml" in drawn, cell.source
                 alt = cell.metadata.mystnb.image.alt
                 assert f'alt="{alt}"' in pages[HTML / "chapters" / f"{notebook.stem}.html"]
+
+
+def test_it_weighs_less_than_15_mb_and_runs_no_script_for_formulas(pages):
+    files = [path for path in HTML.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 15e6
+    assert not [path for path in files if "mathjax" in path.name.lower()]
+    method = pages[HTML / "chapters" / "compression_curves.html"]
+    assert method.count("<math") > 10
+    assert "<merror" not in "".join(pages.values())
 
 
 def test_nothing_is_loaded_from_the_network(pages):
