@@ -29,7 +29,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pruning.methods.activations import activations_after, blind_ranges
+from pruning.methods.oneshot import Score
 from pruning.networks.layers import batches, layers, reached, visit_layers, weight
+from pruning.training.recipes import setting
 
 KINDS = ("relative", "absolute", "output")
 FORMS = ("sum", "product")
@@ -282,3 +284,35 @@ def contributions(
 
     visit_layers(model, inputs, visit)
     return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The reading that the validation split chose among those with blind ranges."""
+
+    kind: str = setting("absolute", "contribution: 'relative', 'absolute' or 'output'")
+    alpha: float = setting(1.0, "factor α of |μ|")
+    beta: float = setting(1.0, "factor β of σ")
+    decay: float = setting(1.0, "s: below 1 later layers keep fewer weights")
+    form: str = setting("sum", "'sum' or 'product' of mean and deviation")
+    tolerance: float | None = setting(None, "of the blind ranges; None: 0.01 for smooth activations, else 0")
+    blind: bool = setting(True, "whether contributions within a blind range count 0")
+
+
+def importance(model: nn.Module, inputs: Tensor, settings: Settings) -> dict[str, Tensor]:
+    """`relative_importance` of a model from a whole training set."""
+    s = settings
+    stats = contribution_statistics(model, inputs, s.kind, s.tolerance, s.blind)
+    return relative_importance(stats, s.alpha, s.beta, s.decay, s.form)
+
+
+RELATIVE = Score(
+    "relative",
+    importance,
+    needs=("inputs", "settings"),
+    label="relative importance",
+    short="relative importance",
+    colour="#332288",
+    marker="o",
+    settings=Settings,
+)

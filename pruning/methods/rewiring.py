@@ -21,6 +21,7 @@ goes dormant.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from pruning.networks.masks import Mask, is_parametrized, is_pruned, original, set_mask
 from pruning.networks.prunable import prunable
 from pruning.training import Callback
+from pruning.training.recipes import Adam, HoldThenCosine, Method, Phase, Problem, setting
 
 
 def erdos_renyi(shapes: list[tuple[int, ...]], density: float) -> list[int]:
@@ -182,3 +184,55 @@ class DeepR(_Rewiring):
                 grown = _random_indices(mask.view(-1) == 0, len(crossed))
                 mask.view(-1)[crossed[: len(grown)]] = 0
                 mask.view(-1)[grown] = 1
+
+
+@dataclass(frozen=True)
+class SETSettings:
+    """Chosen on validation splits."""
+
+    finetune_lr: float = setting(1e-2, "learning rate")
+    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
+    fraction: float = setting(0.1, "share ζ of a layer's connections that moves after each epoch")
+
+
+@dataclass(frozen=True)
+class DeepRSettings:
+    """Chosen on validation splits."""
+
+    finetune_lr: float = setting(3e-2, "learning rate η")
+    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
+    l1: float = setting(1e-1, "L1 regularisation α")
+
+
+def set_phases(settings: SETSettings, problem: Problem) -> list[Phase]:
+    """One training, rewired after every epoch but the last."""
+    rewiring = SET(problem.density, max(0, problem.all_epochs - 1), settings.fraction)
+    schedule = HoldThenCosine(settings.descent)
+    return [Phase(problem.all_epochs, Adam(settings.finetune_lr), schedule, (rewiring,))]
+
+
+def deepr_phases(settings: DeepRSettings, problem: Problem) -> list[Phase]:
+    """One training, rewired after every step at the optimizer's learning rate."""
+    schedule = HoldThenCosine(settings.descent)
+    rewiring = DeepR(problem.density, lambda p: settings.finetune_lr * schedule(p), settings.l1)
+    return [Phase(problem.all_epochs, Adam(settings.finetune_lr), schedule, (rewiring,))]
+
+
+SET_METHOD = Method(
+    "set",
+    SETSettings,
+    set_phases,
+    label="SET, rewired every epoch",
+    short="SET",
+    colour="#cc78bc",
+    marker="v",
+)
+DEEPR_METHOD = Method(
+    "deepr",
+    DeepRSettings,
+    deepr_phases,
+    label="DeepR, rewired every step",
+    short="DeepR",
+    colour="#ca9161",
+    marker="P",
+)

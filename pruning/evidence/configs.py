@@ -1,0 +1,117 @@
+"""Configs and their flat form: the fields of a record, and what can be set from the shell.
+
+A config is a frozen dataclass. One of its fields may be `settings`, a frozen dataclass of the
+config's method; the class then says which by ``settings_of(method)``. On disk and on the
+command line the fields of both stand side by side, so that tau is tau wherever it is kept.
+"""
+
+import dataclasses
+import math
+from ast import literal_eval
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+C = TypeVar("C")
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """The fields of a config, those of its settings among them."""
+    found = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    settings = found.pop("settings", None)
+    return found | (dataclasses.asdict(settings) if settings is not None else {})
+
+
+def _split(kind: type, values: dict[str, Any], method: str) -> tuple[dict, dict]:
+    """`values` as those of the config and those of its method's settings."""
+    own = {field.name for field in dataclasses.fields(kind)} - {"settings"}
+    theirs = set()
+    if hasattr(kind, "settings_of"):
+        theirs = {field.name for field in dataclasses.fields(kind.settings_of(method))}
+    if unknown := sorted(values.keys() - own - theirs):
+        choice = ", ".join(sorted(own | theirs))
+        of = f" of method {method!r}" if theirs else ""
+        raise ValueError(f"{unknown[0]}: no setting{of}, needs one of {choice}")
+    mine = {name: value for name, value in values.items() if name in own}
+    return mine, {name: value for name, value in values.items() if name in theirs}
+
+
+def make(kind: type[C], **values: Any) -> C:
+    """A config from flat values. Raises ValueError for a name its method does not know."""
+    default = next((f.default for f in dataclasses.fields(kind) if f.name == "method"), "")
+    method = values.get("method", default)
+    mine, theirs = _split(kind, values, method)
+    if hasattr(kind, "settings_of"):
+        mine["settings"] = kind.settings_of(method)(**theirs)
+    return kind(**mine)
+
+
+def changed(config: C, **values: Any) -> C:
+    """A config with other flat values. Another method starts from its own default settings.
+
+    Raises ValueError for a name that the method does not know.
+    """
+    method = values.get("method", getattr(config, "method", ""))
+    mine, theirs = _split(type(config), values, method)
+    if hasattr(config, "settings"):
+        same = method == config.method
+        settings = config.settings if same else type(config).settings_of(method)()
+        mine["settings"] = dataclasses.replace(settings, **theirs)
+    return dataclasses.replace(config, **mine)
+
+
+def of_record(record: dict[str, Any], kind: type[C]) -> C:
+    """The config that a record was made with.
+
+    Fields of the record that neither the config nor its method's settings have are ignored.
+    """
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+    names = {field.name for field in dataclasses.fields(kind)} - {"settings"}
+    if hasattr(kind, "settings_of"):
+        settings = kind.settings_of(record["method"])
+        names |= {field.name for field in dataclasses.fields(settings)}
+    return make(kind, **{name: value for name, value in values.items() if name in names})
+
+
+def parse(config: Any, assignments: Iterable[str]) -> dict[str, Any]:
+    """``name=value`` texts as flat values for `changed`, each of the type its field has now.
+
+    A value is a Python literal, or else a text. Raises ValueError in one line for a text
+    without "=", an unknown name, or a value of another type.
+    """
+    texts = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"set: got {assignment!r}, needs name=value")
+        texts[name] = text
+    if "method" in texts:
+        config = changed(config, method=texts["method"])
+    known = flat(config)
+    found = {}
+    for name, text in texts.items():
+        if name not in known:
+            choice = ", ".join(sorted(known))
+            raise ValueError(f"{name}: no such setting, needs one of {choice}")
+        found[name] = _typed(name, text, known[name])
+    return found
+
+
+def _typed(name: str, text: str, like: Any) -> Any:
+    """A text as a value of the type of `like`."""
+    if isinstance(like, str):
+        return text
+    try:
+        value = literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(like, float) and type(value) is int:
+        value = float(value)
+    if isinstance(like, tuple) and isinstance(value, (int, float, list)):
+        value = tuple(value) if isinstance(value, list) else (value,)
+    fits = type(value) is type(like)
+    if like is None:
+        fits = value is None or isinstance(value, (int, float))
+    if not fits or (isinstance(value, float) and not math.isfinite(value)):
+        kind = "a number or None" if like is None else f"a value such as {like!r}"
+        raise ValueError(f"{name}: got {text!r}, needs {kind}")
+    return value

@@ -1,0 +1,82 @@
+"""What a learned mask must beat at the same number of weights (Fig 2a of arXiv:2311.12526).
+
+random  weights deleted at random, over the whole network, before training; the structure stays
+dense   a fully connected network of that size: its hidden layers are narrowed until the
+weights fit
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+from torch.nn.utils import prune
+
+from pruning.networks import models
+from pruning.training.recipes import (
+    Adam,
+    HoldThenCosine,
+    Method,
+    Phase,
+    Problem,
+    alike,
+    setting,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Chosen on validation splits."""
+
+    finetune_lr: float = setting(3e-3, "learning rate")
+    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
+
+
+def delete_at_random(model: nn.Sequential, density: float) -> None:
+    """Mask all but the fraction `density` of the Linear layers' weights, chosen at random."""
+    layers = [(layer, "weight") for layer in model if isinstance(layer, nn.Linear)]
+    total = sum(layer.weight.numel() for layer, _ in layers)
+    removed = total - round(density * total)
+    prune.global_unstructured(layers, prune.RandomUnstructured, amount=removed)
+
+
+def dense_phases(settings: Settings, problem: Problem) -> list[Phase]:
+    """One training of all weights."""
+    return [Phase(problem.all_epochs, Adam(settings.finetune_lr), HoldThenCosine(settings.descent))]
+
+
+def random_phases(settings: Settings, problem: Problem) -> list[Phase]:
+    """Deletion, then one training of what is left."""
+    schedule = HoldThenCosine(settings.descent)
+    deletion = partial(delete_at_random, density=problem.density)
+    return [Phase(problem.all_epochs, Adam(settings.finetune_lr), schedule, before=deletion)]
+
+
+def narrow(sizes: tuple[int, ...], density: float) -> tuple[int, ...]:
+    """The sizes of the narrowed network. Raises ValueError where not even one neuron fits."""
+    found = models.narrow_sizes(sizes, round(density * models.weight_count(sizes)))
+    if found is None:
+        raise ValueError(f"density: got {density}, no dense network {sizes} is that small")
+    return found
+
+
+RANDOM = Method(
+    "random",
+    Settings,
+    random_phases,
+    label="random deletion, fixed structure",
+    short="random deletion",
+    colour="#de8f05",
+    marker="^",
+    stack=alike(random_phases),
+)
+DENSE = Method(
+    "dense",
+    Settings,
+    dense_phases,
+    label="fully connected net of that size",
+    short="dense",
+    colour="#029e73",
+    marker="D",
+    sizes=narrow,
+    stack=alike(dense_phases),
+)
