@@ -8,10 +8,11 @@ weights fit
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import nn
-from torch.nn.utils import prune
 
 from pruning.networks import models
+from pruning.networks.masks import set_mask
 from pruning.training.recipes import (
     Adam,
     HoldThenCosine,
@@ -33,10 +34,14 @@ class Settings:
 
 def delete_at_random(model: nn.Sequential, density: float) -> None:
     """Mask all but the fraction `density` of the Linear layers' weights, chosen at random."""
-    layers = [(layer, "weight") for layer in model if isinstance(layer, nn.Linear)]
-    total = sum(layer.weight.numel() for layer, _ in layers)
-    removed = total - round(density * total)
-    prune.global_unstructured(layers, prune.RandomUnstructured, amount=removed)
+    layers = [layer for layer in model if isinstance(layer, nn.Linear)]
+    counts = [layer.weight.numel() for layer in layers]
+    removed = sum(counts) - round(density * sum(counts))
+    keep = torch.ones(sum(counts), dtype=torch.bool)
+    if removed:
+        keep[torch.rand(sum(counts)).topk(removed).indices] = False
+    for layer, part in zip(layers, keep.split(counts), strict=True):
+        set_mask(layer, part.view_as(layer.weight))
 
 
 def dense_phases(settings: Settings, problem: Problem) -> list[Phase]:
