@@ -1,0 +1,141 @@
+r"""Iterative magnitude pruning that rewinds the weights to an early point of the training.
+
+Frankle, Dziugaite, Roy, Carbin: "Linear Mode Connectivity and the Lottery Ticket Hypothesis",
+ICML 2020, arXiv:1912.05671; Frankle and Carbin 2019, arXiv:1803.03635, rewind to
+the start (k = 0).
+
+    1   train to step k, keep W_k; train on to the end, W_T
+    2   of the weights that are left remove a fraction p, those with the smallest |W_T|
+    3   put the rest back to W_k and train from k to T again; repeat 2 and 3
+
+    symbol  name    meaning
+    k       early   the point to rewind to, as a fraction of the first training
+    p       –       1 − (budget / all)^(1 / rounds): equal fractions a round, so that the
+                    budget is met exactly
+
+Differs from the paper: after rewinding each training has its full length, learning rate
+schedule included (the paper's goes on at step k); layers may have shares of their own.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pruning.methods import scores, shares
+from pruning.training import Callback
+from pruning.training.recipes import Adam, HoldThenCosine, Method, Phase, Problem, setting
+
+
+class Rewinding(Callback):
+    """Pass the same object to each of `rounds` trainings; after each it prunes and rewinds.
+
+    Parameters
+    ----------
+    weights : how many are kept after the last round, exactly.
+    rounds : how often weights are removed, at least 1. The model is trained once more
+        afterwards.
+    early : k as a fraction of the first training, in [0, 1).
+    allocation : how layers share the weights, see `pruning.methods.shares`.
+
+    In a loop of your own: `save` at step k of the first training, `prune_and_rewind` after
+    each of the trainings. Raises ValueError for values out of range.
+    """
+
+    def __init__(
+        self,
+        weights: int,
+        rounds: int,
+        early: float = 0.02,
+        allocation: shares.Shares = "global",
+    ):
+        if rounds < 1:
+            raise ValueError(f"rounds: got {rounds!r}, needs 1 or more")
+        if not 0 <= early < 1:
+            raise ValueError(f"early: got {early!r}, needs a fraction in [0, 1)")
+        self.weights, self.rounds, self.early, self.allocation = (
+            weights,
+            rounds,
+            early,
+            allocation,
+        )
+        self.saved: dict[str, Tensor] = {}  # W_k and the biases at k
+        self.done = 0
+
+    def save(self, model: nn.Module) -> None:
+        """Keep the weights to rewind to."""
+        self.saved = {name: p.detach().clone() for name, p in _weights(model).items()}
+
+    @torch.no_grad()
+    def prune_and_rewind(self, model: nn.Module) -> None:
+        """Steps 2 and 3. Raises RuntimeError without `save`, or after the last round."""
+        if not self.saved or self.done == self.rounds:
+            raise RuntimeError(
+                "rewinding: needs `save` before, and no more than `rounds` rounds"
+            )
+        kept = shares.descending(
+            shares.sizes(model), self.weights, self.rounds, self.allocation
+        )[self.done]
+        shares.keep_largest(model, scores.magnitude(model), kept)
+        for name, parameter in _weights(model).items():
+            parameter.copy_(self.saved[name])
+        self.done += 1
+
+    def start(self, model: nn.Module) -> None:
+        """Before the first training: for k = 0 the weights to rewind to."""
+        if self.early == 0 and not self.saved:
+            self.save(model)
+
+    def after_step(self, model: nn.Module, progress: float) -> None:
+        """Keep the weights at k."""
+        if not self.saved and progress >= self.early:
+            self.save(model)
+
+    def finish(self, model: nn.Module) -> None:
+        """Prune and rewind."""
+        self.prune_and_rewind(model)
+
+
+def _weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters by names that masks do not change."""
+    return {
+        name.replace("parametrizations.weight.original", "weight"): parameter
+        for name, parameter in model.named_parameters()
+    }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of iterative magnitude pruning beside other methods."""
+
+    lr: float = setting(3e-3, "learning rate of the trainings between two rounds")
+    finetune_lr: float = setting(3e-3, "learning rate of the last training")
+    descent: float = setting(0.5, "fraction of a training after which its learning rate falls")
+    rounds: int = setting(12, "how often weights are removed")
+    round_epochs: int = setting(10, "epochs of each training but the last")
+    early: float = setting(0.02, "the point to rewind to, as a fraction of the first training")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): layers compete"
+    )
+
+
+def phases(settings: Settings, problem: Problem) -> list[Phase]:
+    """Rounds of training, pruning and rewinding, then one training of full length."""
+    rewinding = Rewinding(
+        problem.weights, settings.rounds, settings.early, settings.allocation or "global"
+    )
+    schedule = HoldThenCosine(settings.descent)
+    one = Phase(settings.round_epochs, Adam(settings.lr), schedule, (rewinding,))
+    last = Phase(problem.all_epochs, Adam(settings.finetune_lr), schedule)
+    return [one] * settings.rounds + [last]
+
+
+METHOD = Method(
+    "rewind",
+    Settings,
+    phases,
+    label="iterative pruning with rewinding",
+    short="rewinding",
+    colour="#8c6d00",
+    marker="<",
+)

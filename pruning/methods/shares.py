@@ -1,0 +1,152 @@
+"""How many weights each layer keeps, and which: counting for methods that rank weights.
+
+Where few weights are left, the allocation over the layers decides more than the score: at 404
+weights of LeNet-300-100 the largest magnitudes of the whole network leave the last layer
+empty, and a network without a path computes a constant. A method is therefore told how the
+layers share its budget:
+
+    "global"        the weights of all layers compete, the allocation is what comes of it
+    "uniform"       every layer has the same density
+    "erdos-renyi"   density ∝ (inputs + outputs) / (inputs · outputs), for convolutions with
+                    the sides of the kernel among summands and factors (ERK, Evci et al. 2020,
+                    arXiv:1911.11134)
+    (0.67, 0.19, 0.14)   given shares of the kept weights, in the order of the layers
+
+A budget is a number of weights and is met exactly.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pruning.methods.rewiring import erdos_renyi
+from pruning.networks import masks
+from pruning.networks.layers import layers
+
+Shares = str | Sequence[float]
+SHARES = ("global", "uniform", "erdos-renyi")
+
+
+def by_layer(
+    sizes: dict[str, torch.Size], weights: int, allocation: Shares = "global"
+) -> dict[str, int] | int:
+    """How many weights each layer keeps, {layer name: count}; for "global" the number for all.
+
+    Parameters
+    ----------
+    sizes : shape of each layer's weight, outputs first, in the order of the layers.
+    weights : how many are kept, from 1 to all.
+    allocation : see the module's text. Given shares sum to 1; what a full layer cannot take
+        goes to the others.
+
+    Raises ValueError for a number of weights out of range, or an allocation of another kind,
+    number or sum.
+    """
+    counts = [shape.numel() for shape in sizes.values()]
+    if not 1 <= weights <= sum(counts):
+        raise ValueError(f"weights: got {weights!r}, needs a number from 1 to {sum(counts)}")
+    if isinstance(allocation, str):
+        if allocation not in SHARES:
+            raise ValueError(
+                f"allocation: got {allocation!r}, needs one of {SHARES} or a share a layer"
+            )
+        if allocation == "global":
+            return weights
+        if allocation == "erdos-renyi":
+            kept = erdos_renyi(
+                [tuple(shape) for shape in sizes.values()], weights / sum(counts)
+            )
+            return dict(zip(sizes, kept, strict=True))
+        allocation = [count / sum(counts) for count in counts]
+    if (
+        len(allocation) != len(counts)
+        or min(allocation) < 0
+        or abs(sum(allocation) - 1) > 1e-6
+    ):
+        raise ValueError(
+            f"allocation: got {tuple(allocation)}, needs {len(counts)}, none below 0, of sum 1"
+        )
+    return dict(zip(sizes, _split(weights, allocation, counts), strict=True))
+
+
+def _split(weights: int, shares: Sequence[float], most: Sequence[int]) -> list[int]:
+    """`weights` in proportion to the shares, at most `most` in each part, of the sum asked
+    for."""
+    exact = [min(weights * share, full) for share, full in zip(shares, most, strict=True)]
+    parts = [int(part) for part in exact]
+    # the largest remainders first, and again from the start where layers are full
+    order = sorted(range(len(parts)), key=lambda i: parts[i] - exact[i])
+    while sum(parts) < weights:
+        for i in order:
+            if parts[i] < most[i] and sum(parts) < weights:
+                parts[i] += 1
+    return parts
+
+
+def largest(scores: dict[str, Tensor], kept: dict[str, int] | int) -> dict[str, Tensor]:
+    """Masks that keep the weights with the largest scores, as many as `by_layer` says.
+
+    Equal scores go in the order of layers and positions. Returns {layer name: boolean mask}.
+    """
+    if isinstance(kept, dict):
+        return {
+            name: _top(score.flatten(), kept[name]).view_as(score)
+            for name, score in scores.items()
+        }
+    together = _top(torch.cat([score.flatten() for score in scores.values()]), kept)
+    parts = together.split([score.numel() for score in scores.values()])
+    return {name: part.view_as(scores[name]) for name, part in zip(scores, parts, strict=True)}
+
+
+def _top(score: Tensor, count: int) -> Tensor:
+    """True at the `count` largest entries of a vector."""
+    order = score.argsort(descending=True, stable=True)
+    return torch.zeros_like(score, dtype=torch.bool).index_fill_(0, order[:count], True)
+
+
+def sizes(model: nn.Module) -> dict[str, torch.Size]:
+    """The shape of the weight of each Linear and Conv2d layer."""
+    return {name: masks.original(layer).shape for name, layer in layers(model).items()}
+
+
+@torch.no_grad()
+def keep_largest(
+    model: nn.Module, scores: dict[str, Tensor], kept: dict[str, int] | int
+) -> nn.Module:
+    """Mask a model so that the weights with the largest scores are kept, as many as `by_layer`
+    says.
+
+    What is pruned already stays pruned as long as enough weights are left. In place; returns
+    the model.
+    """
+    found = layers(model)
+    alive = {
+        name: score.masked_fill(~masks.mask_of(found[name]), -torch.inf)
+        for name, score in scores.items()
+    }
+    for name, keep in largest(alive, kept).items():
+        masks.set_mask(found[name], keep)
+    return model
+
+
+def descending(
+    sizes: dict[str, torch.Size], weights: int, rounds: int, allocation: Shares = "global"
+) -> list[dict[str, int] | int]:
+    """What is kept after each of `rounds` rounds that remove equal fractions: all · (weights /
+    all)^(k / n)."""
+    final = by_layer(sizes, weights, allocation)
+
+    def at(full: int, last: int, k: int) -> int:
+        return max(last, round(full * (last / full) ** (k / rounds)))
+
+    if isinstance(final, int):
+        full = sum(size.numel() for size in sizes.values())
+        return [at(full, final, k) for k in range(1, rounds + 1)]
+    return [
+        {
+            name: at(size.numel(), final[name], k) if final[name] else 0
+            for name, size in sizes.items()
+        }
+        for k in range(1, rounds + 1)
+    ]

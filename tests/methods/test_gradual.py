@@ -1,0 +1,83 @@
+import copy
+
+import pytest
+import torch
+
+from pruning import training
+from pruning.methods import gradual
+from pruning.networks import masks, models
+
+
+def kept(model):
+    return [int(mask.sum()) for mask in masks.masks(model).values()]
+
+
+@pytest.mark.parametrize(
+    ("progress", "sparsity"),
+    [
+        (0.0, 0.0),
+        (0.1, 0.0),
+        (0.25, 0.9 * (1 - 0.75**3)),
+        (0.4, 0.9 * (1 - 0.5**3)),
+        (0.7, 0.9),
+        (1, 0.9),
+    ],
+)
+def test_the_cubic_schedule(progress, sparsity):
+    assert gradual.cubic(progress, 0.1, 0.7, 0.0, 0.9) == pytest.approx(sparsity)
+
+
+def test_a_loop_of_ones_own_follows_the_schedule_and_ends_exactly():
+    model = models.mlp((20, 10, 5))
+    pruner = gradual.GradualPruning(model, weights=17, begin=0.2, end=0.8, updates=6)
+    seen = []
+    for step in range(10):
+        pruner.step((step + 1) / 10)
+        seen.append(sum(kept(model)))
+    expected = [250 - round(gradual.cubic((s + 1) / 10, 0.2, 0.8, 0, 233)) for s in range(10)]
+    assert seen == expected
+    assert seen[0] == 250
+    assert seen[-1] == 17
+
+
+def test_the_largest_weights_stay():
+    model = models.mlp((20, 10, 5))
+    sizes = torch.cat([model[0].weight.flatten(), model[2].weight.flatten()]).abs()
+    pruner = gradual.GradualPruning(model, weights=50)
+    pruner.step(1.0)
+    left = torch.cat(
+        [masks.effective(layer).flatten() for layer in (model[0], model[2])]
+    ).abs()
+    assert torch.equal(left[left > 0].sort().values, sizes.sort().values[-50:])
+
+
+def test_layers_keep_their_shares_at_every_step(digits):
+    model = models.mlp((64, 32, 10))
+    callback = gradual.Gradual(weights=100, allocation=(0.6, 0.4), end=0.6, updates=7)
+    training.fit(
+        model, digits.train.inputs, digits.train.targets, epochs=2, callbacks=[callback]
+    )
+    assert kept(model) == [60, 40]
+    assert callback.pruning.kept(0.0) == {"0": 64 * 32, "2": 320}
+
+
+def test_training_after_the_end_respects_the_mask(digits):
+    model = models.mlp((64, 32, 10))
+    callback = gradual.Gradual(weights=100, end=0.5)
+    training.fit(
+        model, digits.train.inputs, digits.train.targets, epochs=3, callbacks=[callback]
+    )
+    before = copy.deepcopy(masks.masks(model))
+    training.fit(model, digits.train.inputs, digits.train.targets, epochs=1)
+    assert sum(kept(model)) == 100
+    assert all(torch.equal(before[name], mask) for name, mask in masks.masks(model).items())
+    assert all(
+        not masks.effective(model.get_submodule(name))[~mask].any()
+        for name, mask in before.items()
+    )
+
+
+@pytest.mark.parametrize("bad", [{"begin": 0.5, "end": 0.5}, {"updates": 0}, {"weights": 0}])
+def test_bad_input_is_named(bad):
+    with pytest.raises(ValueError, match="|".join(bad)):
+        gradual.GradualPruning(models.mlp((4, 3)), **{"weights": 5} | bad)

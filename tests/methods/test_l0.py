@@ -1,0 +1,94 @@
+import math
+
+import pytest
+import torch
+
+from pruning import training
+from pruning.methods import l0
+from pruning.networks import masks, models
+
+
+@pytest.mark.parametrize("log_alpha", [-3.0, -1.0, 0.0, 1.5])
+def test_the_probability_of_an_open_gate_is_that_of_its_samples(log_alpha):
+    gating = l0.HardConcrete(torch.ones(400, 500), 2 / 3, 0.5).train()
+    torch.nn.init.constant_(gating.log_alpha, log_alpha)
+    open_share = (gating(torch.ones(400, 500)) != 0).float().mean().item()
+    # the distribution function of the stretched concrete variable at 0, written out
+    at = -l0.LOW / (l0.HIGH - l0.LOW)
+    closed = 1 / (1 + math.exp(-(2 / 3 * (math.log(at) - math.log(1 - at)) - log_alpha)))
+    assert gating.open()[0, 0].item() == pytest.approx(1 - closed, abs=1e-6)
+    assert open_share == pytest.approx(
+        1 - closed, abs=4 * math.sqrt(closed * (1 - closed) / 200_000)
+    )
+
+
+def test_samples_have_both_ends_and_stay_in_the_unit_interval():
+    gating = l0.HardConcrete(torch.ones(400, 500), 2 / 3, 0.5).train()
+    z = gating(torch.ones(400, 500))
+    assert z.min() == 0
+    assert z.max() == 1
+    assert 0.2 < ((z > 0) & (z < 1)).float().mean() < 0.8
+    # at log α = 0 the distribution is symmetric about ½
+    assert (z == 0).float().mean().item() == pytest.approx(
+        (z == 1).float().mean().item(), abs=0.005
+    )
+
+
+def test_evaluation_is_deterministic_and_the_mask_is_where_it_is_not_zero():
+    model = l0.gate(models.mlp((8, 6, 4)))
+    for gating in l0.gates(model).values():
+        torch.nn.init.normal_(gating.log_alpha, std=4)
+    model.eval()
+    x = torch.randn(3, 8)
+    assert torch.equal(model(x), model(x))
+    layer = model[0]
+    assert torch.equal(layer.weight != 0, l0.gates(model)["0"].mask())
+    model.train()
+    assert not torch.equal(model(x), model(x))
+
+
+def test_the_expected_count_has_the_gradient_of_the_formula():
+    model = l0.gate(models.mlp((8, 6, 4)))
+    l0.expected_weights(model).backward()
+    gating = l0.gates(model)["0"]
+    p = gating.open().detach()
+    torch.testing.assert_close(gating.log_alpha.grad, p * (1 - p))
+
+
+def test_hardening_keeps_the_budget_and_what_evaluation_computes():
+    model = l0.gate(models.mlp((8, 6, 4))).eval()
+    for gating in l0.gates(model).values():
+        torch.nn.init.normal_(gating.log_alpha, std=4)
+    open_gates = sum(int(gating.mask().sum()) for gating in l0.gates(model).values())
+    x = torch.randn(5, 8)
+    before = model(x)
+    l0.harden(model, open_gates)
+    torch.testing.assert_close(model(x), before)
+    assert sum(int(mask.sum()) for mask in masks.masks(model).values()) == open_gates
+
+
+@pytest.mark.parametrize("settings", [{"factor": 5.0}, {"penalty": "target", "factor": 3.0}])
+def test_training_ends_at_the_budget_and_still_tells_digits_apart(digits, settings):
+    model = models.mlp((64, 32, 10))
+    callback = l0.L0(weights=300, **settings)
+
+    def optimizer(model):
+        return training.adam(model, 2e-2)
+
+    data = digits.train.inputs, digits.train.targets
+    training.fit(
+        model, *data, epochs=30, batch_size=64, callbacks=[callback], optimizer=optimizer
+    )
+    training.fit(model, *data, epochs=5)
+    assert sum(int(mask.sum()) for mask in masks.masks(model).values()) == 300
+    assert training.evaluate(model, digits.test.inputs, digits.test.targets).accuracy > 0.8
+
+
+@pytest.mark.parametrize("bad", [{"temperature": 0}, {"init": 1.0}])
+def test_bad_input_is_named(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        l0.gate(models.mlp((4, 3)), **bad)
+    with pytest.raises(ValueError, match="penalty: got 'l1'"):
+        l0.L0(10, penalty="l1")
+    with pytest.raises(ValueError, match="no hard-concrete gate"):
+        l0.expected_weights(models.mlp((4, 3)))

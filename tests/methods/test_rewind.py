@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from pruning import training
+from pruning.methods import rewind
+from pruning.networks import masks, models
+
+
+class Watch(training.Callback):
+    """The weights after every step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def after_step(self, model, progress):
+        self.seen.append([p.detach().clone() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("early", [0.0, 0.25])
+def test_the_very_early_weights_come_back(digits, early):
+    model = models.mlp((64, 32, 10))
+    first = [p.detach().clone() for p in model.parameters()]
+    rewinding, watch = rewind.Rewinding(weights=150, rounds=2, early=early), Watch()
+    data = digits.train.inputs, digits.train.targets
+    training.fit(model, *data, epochs=4, callbacks=[watch, rewinding])
+    steps = len(watch.seen)
+    expected = first if early == 0 else watch.seen[round(early * steps)]
+    weights = [
+        masks.original(model[0]),
+        model[0].bias,
+        masks.original(model[2]),
+        model[2].bias,
+    ]
+    assert all(torch.equal(found, old) for found, old in zip(weights, expected, strict=True))
+    total = 64 * 32 + 320
+    assert sum(int(mask.sum()) for mask in masks.masks(model).values()) == round(
+        (total * 150) ** 0.5
+    )
+    # what stays had the largest trained weights
+    trained = torch.cat([p.flatten() for p in watch.seen[-1][::2]]).abs()
+    kept = torch.cat([mask.flatten() for mask in masks.masks(model).values()])
+    assert trained[kept].min() >= trained[~kept].max()
+    training.fit(model, *data, epochs=4, callbacks=[rewinding])
+    assert sum(int(mask.sum()) for mask in masks.masks(model).values()) == 150
+
+
+def test_layers_may_have_shares(digits):
+    model = models.mlp((64, 32, 10))
+    rewinding = rewind.Rewinding(weights=150, rounds=1, allocation=(0.6, 0.4))
+    training.fit(
+        model, digits.train.inputs, digits.train.targets, epochs=1, callbacks=[rewinding]
+    )
+    assert [int(mask.sum()) for mask in masks.masks(model).values()] == [90, 60]
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="rounds: got 0"):
+        rewind.Rewinding(10, rounds=0)
+    with pytest.raises(ValueError, match="early: got 1"):
+        rewind.Rewinding(10, rounds=1, early=1)
+    with pytest.raises(RuntimeError, match="save"):
+        rewind.Rewinding(10, rounds=1).prune_and_rewind(models.mlp((4, 3)))
