@@ -1,1 +1,2 @@
-"""Why do gates win at a few hundred weights: the networks they find, taken apart and trained again."""
+"""Why do gates win at a few hundred weights: the networks they find, taken apart and trained
+again."""

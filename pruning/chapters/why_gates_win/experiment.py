@@ -1,14 +1,47 @@
-"""The networks of 404 weights that gates find, recorded whole."""
+"""Why do gates win at a few hundred weights? Their networks, taken apart and trained again.
 
+Study "networks" trains the networks of the frontier once more and records them whole. Study
+"again" takes one, keeps a part of what it is (an arm) and trains with new weights; study
+"rates" chooses the learning rate of each arm on a validation split. Study "moving" goes on
+training a whole network while connections are exchanged for those with the largest gradients.
+"""
+
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pruning import training
 from pruning.chapters.compression_curves import experiment as compression_curves
 from pruning.chapters.smallest import experiment as smallest
-from pruning.evidence.records import Record
-from pruning.networks import structure
+from pruning.chapters.why_gates_win import arms
+from pruning.evidence import records
+from pruning.evidence.records import Record, Together
+from pruning.methods.rigl import RigL
+from pruning.networks import masks, models, structure, wirings
 
 WEIGHTS = 404  # the paper's number
-NETWORKS = 10  # gated networks, one a seed
+NETWORKS, AGAIN = 10, 3  # gated networks, one a seed; how often each is trained again
+# the wiring kept, and what of the weights: "new", "signs" of those found, "first" ones,
+# "found" ones
+ARMS = {
+    "found": (arms.mask, "found"),
+    "signs": (arms.mask, "signs"),
+    "first": (arms.mask, "first"),
+    "mask": (arms.mask, "new"),
+    "degrees": (arms.degrees, "new"),
+    "inputs": (arms.inputs, "new"),
+    "pixels": (arms.pixels, "new"),
+    "paths": (arms.paths, "new"),
+    "layers": (arms.layers, "new"),
+}
+RATES = (0.01, 0.03, 0.1)
+RATE = dict.fromkeys(ARMS, 0.03)
+MOVED = (0.0, 0.01, 0.05, 0.15)  # of each layer's connections, at each of the first epochs
 
 
 @dataclass(frozen=True)
@@ -16,20 +49,40 @@ class Config:
     """One run: a gated network, or one of its parts trained again."""
 
     dataset: str = "mnist"
-    study: str = "networks"  # the gates' own networks, whole
-    method: str = "gates"
-    arm: str = "gates"  # what is trained
+    study: str = "networks"  # or "again", "rates", "moving"
+    method: str = "gates"  # whose network it is
+    arm: str = "gates"  # what of it is kept, one of ARMS; "gates" for the network itself
     weights: int = WEIGHTS
     network: int = 0  # seed of the gated network
-    seed: int = 0  # of the weights that are trained
+    seed: int = 0  # of the weights that are trained, and of what an arm draws
+    rate: float = 0.0  # learning rate
+    epochs: int = 0
+    fraction: float = 0.0  # of the connections that move
+    split: str = "test"
 
 
-def run(config: Config) -> Record:
+HIDDEN = {"mnist": (300, 100), "digits": (32, 16)}
+
+
+def _network(config: Config) -> Record:
     """Train one network of gates as the frontier's records say, and keep all of it."""
+    data = compression_curves.load(config.dataset, "test")
     settings = smallest.budgeted(config.weights, config.network)
-    data = compression_curves.load(config.dataset, settings.split)
+    if config.dataset != "mnist":
+        hidden = HIDDEN[config.dataset]
+        total = models.weight_count(
+            (data.train.inputs.shape[1], *hidden, len(data.class_names))
+        )
+        settings = compression_curves.Config(
+            config.dataset,
+            density=config.weights / total,
+            seed=config.network,
+            hidden=hidden,
+            batch_size=64,
+            at_most=config.weights,
+        )
     model, metrics = compression_curves.train(settings, data)
-    layers = [model[0], model[2], model[4]]
+    layers = [layer for layer in model if isinstance(layer, nn.Linear)]
     return compression_curves.measured(settings, data, model, metrics) | {
         "widths": [layers[0].in_features, *(layer.out_features for layer in layers)],
         "connections": structure.connections(model),
@@ -37,8 +90,236 @@ def run(config: Config) -> Record:
     }
 
 
+@lru_cache(maxsize=64)
+def network(dataset: str, method: str, weights: int, seed: int) -> Record:
+    """A whole network, from the records; outside of MNIST it is trained where there is none.
+
+    Raises LookupError for a network of MNIST that is not on record.
+    """
+    own = {"dataset": dataset, "method": method, "weights": weights, "network": seed}
+    path = records.records_folder() / "why_gates_win.jsonl"
+    if found := [
+        r for r in records.read(path) if r["study"] == "networks" and own.items() <= r.items()
+    ]:
+        return found[-1]
+    if dataset == "mnist":
+        raise LookupError(f"{path}: has no network {own}; run the study 'networks' first")
+    return _network(Config(dataset, method=method, weights=weights, network=seed))
+
+
+Layers = list[Tensor]
+
+
+def parts(record: Record) -> tuple[Layers, Layers, Layers]:
+    """Masks, weights and biases of a network on record, layer by layer."""
+    widths = record["widths"]
+    weights = [torch.zeros(o, i) for i, o in itertools.pairwise(widths)]
+    kept = [torch.zeros(o, i, dtype=torch.bool) for i, o in itertools.pairwise(widths)]
+    for level, i, o, weight in record["connections"]:
+        weights[level][o, i], kept[level][o, i] = weight, True
+    return kept, weights, [torch.tensor(values) for values in record["bias_values"]]
+
+
+def _untrained(widths: Sequence[int], activation: str, seed: int) -> tuple[Layers, Layers]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = models.mlp(widths, activation)
+    layers = [layer for layer in model if isinstance(layer, nn.Linear)]
+    return [layer.weight.detach() for layer in layers], [
+        layer.bias.detach() for layer in layers
+    ]
+
+
+def prepared(config: Config, varying: Tensor) -> tuple[Layers, Layers, Layers]:
+    """Weights, masks and biases that an arm begins with."""
+    kept, weights, biases = parts(
+        network(config.dataset, config.method, config.weights, config.network)
+    )
+    widths = [kept[0].shape[1], *(len(layer) for layer in kept)]
+    rewire, start = ARMS[config.arm]
+    rng = np.random.default_rng([config.network, config.seed, list(ARMS).index(config.arm)])
+    chosen = rewire(kept, varying, rng)
+    if start == "found":
+        return weights, chosen, biases
+    # seeds of networks go from 0 on, those of new weights from 1000: none meets its own again
+    seed = config.network if start == "first" else 1000 + 100 * config.network + config.seed
+    new, offsets = _untrained(widths, "silu", seed)
+    if start == "signs":
+        new = [value.abs() * weight.sign() for value, weight in zip(new, weights, strict=True)]
+    return new, chosen, offsets
+
+
+def again(configs: list[Config]) -> list[Record]:
+    """Train the arms of many networks side by side; they share dataset, split, rate and
+    epochs."""
+    first = configs[0]
+    data = compression_curves.load(first.dataset, first.split)
+    varying = data.train.inputs.std(0) > 0
+    starts = [prepared(config, varying) for config in configs]
+    model = wirings.Wirings(*(list(part) for part in zip(*starts, strict=True)), "silu")
+    training.fit(
+        model,
+        data.train.inputs,
+        data.train.targets,
+        epochs=first.epochs,
+        batch_size=256 if len(data.train) > 10_000 else 64,
+        optimizer=lambda model: training.adam(model, first.rate),
+        schedule=compression_curves.hold_then_cosine(0.0),
+        loss=wirings.cross_entropy,
+        seed=first.seed,
+    )
+    name, other = ("test", "validation") if first.split == "test" else ("validation", "test")
+    tested = wirings.accuracies(model, data.test.inputs, data.test.targets)
+    trained = wirings.accuracies(model, data.train.inputs, data.train.targets)
+    return [
+        {
+            "kept": sum(int(layer.sum()) for layer in chosen),
+            "kept_by_layer": [int(layer.sum()) for layer in chosen],
+            "effective": sum(int(layer.sum()) for layer in wirings.living(chosen)),
+            f"{name}_accuracy": accuracy,
+            f"{other}_accuracy": None,
+            "train_accuracy": fitted,
+            "provenance": {"data": data.checksum},
+        }
+        for (_, chosen, _), accuracy, fitted in zip(starts, tested, trained, strict=True)
+    ]
+
+
+def _moving(config: Config) -> Record:
+    """Go on training a whole network while a share of its connections moves after each
+    epoch."""
+    data = compression_curves.load(config.dataset, config.split)
+    kept, weights, biases = parts(
+        network(config.dataset, config.method, config.weights, config.network)
+    )
+    model = models.mlp([kept[0].shape[1], *(len(layer) for layer in kept)], "silu")
+    layers = {
+        name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)
+    }
+    with torch.no_grad():
+        for layer, weight, bias in zip(layers.values(), weights, biases, strict=True):
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
+    batch_size = 256 if len(data.train) > 10_000 else 64
+    found = dict(zip(layers, kept, strict=True))
+    moves = RigL(
+        config.weights,
+        fraction=config.fraction,
+        every=-(-len(data.train) // batch_size),
+        masks=found,
+    )
+    training.fit(
+        model,
+        data.train.inputs,
+        data.train.targets,
+        epochs=config.epochs,
+        batch_size=batch_size,
+        optimizer=lambda model: training.adam(model, config.rate),
+        schedule=compression_curves.hold_then_cosine(0.75),
+        callbacks=[moves],
+        seed=config.seed,
+    )
+    after = masks.masks(model)
+    return {
+        "kept": sum(int(mask.sum()) for mask in after.values()),
+        "effective": sum(int(layer.sum()) for layer in wirings.living(list(after.values()))),
+        "stayed": sum(int((after[name] & found[name]).sum()) for name in after),
+        "test_accuracy": training.evaluate(
+            model, data.test.inputs, data.test.targets
+        ).accuracy,
+        "train_accuracy": training.evaluate(
+            model, data.train.inputs, data.train.targets
+        ).accuracy,
+        "validation_accuracy": None,
+        "provenance": {"data": data.checksum},
+    }
+
+
+def run(config: Config) -> Record:
+    """The metrics of one record. Raises ValueError for an unknown study or arm."""
+    if config.study == "networks":
+        return _network(config)
+    if config.study == "moving":
+        return _moving(config)
+    if config.study not in ("again", "rates") or config.arm not in ARMS:
+        raise ValueError(
+            f"study, arm: got {config.study!r}, {config.arm!r}, needs 'networks', 'moving', "
+            f"or 'again' or 'rates' with one of {sorted(ARMS)}"
+        )
+    return again([config])[0]
+
+
+def groups(configs: list[Config]) -> list[list[Config]]:
+    """Arms of one seed, rate, length and split train side by side, thirty at a time."""
+    alike: dict[object, list[Config]] = {}
+    for config in configs:
+        key: object = config
+        if config.study in ("again", "rates"):
+            key = (
+                config.dataset,
+                config.study,
+                config.seed,
+                config.rate,
+                config.epochs,
+                config.split,
+            )
+        alike.setdefault(key, []).append(config)
+    return [group[i : i + 30] for group in alike.values() for i in range(0, len(group), 30)]
+
+
+TOGETHER = Together(groups, again)
+EPOCHS = 40
+
+
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
-    """The ten networks of the frontier at 404 weights."""
+    """The runs of a profile: "quick" on digits; "paper" the ten networks of 404 weights, all
+    arms three times
+    and what moves; "search" the arms' learning rates, on the validation split."""
+    if profile == "quick":
+        base = {"dataset": "digits", "weights": 100, "rate": 0.03, "epochs": 30}
+        return [
+            Config(study="again", arm=arm, network=network, seed=seed, **base)
+            for seed in range(seeds or 2)
+            for network in range(2)
+            for arm in ARMS
+        ]
+    if profile == "search":
+        return [
+            Config(
+                study="rates",
+                arm=arm,
+                network=network,
+                rate=rate,
+                epochs=EPOCHS,
+                split="validation",
+            )
+            for rate in RATES
+            for network in range(3)
+            for arm in ARMS
+        ]
     if profile != "paper":
-        raise ValueError(f"profile: got {profile!r}, needs 'paper'")
-    return [Config(network=network, seed=network) for network in range(seeds or NETWORKS)]
+        raise ValueError(
+            f"profile: got {profile!r}, needs one of ['paper', 'quick', 'search']"
+        )
+    found = [Config(network=network, seed=network) for network in range(NETWORKS)]
+    found += [
+        Config(
+            study="again", arm=arm, network=network, seed=seed, rate=RATE[arm], epochs=EPOCHS
+        )
+        for seed in range(seeds or AGAIN)
+        for arm in ARMS
+        for network in range(NETWORKS)
+    ]
+    found += [
+        Config(
+            study="moving",
+            network=network,
+            seed=network,
+            rate=3e-3,
+            epochs=20,
+            fraction=fraction,
+        )
+        for network in range(3)
+        for fraction in MOVED
+    ]
+    return found

@@ -1,0 +1,146 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from pruning.chapters.why_gates_win import arms, experiment
+from pruning.networks import models, wirings
+
+REWIRINGS = {
+    name: rewire for name, (rewire, start) in experiment.ARMS.items() if start == "new"
+}
+WIDTHS = (40, 20, 12, 5)
+COUNTS, NEURONS = (30, 18, 12), (9, 6, 5)
+
+
+@pytest.fixture
+def varying():
+    return torch.arange(40) % 4 > 0
+
+
+@pytest.fixture
+def wiring(varying):
+    """Weights on paths alone: a layer's neurons are the next one's inputs."""
+    shapes = [torch.zeros(o, i, dtype=torch.bool) for i, o in itertools.pairwise(WIDTHS)]
+    for layer, count, neurons in zip(shapes, COUNTS, NEURONS, strict=True):
+        for k in range(count):
+            layer[k % neurons, k // neurons] = True
+    return arms.paths(shapes, varying, np.random.default_rng(0))
+
+
+def counts(masks):
+    return [int(mask.sum()) for mask in masks]
+
+
+@pytest.mark.parametrize("arm", REWIRINGS)
+def test_every_layer_keeps_its_number_and_constant_pixels_stay_out(arm, wiring, varying):
+    drawn = REWIRINGS[arm](wiring, varying, np.random.default_rng(3))
+    assert counts(drawn) == counts(wiring)
+    assert not drawn[0][:, ~varying].any()
+    again = REWIRINGS[arm](wiring, varying, np.random.default_rng(3))
+    assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
+    if arm != "mask":
+        assert any(not torch.equal(a, b) for a, b in zip(drawn, wiring, strict=True))
+
+
+def test_degrees_keep_every_row_and_column_sum(wiring, varying):
+    drawn = arms.degrees(wiring, varying, np.random.default_rng(3))
+    for before, after in zip(wiring, drawn, strict=True):
+        assert torch.equal(before.sum(0), after.sum(0))
+        assert torch.equal(before.sum(1), after.sum(1))
+
+
+def test_inputs_keep_every_row_sum_and_read_nothing_new(wiring, varying):
+    for before, after in zip(
+        wiring, arms.inputs(wiring, varying, np.random.default_rng(3)), strict=True
+    ):
+        assert torch.equal(before.sum(1), after.sum(1))
+        assert not after[:, ~before.any(0)].any()
+
+
+def test_paths_keep_the_living_neurons_and_every_weight_lies_on_a_path(wiring, varying):
+    drawn = arms.paths(wiring, varying, np.random.default_rng(3))
+    assert counts(wirings.living(drawn)) == counts(drawn)
+    assert [int(mask.any(1).sum()) for mask in drawn] == [
+        int(mask.any(1).sum()) for mask in wiring
+    ]
+
+
+def test_pixels_move_columns_and_leave_the_rest(wiring, varying):
+    drawn = arms.pixels(wiring, varying, np.random.default_rng(3))
+    columns = sorted(map(tuple, wiring[0].T.tolist()))
+    assert sorted(map(tuple, drawn[0].T.tolist())) == columns
+    assert all(torch.equal(a, b) for a, b in zip(drawn[1:], wiring[1:], strict=True))
+
+
+@pytest.fixture
+def on_record(monkeypatch, wiring):
+    torch.manual_seed(5)
+    weights = [mask * torch.randn(mask.shape) for mask in wiring]
+    record = {
+        "widths": list(WIDTHS),
+        "connections": [
+            [level, i, o, weights[level][o, i].item()]
+            for level, mask in enumerate(wiring)
+            for o, i in mask.nonzero().tolist()
+        ],
+        "bias_values": [torch.randn(width).tolist() for width in WIDTHS[1:]],
+    }
+    monkeypatch.setattr(experiment, "network", lambda *_: record)
+    return record, weights
+
+
+def test_an_arm_begins_with_what_it_says(on_record, wiring, varying):
+    record, weights = on_record
+    base = experiment.Config(study="again", network=3, seed=1)
+    found = {
+        arm: experiment.prepared(dataclasses.replace(base, arm=arm), varying)
+        for arm in experiment.ARMS
+    }
+    assert all(torch.allclose(a, b) for a, b in zip(found["found"][0], weights, strict=True))
+    assert found["found"][2][0].tolist() == pytest.approx(record["bias_values"][0])
+    for new, same, weight in zip(found["mask"][0], found["signs"][0], weights, strict=True):
+        kept = weight != 0
+        assert torch.equal(same[kept].sign(), weight[kept].sign())
+        assert torch.equal(same[kept].abs(), new[kept].abs())
+    torch.manual_seed(3)
+    first = models.mlp(WIDTHS, "silu")
+    assert torch.equal(found["first"][0][0], first[0].weight)
+    assert not torch.equal(found["mask"][0][0], first[0].weight)
+
+
+def test_stacks_hold_one_rate_and_at_most_thirty_networks():
+    configs = experiment.configs("paper")
+    groups = experiment.groups(configs)
+    assert sorted(map(str, configs)) == sorted(
+        str(config) for group in groups for config in group
+    )
+    assert max(map(len, groups)) == 30
+    for group in groups:
+        assert len({(config.seed, config.rate, config.split) for config in group}) == 1
+        assert len(group) == 1 or group[0].study in ("again", "rates")
+
+
+def test_a_digits_network_is_taken_apart_and_one_that_moves_keeps_its_weights():
+    base = experiment.Config("digits", weights=100, rate=0.03, epochs=2, network=0)
+    made = [dataclasses.replace(base, study="again", arm=arm) for arm in ("found", "layers")]
+    found, random = experiment.again(made)
+    assert found["kept"] == random["kept"] == 100
+    assert found["test_accuracy"] > random["test_accuracy"] + 0.2
+    still = experiment.run(dataclasses.replace(base, study="moving"))
+    moved = experiment.run(dataclasses.replace(base, study="moving", fraction=0.5, epochs=4))
+    assert still["kept"] == moved["kept"] == 100
+    assert still["stayed"] == 100
+    assert moved["stayed"] < 100
+
+
+def test_bad_input_is_named(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="arm: got 'again', 'half'"):
+        experiment.run(experiment.Config(study="again", arm="half"))
+    with pytest.raises(ValueError, match="profile: got 'slow'"):
+        experiment.configs("slow")
+    monkeypatch.setenv("PRUNING_RECORDS", str(tmp_path))
+    with pytest.raises(LookupError, match="run the study 'networks' first"):
+        experiment.network("mnist", "gates", 404, 12345)
