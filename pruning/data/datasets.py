@@ -365,9 +365,10 @@ def load(name: str) -> Dataset:
     Parameters
     ----------
     name : "mnist" or "fashion_mnist" (784 pixels in [0, 1]), "income" (UCI Adult, 12 standardised
-        features, official split), "digits" (64 pixels in [0, 1]), "breast_cancer" (30 standardised features), "cifar10" (the
-        canonical 3 × 32 × 32 pixels in [0, 1], read by torchvision), or "cifar10-jpeg" (the same images,
-        labels and split after lossy JPEG compression: results on it are not results on CIFAR-10).
+        features, official split), "digits" (64 pixels in [0, 1]), "breast_cancer" (30 standardised
+        features), "cifar10" (the canonical 3 × 32 × 32 pixels in [0, 1], read by torchvision), or
+        "cifar10-jpeg" (the same images, labels and split after lossy JPEG compression: results on it are
+        not results on CIFAR-10).
 
     Standardisation uses the training split's mean and standard deviation. Splits are the official
     ones; scikit-learn's sets are split 80 : 20, stratified, always the same way.
