@@ -24,6 +24,45 @@ def _range(ax: Axes, x: Sequence[float], values: np.ndarray, colour: str, **line
     ax.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
 
 
+COURSES = {  # the panels of a course, top to bottom, and their titles
+    "unpruned": "Unpruned",
+    "pruned": "Half of the weights removed",
+    "recalibrated": "Half removed, batch norm re-estimated",
+}
+
+
+def course(found: Iterable[Record], ax: Axes, name: str = "pruned") -> Axes:
+    """Test accuracy after every epoch, one thin line a seed, the mean over seeds thick; `name` is a key of
+    COURSES. Records without a course are left out."""
+    for part, colour, _, label in _by_method(r for r in found if r.get("course")):
+        values = 100 * np.array(part[f"course.{name}"].tolist())
+        epochs = np.arange(1, values.shape[1] + 1)
+        ax.plot(epochs, values.T, color=colour, linewidth=0.8, alpha=0.6)
+        ax.plot(epochs, values.mean(0), color=colour, linewidth=2.4, label=label)
+    ax.set(xlabel="epoch", ylabel="test accuracy (%)", ylim=(0, 100), xlim=(1, None))
+    legend_below(ax)
+    return ax
+
+
+def paper_marks(values: dict[str, Sequence[float]], ax: Axes) -> Axes:
+    """The paper's accuracies after pruning as dotted lines, named at the left: {network: (StochGradAdam,
+    Adam)}, fractions."""
+    for network, pair in values.items():
+        for method, accuracy in zip(("stochgradadam", "adam"), pair, strict=True):
+            colour, _, label = METHOD_STYLE[method]
+            ax.axhline(100 * accuracy, color=colour, linestyle=":", linewidth=1.6)
+            ax.annotate(
+                f"paper, {network}, {label}: {100 * accuracy:.1f} %",
+                (0.02, 100 * accuracy),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 3),
+                textcoords="offset points",
+                fontsize=10,
+                color=colour,
+            )
+    return ax
+
+
 def pruning_rates(found: Iterable[Record], ax: Axes, metric: str = "accuracy_global") -> Axes:
     """Test accuracy against the share of weights removed, one line a method: mean over seeds, band from worst
     to best seed."""
