@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from pruning.methods import scores, shares
 from pruning.networks import models
 from pruning.networks.masks import set_mask
 from pruning.training.recipes import (
@@ -32,6 +33,17 @@ class Settings:
     descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
 
 
+@dataclass(frozen=True)
+class RandomSettings:
+    """Chosen on validation splits."""
+
+    finetune_lr: float = setting(3e-3, "learning rate")
+    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): any weights of the network"
+    )
+
+
 def delete_at_random(model: nn.Sequential, density: float) -> None:
     """Mask all but the fraction `density` of the Linear layers' weights, chosen at random."""
     layers = [layer for layer in model if isinstance(layer, nn.Linear)]
@@ -49,10 +61,18 @@ def dense_phases(settings: Settings, problem: Problem) -> list[Phase]:
     return [Phase(problem.all_epochs, Adam(settings.finetune_lr), HoldThenCosine(settings.descent))]
 
 
-def random_phases(settings: Settings, problem: Problem) -> list[Phase]:
+def delete_by_layer(model: nn.Module, weights: int, allocation: tuple[float, ...]) -> nn.Module:
+    """Mask all but `weights` weights chosen at random, of each layer its share."""
+    kept = shares.by_layer(shares.sizes(model), weights, allocation)
+    return shares.keep_largest(model, scores.random_scores(model), kept)
+
+
+def random_phases(settings: RandomSettings, problem: Problem) -> list[Phase]:
     """Deletion, then one training of what is left."""
     schedule = HoldThenCosine(settings.descent)
     deletion = partial(delete_at_random, density=problem.density)
+    if settings.allocation:
+        deletion = partial(delete_by_layer, weights=problem.weights, allocation=settings.allocation)
     return [Phase(problem.all_epochs, Adam(settings.finetune_lr), schedule, before=deletion)]
 
 
@@ -66,7 +86,7 @@ def narrow(sizes: tuple[int, ...], density: float) -> tuple[int, ...]:
 
 RANDOM = Method(
     "random",
-    Settings,
+    RandomSettings,
     random_phases,
     label="random deletion, fixed structure",
     short="random deletion",

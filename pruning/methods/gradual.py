@@ -17,6 +17,8 @@ sparsity); what is removed stays removed; the score may be another than |W|.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,18 @@ from pruning.methods import scores, shares
 from pruning.networks import masks
 from pruning.networks.layers import layers
 from pruning.training import Callback
+from pruning.training.recipes import (
+    Adam,
+    HoldThenCosine,
+    Method,
+    Phase,
+    Problem,
+    finetune,
+    setting,
+)
+
+SCORES = ("magnitude", "deviation")
+SAMPLES = 2000  # of the training set, for the deviation of a layer's inputs
 
 
 def cubic(
@@ -145,3 +159,54 @@ class Gradual(Callback):
     def load(self, state: dict[str, Tensor]) -> None:
         """Take `state` back."""
         self.pruning.done = int(state["done"])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of gradual pruning beside other methods."""
+
+    lr: float = setting(3e-3, "learning rate while weights are removed")
+    finetune_lr: float = setting(3e-3, "learning rate once the mask is fixed")
+    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
+    begin: float = setting(0.0, "fraction of the epochs after which pruning begins")
+    end: float = setting(0.75, "fraction of the epochs after which it ends")
+    updates: int = setting(200, "how many times weights are removed")
+    score: str = setting("magnitude", "'magnitude': |W|, or 'deviation': |W| · σ of its input")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): layers compete"
+    )
+
+    def __post_init__(self):
+        if self.score not in SCORES:
+            raise ValueError(f"score: got {self.score!r}, needs one of {SCORES}")
+
+
+def phases(settings: Settings, problem: Problem) -> list[Phase]:
+    """Weights go while the network trains, then those that are left are trained alone."""
+    score = scores.magnitude
+    if settings.score == "deviation":
+        score = partial(scores.stade, inputs=problem.inputs[:SAMPLES])  # (|W| · σ)²
+    gradual = Gradual(
+        problem.weights,
+        begin=settings.begin,
+        end=settings.end,
+        updates=settings.updates,
+        allocation=settings.allocation or "global",
+        score=score,
+    )
+    schedule = HoldThenCosine(settings.descent)
+    return [
+        Phase(problem.epochs, Adam(settings.lr), schedule, (gradual,)),
+        finetune(problem.finetune_epochs, settings.finetune_lr),
+    ]
+
+
+METHOD = Method(
+    "gradual",
+    Settings,
+    phases,
+    label="gradual pruning, step by step",
+    short="gradual",
+    colour="#56b4e9",
+    marker="s",
+)

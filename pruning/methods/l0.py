@@ -23,6 +23,8 @@ number of weights to a target instead of to 0, because no fixed λ ends at a giv
 """
 
 import math
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +35,7 @@ from pruning.methods.noise import logistic_noise
 from pruning.networks import masks
 from pruning.networks.layers import layers
 from pruning.training import Callback
+from pruning.training.recipes import HoldThenCosine, Method, Phase, Problem, finetune, setting
 
 LOW, HIGH = -0.1, 1.1  # γ, ζ
 PENALTIES = ("sum", "target")
@@ -188,3 +191,66 @@ class L0(Callback):
     def finish(self, model: nn.Module) -> None:
         """Keep the budget."""
         harden(model, self.weights, self.allocation)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of L0 regularisation beside other methods."""
+
+    lr: float = setting(1e-2, "learning rate of weights and biases")
+    finetune_lr: float = setting(3e-3, "their learning rate once the mask is fixed")
+    gate_lr: float = setting(0.1, "learning rate of log α")
+    temperature: float = setting(2 / 3, "temperature β of the gates")
+    init: float = setting(0.5, "sigmoid(log α) at the start, in (0, 1)")
+    factor: float = setting(3.0, "factor of the penalty")
+    penalty: str = setting(
+        "target", "'sum': of P(z ≠ 0), or 'target': its distance to the budget"
+    )
+    descent: float = setting(
+        0.5, "fraction of the epochs after which the target is the budget"
+    )
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): layers compete"
+    )
+
+    def __post_init__(self):
+        if self.penalty not in PENALTIES:
+            raise ValueError(f"penalty: got {self.penalty!r}, needs one of {PENALTIES}")
+
+
+def optimizer(model: nn.Module, lr: float, gate_lr: float) -> torch.optim.Optimizer:
+    """Adam with a learning rate of the weights and one of log α."""
+    locations = [gating.log_alpha for gating in gates(model).values()]
+    known = {id(each) for each in locations}
+    weights = [each for each in model.parameters() if id(each) not in known]
+    groups = [{"params": weights, "lr": lr}, {"params": locations, "lr": gate_lr}]
+    return torch.optim.Adam(groups, fused=True)
+
+
+def phases(settings: Settings, problem: Problem) -> list[Phase]:
+    """Gates and weights are learned together, then the weights under the fixed mask."""
+    gating = L0(
+        problem.weights,
+        settings.factor,
+        settings.penalty,
+        settings.descent,
+        settings.temperature,
+        settings.init,
+        settings.allocation or "global",
+    )
+    rates = partial(optimizer, lr=settings.lr, gate_lr=settings.gate_lr)
+    return [
+        Phase(problem.epochs, rates, HoldThenCosine(settings.descent), (gating,)),
+        finetune(problem.finetune_epochs, settings.finetune_lr),
+    ]
+
+
+METHOD = Method(
+    "l0",
+    Settings,
+    phases,
+    label="L0, hard-concrete gates",
+    short="L0",
+    colour="#7b3294",
+    marker="8",
+)

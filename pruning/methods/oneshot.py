@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning.methods import scores
+from pruning.methods import scores, shares
 from pruning.training.recipes import (
     Adam,
     HoldThenCosine,
@@ -159,10 +159,19 @@ class Settings:
 
     finetune_lr: float = setting(3e-3, "learning rate")
     descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): where the score competes by itself"
+    )
 
 
-def prune(model: nn.Module, problem: Problem, score: Score, scope: str) -> None:
-    """Score a network on the training set and mask it."""
+def prune(
+    model: nn.Module,
+    problem: Problem,
+    score: Score,
+    scope: str,
+    allocation: tuple[float, ...] = (),
+) -> None:
+    """Score a network on the training set and mask it, by layers where they have shares."""
     found = score.of(
         model,
         inputs=problem.inputs,
@@ -170,6 +179,10 @@ def prune(model: nn.Module, problem: Problem, score: Score, scope: str) -> None:
         generator=torch.Generator().manual_seed(problem.seed),
         settings=score.settings(),
     )
+    if allocation:
+        kept = shares.by_layer(shares.sizes(model), problem.weights, allocation)
+        shares.keep_largest(model, found, kept)
+        return
     with warnings.catch_warnings():  # an emptied layer shows in the record: nothing is effective
         warnings.filterwarnings("ignore", "layer .* has no weight left")
         scores.prune_by_score(model, found, 1 - problem.density, scope)
@@ -183,7 +196,7 @@ def after_training(score: Score, scope: str) -> Method:
     """A dense training, the score's mask, and fine-tuning."""
 
     def phases(settings: Settings, problem: Problem) -> list[Phase]:
-        mask = partial(prune, problem=problem, score=score, scope=scope)
+        mask = partial(prune, problem=problem, score=score, scope=scope, allocation=settings.allocation)
         optimizer, schedule = Adam(settings.finetune_lr), HoldThenCosine(settings.descent)
         return [
             Phase(problem.epochs, optimizer, schedule, after=mask),
@@ -195,7 +208,7 @@ def after_training(score: Score, scope: str) -> Method:
 
 def before_training(settings: Settings, problem: Problem) -> list[Phase]:
     """SNIP's mask of the whole network, then one training of what is left."""
-    mask = partial(prune, problem=problem, score=SNIP, scope="global")
+    mask = partial(prune, problem=problem, score=SNIP, scope="global", allocation=settings.allocation)
     optimizer, schedule = Adam(settings.finetune_lr), HoldThenCosine(settings.descent)
     return [Phase(problem.all_epochs, optimizer, schedule, before=mask)]
 

@@ -17,11 +17,22 @@ Differs from the paper: after rewinding each training has its full length, learn
 schedule included (the paper's goes on at step k); layers may have shares of their own.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from pruning.methods import scores, shares
 from pruning.training import Callback
+from pruning.training.recipes import (
+    Adam,
+    HoldThenCosine,
+    Method,
+    Phase,
+    Problem,
+    finetune,
+    setting,
+)
 
 
 class Rewinding(Callback):
@@ -99,3 +110,49 @@ def _weights(model: nn.Module) -> dict[str, nn.Parameter]:
         name.replace("parametrizations.weight.original", "weight"): parameter
         for name, parameter in model.named_parameters()
     }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of iterative magnitude pruning beside other methods."""
+
+    lr: float = setting(3e-3, "learning rate of the trainings between two rounds")
+    finetune_lr: float = setting(3e-3, "learning rate of the last training")
+    descent: float = setting(0.5, "fraction of a training after which its learning rate falls")
+    rounds: int = setting(12, "how often weights are removed")
+    round_epochs: int = setting(
+        0, "epochs of each training but the last; 0: shares of `epochs`"
+    )
+    early: float = setting(0.02, "the point to rewind to, as a fraction of the first training")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): layers compete"
+    )
+
+
+def phases(settings: Settings, problem: Problem) -> list[Phase]:
+    """Rounds of training, pruning and rewinding, then one training of what is left."""
+    rounds, each = settings.rounds, settings.round_epochs
+    if not each:
+        rounds = min(rounds, max(1, problem.epochs))
+    lengths = [
+        each or problem.epochs // rounds + (k < problem.epochs % rounds) for k in range(rounds)
+    ]
+    rewinding = Rewinding(
+        problem.weights, rounds, settings.early, settings.allocation or "global"
+    )
+    schedule = HoldThenCosine(settings.descent)
+    return [
+        *(Phase(length, Adam(settings.lr), schedule, (rewinding,)) for length in lengths),
+        finetune(problem.finetune_epochs, settings.finetune_lr),
+    ]
+
+
+METHOD = Method(
+    "rewind",
+    Settings,
+    phases,
+    label="iterative pruning with rewinding",
+    short="rewinding",
+    colour="#8c6d00",
+    marker="<",
+)

@@ -26,37 +26,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pruning.methods import shares
 from pruning.networks.masks import Mask, is_parametrized, is_pruned, original, set_mask
 from pruning.networks.prunable import prunable
 from pruning.training import Callback
 from pruning.training.recipes import Adam, HoldThenCosine, Method, Phase, Problem, setting
-
-
-def erdos_renyi(shapes: list[tuple[int, ...]], density: float) -> list[int]:
-    """Connections of each layer, round(density · all) together, as in SET (arXiv:1707.04780, Eq. 1).
-
-    A layer's density is ∝ (inputs + outputs) / (inputs · outputs), for convolutions with the kernel's sides
-    among the summands and factors (RigL, arXiv:1911.11134), at most 1; what a full layer cannot take goes to
-    the others. `shapes` are weight shapes, outputs first. Raises ValueError for a density outside (0, 1].
-    """
-    if not 0 < density <= 1:
-        raise ValueError(f"density: got {density!r}, needs a number in (0, 1]")
-    sizes = [int(torch.Size(shape).numel()) for shape in shapes]
-    total = round(density * sum(sizes))
-    weights = [float(sum(shape)) for shape in shapes]
-    counts, free = [0.0] * len(sizes), set(range(len(sizes)))
-    while free:
-        left = total - sum(counts[i] for i in range(len(sizes)) if i not in free)
-        scale = left / sum(weights[i] for i in free)
-        full = {i for i in free if scale * weights[i] >= sizes[i]}
-        for i in full or free:
-            counts[i] = float(sizes[i]) if full else scale * weights[i]
-        free = free - full if full else set()
-    whole = [int(count) for count in counts]
-    by_remainder = sorted(range(len(counts)), key=lambda i: whole[i] - counts[i])
-    for i in by_remainder[: total - sum(whole)]:
-        whole[i] += 1
-    return whole
 
 
 def _random_indices(among: Tensor, count: int) -> Tensor:
@@ -70,12 +44,14 @@ def _random_indices(among: Tensor, count: int) -> Tensor:
 
 
 class _Rewiring(Callback):
-    """A random mask of exactly `density`, by `erdos_renyi`, on every prunable weight."""
+    """A random mask of exactly `density` on every prunable weight; `allocation` as in `shares`."""
 
-    def __init__(self, density: float):
+    def __init__(self, density: float, allocation: shares.Shares = "erdos-renyi"):
+        if allocation == "global":
+            raise ValueError("allocation: got 'global', needs 'uniform', 'erdos-renyi' or shares")
         if not 0 < density <= 1:
             raise ValueError(f"density: got {density!r}, needs a number in (0, 1]")
-        self.density = density
+        self.density, self.allocation = density, allocation
         self.layers: list[tuple[Tensor, Mask]] = []  # trained weights, and the masks on them
 
     @torch.no_grad()
@@ -87,9 +63,11 @@ class _Rewiring(Callback):
         if any(is_parametrized(*each) or is_pruned(*each) for each in found):
             raise ValueError("model: is pruned or gated already; rewiring needs dense layers to start from")
         weights = [original(*each) for each in found]
-        shapes = [tuple(weight.shape) for weight in weights]
+        sizes = {str(k): weight.shape for k, weight in enumerate(weights)}
+        total = round(self.density * sum(weight.numel() for weight in weights))
+        counts = shares.by_layer(sizes, total, self.allocation).values()
         self.layers = []
-        for each, weight, count in zip(found, weights, erdos_renyi(shapes, self.density), strict=True):
+        for each, weight, count in zip(found, weights, counts, strict=True):
             keep = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
             keep[_random_indices(~keep, count)] = True
             self.layers.append((weight, set_mask(each[0], keep.view_as(weight), each[1])))
@@ -103,12 +81,19 @@ class SET(_Rewiring):
     density : kept weights / weights, in (0, 1], exact at every step.
     rewirings : how often during one `training.fit`; epochs − 1 in the paper (not after the last).
     fraction : ζ in [0, 1), of each layer's connections.
+    allocation : how layers share the connections, see `pruning.methods.shares`; not "global".
 
     Raises ValueError for values out of range.
     """
 
-    def __init__(self, density: float, rewirings: int, fraction: float = 0.3):
-        super().__init__(density)
+    def __init__(
+        self,
+        density: float,
+        rewirings: int,
+        fraction: float = 0.3,
+        allocation: shares.Shares = "erdos-renyi",
+    ):
+        super().__init__(density, allocation)
         if not 0 <= fraction < 1:
             raise ValueError(f"fraction: got {fraction!r}, needs a number in [0, 1)")
         if rewirings < 0:
@@ -153,12 +138,19 @@ class DeepR(_Rewiring):
     density : kept weights / weights, in (0, 1], exact at every step.
     rate : progress in [0, 1) ↦ η, the optimizer's learning rate.
     l1 : α, at least 0; 1e-4 in the paper's MNIST runs.
+    allocation : as in `SET`.
 
     Raises ValueError for values out of range.
     """
 
-    def __init__(self, density: float, rate: Callable[[float], float], l1: float = 1e-4):
-        super().__init__(density)
+    def __init__(
+        self,
+        density: float,
+        rate: Callable[[float], float],
+        l1: float = 1e-4,
+        allocation: shares.Shares = "erdos-renyi",
+    ):
+        super().__init__(density, allocation)
         if l1 < 0:
             raise ValueError(f"l1: got {l1!r}, needs 0 or more")
         self.rate, self.l1 = rate, l1
@@ -193,6 +185,7 @@ class SETSettings:
     finetune_lr: float = setting(1e-2, "learning rate")
     descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
     fraction: float = setting(0.1, "share ζ of a layer's connections that moves after each epoch")
+    allocation: tuple[float, ...] = setting((), "share of the kept weights of each layer; (): Erdős–Rényi")
 
 
 @dataclass(frozen=True)
@@ -202,11 +195,17 @@ class DeepRSettings:
     finetune_lr: float = setting(3e-2, "learning rate η")
     descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
     l1: float = setting(1e-1, "L1 regularisation α")
+    allocation: tuple[float, ...] = setting((), "share of the kept weights of each layer; (): Erdős–Rényi")
 
 
 def set_phases(settings: SETSettings, problem: Problem) -> list[Phase]:
     """One training, rewired after every epoch but the last."""
-    rewiring = SET(problem.density, max(0, problem.all_epochs - 1), settings.fraction)
+    rewiring = SET(
+        problem.density,
+        max(0, problem.all_epochs - 1),
+        settings.fraction,
+        settings.allocation or "erdos-renyi",
+    )
     schedule = HoldThenCosine(settings.descent)
     return [Phase(problem.all_epochs, Adam(settings.finetune_lr), schedule, (rewiring,))]
 
@@ -214,7 +213,12 @@ def set_phases(settings: SETSettings, problem: Problem) -> list[Phase]:
 def deepr_phases(settings: DeepRSettings, problem: Problem) -> list[Phase]:
     """One training, rewired after every step at the optimizer's learning rate."""
     schedule = HoldThenCosine(settings.descent)
-    rewiring = DeepR(problem.density, lambda p: settings.finetune_lr * schedule(p), settings.l1)
+    rewiring = DeepR(
+        problem.density,
+        lambda p: settings.finetune_lr * schedule(p),
+        settings.l1,
+        settings.allocation or "erdos-renyi",
+    )
     return [Phase(problem.all_epochs, Adam(settings.finetune_lr), schedule, (rewiring,))]
 
 

@@ -21,6 +21,7 @@ moments.
 """
 
 import math
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -32,6 +33,7 @@ from pruning.methods import scores, shares
 from pruning.networks import masks
 from pruning.networks.layers import layers
 from pruning.training import Callback
+from pruning.training.recipes import Adam, HoldThenCosine, Method, Phase, Problem, setting
 
 
 def moving(progress: float, fraction: float = 0.3, until: float = 0.75) -> float:
@@ -149,3 +151,43 @@ class RigL(Callback):
     def load(self, state: dict[str, Tensor]) -> None:
         """Take `state` back."""
         self.steps = int(state["steps"])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of RigL beside other methods."""
+
+    finetune_lr: float = setting(1e-2, "learning rate")
+    descent: float = setting(
+        0.75, "fraction of the epochs after which the learning rate falls"
+    )
+    fraction: float = setting(0.3, "share α of a layer's weights that moves at the start")
+    every: int = setting(100, "steps ΔT between two updates")
+    until: float = setting(0.75, "fraction of the training after which the mask stays")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): Erdős–Rényi"
+    )
+
+
+def phases(settings: Settings, problem: Problem) -> list[Phase]:
+    """One training with a constant number of weights."""
+    moving = RigL(
+        problem.weights,
+        settings.allocation or "erdos-renyi",
+        settings.fraction,
+        settings.every,
+        settings.until,
+    )
+    schedule = HoldThenCosine(settings.descent)
+    return [Phase(problem.all_epochs, Adam(settings.finetune_lr), schedule, (moving,))]
+
+
+METHOD = Method(
+    "rigl",
+    Settings,
+    phases,
+    label="RigL, grown by gradient",
+    short="RigL",
+    colour="#01665e",
+    marker=">",
+)

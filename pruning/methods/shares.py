@@ -20,12 +20,38 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pruning.methods.rewiring import erdos_renyi
 from pruning.networks import masks
 from pruning.networks.layers import layers
 
 Shares = str | Sequence[float]
 SHARES = ("global", "uniform", "erdos-renyi")
+
+
+def erdos_renyi(shapes: list[tuple[int, ...]], density: float) -> list[int]:
+    """Connections of each layer, round(density · all) together, as in SET (arXiv:1707.04780, Eq. 1).
+
+    A layer's density is ∝ (inputs + outputs) / (inputs · outputs), for convolutions with the kernel's sides
+    among the summands and factors (RigL, arXiv:1911.11134), at most 1; what a full layer cannot take goes to
+    the others. `shapes` are weight shapes, outputs first. Raises ValueError for a density outside (0, 1].
+    """
+    if not 0 < density <= 1:
+        raise ValueError(f"density: got {density!r}, needs a number in (0, 1]")
+    sizes = [int(torch.Size(shape).numel()) for shape in shapes]
+    total = round(density * sum(sizes))
+    weights = [float(sum(shape)) for shape in shapes]
+    counts, free = [0.0] * len(sizes), set(range(len(sizes)))
+    while free:
+        left = total - sum(counts[i] for i in range(len(sizes)) if i not in free)
+        scale = left / sum(weights[i] for i in free)
+        full = {i for i in free if scale * weights[i] >= sizes[i]}
+        for i in full or free:
+            counts[i] = float(sizes[i]) if full else scale * weights[i]
+        free = free - full if full else set()
+    whole = [int(count) for count in counts]
+    by_remainder = sorted(range(len(counts)), key=lambda i: whole[i] - counts[i])
+    for i in by_remainder[: total - sum(whole)]:
+        whole[i] += 1
+    return whole
 
 
 def by_layer(

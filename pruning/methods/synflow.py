@@ -22,6 +22,8 @@ the identity, which ReLU is on positive inputs.
 """
 
 import copy
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,7 @@ from pruning.methods import shares
 from pruning.networks import masks
 from pruning.networks.layers import layers
 from pruning.networks.sparsity import ELEMENTWISE
+from pruning.training.recipes import Adam, HoldThenCosine, Method, Phase, Problem, setting
 
 
 def synflow(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
@@ -79,3 +82,39 @@ def prune(
     for kept in shares.descending(shares.sizes(model), weights, rounds, allocation):
         shares.keep_largest(model, synflow(model, inputs), kept)
     return model
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of SynFlow beside other methods."""
+
+    finetune_lr: float = setting(1e-2, "learning rate")
+    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
+    rounds: int = setting(100, "rounds n of scoring and pruning")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): layers compete"
+    )
+
+
+def phases(settings: Settings, problem: Problem) -> list[Phase]:
+    """The mask of the untrained network, then one training of what is left."""
+    mask = partial(
+        prune,
+        inputs=problem.inputs[:1],
+        weights=problem.weights,
+        rounds=settings.rounds,
+        allocation=settings.allocation or "global",
+    )
+    schedule = HoldThenCosine(settings.descent)
+    return [Phase(problem.all_epochs, Adam(settings.finetune_lr), schedule, before=mask)]
+
+
+METHOD = Method(
+    "synflow",
+    Settings,
+    phases,
+    label="SynFlow, before training",
+    short="SynFlow",
+    colour="#4d4d4d",
+    marker="d",
+)

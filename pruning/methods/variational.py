@@ -20,6 +20,9 @@ for the weights, once a batch, instead of for the outputs, which is half the wor
 gradient.
 """
 
+from dataclasses import dataclass
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,6 +33,7 @@ from pruning.methods import shares
 from pruning.networks import masks
 from pruning.networks.layers import layers
 from pruning.training import Callback
+from pruning.training.recipes import HoldThenCosine, Method, Phase, Problem, finetune, setting
 
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
 THRESHOLD = 3.0  # log α from which a weight is removed: dropout rate α / (1 + α) above 0.95
@@ -177,7 +181,8 @@ class Variational(Callback):
     ):
         if samples < 1 or scale < 0 or not 0 <= warm <= 1:
             raise ValueError(
-                f"samples, scale, warm: got {samples}, {scale}, {warm}, needs 1 or more, 0 or more, [0, 1]"
+                f"samples, scale, warm: got {samples}, {scale}, {warm}, "
+                "needs 1 or more, 0 or more, [0, 1]"
             )
         self.weights, self.samples, self.scale, self.warm = weights, samples, scale, warm
         self.init, self.sampling, self.allocation = init, sampling, allocation
@@ -194,3 +199,62 @@ class Variational(Callback):
     def finish(self, model: nn.Module) -> None:
         """Keep the budget."""
         harden(model, self.weights, self.allocation)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of sparse variational dropout beside other methods."""
+
+    lr: float = setting(3e-3, "learning rate of weights and biases")
+    finetune_lr: float = setting(3e-3, "their learning rate once the mask is fixed")
+    noise_lr: float = setting(3e-2, "learning rate of log σ²")
+    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
+    scale: float = setting(1.0, "factor of the divergence; more gives fewer weights")
+    warm: float = setting(0.5, "fraction of the epochs over which the divergence rises from 0")
+    init: float = setting(-10.0, "log σ² at the start")
+    sampling: str = setting("local", "'local': noise on outputs, or 'weight': on the weights")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): layers compete"
+    )
+
+    def __post_init__(self):
+        if self.sampling not in SAMPLING:
+            raise ValueError(f"sampling: got {self.sampling!r}, needs one of {SAMPLING}")
+
+
+def optimizer(model: nn.Module, lr: float, noise_lr: float) -> torch.optim.Optimizer:
+    """Adam with a learning rate of the weights and one of log σ²."""
+    variances = [noise.log_sigma2 for noise in noises(model).values()]
+    known = {id(each) for each in variances}
+    weights = [each for each in model.parameters() if id(each) not in known]
+    groups = [{"params": weights, "lr": lr}, {"params": variances, "lr": noise_lr}]
+    return torch.optim.Adam(groups, fused=True)
+
+
+def phases(settings: Settings, problem: Problem) -> list[Phase]:
+    """Means and variances are learned together, then the means under the fixed mask."""
+    noise = Variational(
+        problem.weights,
+        len(problem.inputs),
+        settings.scale,
+        settings.warm,
+        settings.init,
+        settings.sampling,
+        settings.allocation or "global",
+    )
+    rates = partial(optimizer, lr=settings.lr, noise_lr=settings.noise_lr)
+    return [
+        Phase(problem.epochs, rates, HoldThenCosine(settings.descent), (noise,)),
+        finetune(problem.finetune_epochs, settings.finetune_lr),
+    ]
+
+
+METHOD = Method(
+    "variational",
+    Settings,
+    phases,
+    label="sparse variational dropout",
+    short="variational dropout",
+    colour="#a50026",
+    marker="H",
+)

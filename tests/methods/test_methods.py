@@ -22,9 +22,15 @@ EXACT = {
     "dense": (models.weight_count(models.narrow_sizes((64, 32, 16, 10), round(0.2 * TOTAL))), 0),
     "gates": (0.2 * TOTAL, 0.15),
     "magnitude": (round(0.2 * TOTAL), 0),
+    "gradual": (round(0.2 * TOTAL), 0),
+    "l0": (round(0.2 * TOTAL), 0),
     "random": (round(0.2 * TOTAL), 0),
+    "rewind": (round(0.2 * TOTAL), 0),
+    "rigl": (round(0.2 * TOTAL), 0),
     "set": (round(0.2 * TOTAL), 0),
     "snip": (round(0.2 * TOTAL), 0),
+    "synflow": (round(0.2 * TOTAL), 0),
+    "variational": (round(0.2 * TOTAL), 0),
     "wanda": (32 * 12 + 16 * 6 + 10 * 3, 0),  # of each neuron's 64, 32 and 16
 }
 METHODS = methods.found(Method)

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 import pruning
-from pruning.methods.rewiring import SET, DeepR, _random_indices, erdos_renyi
+from pruning.methods.rewiring import SET, DeepR, _random_indices
+from pruning.methods.shares import erdos_renyi
 from pruning.networks.masks import mask_of, original
 from pruning.training import Callback, fit
 
