@@ -20,8 +20,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 paper: $(STAMP)
-	for chapter in compression_curves smallest shap_agreement pathways pixel_representatives relative_importance \
-		resnet_pruning; do \
+	for chapter in $$($(BIN)/pruning chapters --names); do \
 		$(BIN)/pruning sweep $$chapter --profile paper || exit; done
 	$(BIN)/pruning readme
 

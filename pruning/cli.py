@@ -1,14 +1,13 @@
-"""The command `pruning`: data, sweeps, claims and the book, for the terminal."""
+"""The command `pruning`: data, chapters, sweeps, claims and the book, for the terminal."""
 
 import argparse
-import dataclasses
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 from pruning import chapters
-from pruning.data import datasets
-from pruning.evidence import cluster, records
+
+# Commands import what they need when they run, so that `pruning --help` answers at once.
 
 
 def _positive(text: str) -> int:
@@ -17,7 +16,19 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _jobs(text: str) -> int:
+    if text == "-1":
+        return -1
+    try:
+        return _positive(text)
+    except argparse.ArgumentTypeError:
+        needs = "needs a whole number of at least 1, or -1 for one process a core"
+        raise argparse.ArgumentTypeError(f"got {text!r}, {needs}") from None
+
+
 def _data(_: argparse.Namespace) -> int:
+    from pruning.data import datasets
+
     frame = datasets.status()
     print(f"cache:  {datasets.cache_folder()}")
     print(f"mirror: {datasets.mirror_folder() or 'none ($PRUNING_DATA_MIRROR)'}\n")
@@ -25,24 +36,28 @@ def _data(_: argparse.Namespace) -> int:
         size = f"{row.size:>12,} bytes" if row.size else ""
         print(f"{row.dataset:14} {row.where:13} {row.file:38} {size}")
     for row in frame[frame["where"].isin(["missing", "altered"])].itertuples():
-        get = (
-            f"get it from {row.source or 'a mirror: it has no URL'}" if row.where == "missing" else row.source
-        )
+        get = row.source
+        if row.where == "missing":
+            get = f"get it from {row.source or 'a mirror: it has no URL'}"
         print(f"\n{row.dataset}: {row.file} is {row.where}: {get}")
         download = ", or let `pruning sweep` download it" if row.source else ""
         print(f"  and put it at {datasets.cache_folder() / row.file}{download}")
     return int((frame["where"] == "altered").any())
 
 
+def _chapters(arguments: argparse.Namespace) -> int:
+    for name in chapters.names():
+        print(name if arguments.names else f"{name:22} {chapters.title(name)}")
+    return 0
+
+
 def _sweep(arguments: argparse.Namespace) -> int:
+    from pruning.evidence import cluster, records
+
     experiment = chapters.part(arguments.chapter, "experiment")
     configs = experiment.configs(arguments.profile, arguments.seeds)
     if arguments.data:
-        if arguments.data not in datasets.READERS:
-            raise ValueError(f"data: got {arguments.data!r}, needs one of {sorted(datasets.READERS)}")
-        if not all(hasattr(config, "dataset") for config in configs):
-            raise ValueError(f"data: the runs of {arguments.chapter} are not on one of the data sets")
-        configs = list(dict.fromkeys(dataclasses.replace(c, dataset=arguments.data) for c in configs))
+        configs = chapters.on_data(arguments.chapter, configs, arguments.data)
     path = Path(arguments.out or records.records_folder() / f"{arguments.chapter}.jsonl")
     todo = len(records.missing(configs, records.read(path)))
     print(f"{arguments.chapter}, {arguments.profile}: {todo} of {len(configs)} runs to do → {path}")
@@ -50,31 +65,37 @@ def _sweep(arguments: argparse.Namespace) -> int:
         return 0
     with cluster.workers(arguments.scheduler) if arguments.scheduler else nullcontext():
         together = getattr(experiment, "TOGETHER", None)
-        for _ in records.sweep(experiment.run, configs, path, jobs=arguments.jobs, together=together):
+        runs = records.sweep(experiment.run, configs, path, jobs=arguments.jobs, together=together)
+        for _ in runs:
             pass
     return 0
 
 
 def _claims(_: argparse.Namespace) -> int:
-    from pruning.pages import scoreboard  # loads pandas
+    from pruning.pages import scoreboard
 
-    board = scoreboard.board()
-    for row in board.itertuples():
-        print(f"{row.id}  {row.verdict:14} {row.seeds or '':>2} seeds  {row.claim}" if row.seeds
-              else f"{row.id}  {row.verdict:14}           {row.claim}")  # fmt: skip
+    for row in scoreboard.board().itertuples():
+        seeds = f"{row.seeds:>2} seeds" if row.seeds else ""
+        print(f"{row.id}  {row.verdict:14} {seeds:8}  {row.claim}")
         if row.ours:
             print(f"{'':29}ours: {row.ours}")
     return 0
 
 
 def _book(arguments: argparse.Namespace) -> int:
-    from pruning.pages import book  # needs the extra "book"
-
+    try:
+        from pruning.pages import book
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f'book: needs the package {error.name}, which comes with the extra "book"; '
+            "in a checkout: pip install --editable '.[book]'"
+        ) from None
     return book.build(profile=arguments.profile, only=arguments.only)
 
 
 def _readme(_: argparse.Namespace) -> int:
-    from pruning.pages import readme  # draws a figure: only then load matplotlib
+    from pruning.data import datasets
+    from pruning.pages import readme
 
     if datasets.CHECKOUT is None:
         raise ValueError("readme: README.md is part of a checkout of the project, not of the package")
@@ -86,21 +107,24 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     main = argparse.ArgumentParser(prog="pruning", description=__doc__)
     commands = main.add_subparsers(required=True, metavar="command")
-    data = commands.add_parser("data", help="what data is there, what is missing, how to get it")
+    data = commands.add_parser("data", help="what data there is, what is missing, how to get it")
     data.set_defaults(do=_data)
+    listed = commands.add_parser("chapters", help="list the chapters that have an experiment")
+    listed.add_argument("--names", action="store_true", help="print the names alone")
+    listed.set_defaults(do=_chapters)
     sweep = commands.add_parser("sweep", help="run a chapter's experiments that are not on record yet")
     sweep.add_argument("chapter", choices=chapters.names())
     sweep.add_argument("--profile", default="paper", choices=["quick", "paper", "search", "cpu"])
     sweep.add_argument("--data", help="another data set than the profile's, e.g. cifar10-jpeg for cifar10")
     sweep.add_argument("--seeds", type=_positive, help="number of seeds, from 0 (default: the profile's)")
-    sweep.add_argument("--jobs", type=int, default=-1, help="processes, -1 for one a core (default)")
+    sweep.add_argument("--jobs", type=_jobs, default=-1, help="processes, -1 for one a core (default)")
     sweep.add_argument("--scheduler", help="a Dask scheduler's address, or file:PATH: run on its workers")
     sweep.add_argument("--out", help="record file (default: book/records/<chapter>.jsonl)")
     sweep.add_argument("--dry-run", action="store_true", help="only say what is missing")
     sweep.set_defaults(do=_sweep)
     board = commands.add_parser("claims", help="the papers' claims and what the records say of them")
     board.set_defaults(do=_claims)
-    readme = commands.add_parser("readme", help="bring README's table and figure up to date")
+    readme = commands.add_parser("readme", help="bring README's table and figures up to date")
     readme.set_defaults(do=_readme)
     book = commands.add_parser("book", help="execute the notebooks that changed and render the book")
     book.add_argument("--profile", default="quick", choices=["quick", "paper"])

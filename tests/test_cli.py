@@ -1,8 +1,9 @@
 import json
+import sys
 
 import pytest
 
-from pruning import cli
+from pruning import chapters, cli
 from pruning.chapters.compression_curves import experiment as cc
 from pruning.evidence import records
 
@@ -35,7 +36,14 @@ def test_an_expected_error_is_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["sweep"], ["sweep", "nothing"], ["sweep", "compression_curves", "--profile", "x"]]
+    "arguments",
+    [
+        [],
+        ["sweep"],
+        ["sweep", "nothing"],
+        ["sweep", "resnet_tables"],
+        ["sweep", "compression_curves", "--profile", "x"],
+    ],
 )
 def test_wrong_arguments_exit_with_usage(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -44,10 +52,57 @@ def test_wrong_arguments_exit_with_usage(arguments, capsys):
     assert "usage: pruning" in capsys.readouterr().err
 
 
-def test_zero_seeds_are_refused(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["sweep", "compression_curves", "--seeds", "0"])
-    assert "at least 1" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "wrong", [("--seeds", "0"), ("--jobs", "0"), ("--jobs", "-2"), ("--jobs", "two"), ("--jobs", "1.5")]
+)
+def test_seeds_and_jobs_are_counts(wrong, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["sweep", "compression_curves", "--dry-run", *wrong])
+    assert caught.value.code == 2
+    assert f"argument {wrong[0]}: got '{wrong[1]}', needs a whole number" in capsys.readouterr().err
+
+
+def test_jobs_may_be_one_a_core():
+    arguments = cli.parser().parse_args(["sweep", "compression_curves", "--jobs", "-1"])
+    assert arguments.jobs == -1
+
+
+def test_chapters_are_listed_with_what_they_are_about(capsys):
+    assert cli.main(["chapters", "--names"]) == 0
+    names = capsys.readouterr().out.split()
+    assert names == chapters.names()
+    assert cli.main(["chapters"]) == 0
+    for name, line in zip(names, capsys.readouterr().out.splitlines(), strict=True):
+        assert line.split()[0] == name
+        assert chapters.part(name, "experiment").__doc__.split("\n")[0] in line
+
+
+@pytest.mark.parametrize(
+    ("chapter", "data"),
+    [
+        ("shap_agreement", "mnist"),  # ten classes
+        ("pixel_representatives", "income"),  # no image
+        ("resnet_pruning", "breast_cancer"),
+        ("compression_curves", "cifar10"),  # not flat
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_data_that_do_not_suit_a_chapter_are_refused(chapter, data, more, tmp_path, capsys):
+    out = tmp_path / "records.jsonl"
+    assert cli.main(["sweep", chapter, "--data", data, "--out", str(out), *more]) == 1
+    said = capsys.readouterr()
+    assert f"data: got {data!r}, {chapter} needs one of" in said.err
+    assert said.err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_the_book_without_its_extra_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pruning.pages.book", None)
+    monkeypatch.delattr("pruning.pages.book", raising=False)
+    assert cli.main(["book"]) == 1
+    said = capsys.readouterr().err
+    assert 'comes with the extra "book"' in said
+    assert said.count("\n") == 1
 
 
 def test_another_data_set(tmp_path, monkeypatch, capsys):
@@ -60,6 +115,6 @@ def test_another_data_set(tmp_path, monkeypatch, capsys):
     assert cli.main([*arguments, "digits"]) == 0
     assert [r["dataset"] for r in records.read(out)] == seen == ["digits", "digits"]
     assert cli.main([*arguments, "imagenet"]) == 1
-    assert "data: got 'imagenet', needs one of" in capsys.readouterr().err
+    assert "data: got 'imagenet', compression_curves needs one of" in capsys.readouterr().err
     assert cli.main(["sweep", "pathways", "--out", str(out), "--data", "digits"]) == 1
-    assert "not on one of the data sets" in capsys.readouterr().err
+    assert "the runs of pathways are not on a data set" in capsys.readouterr().err

@@ -1,12 +1,19 @@
 """One folder a chapter holds all of it: experiment, claims and their rules, tables, figures, captions.
 
-The package knows no chapter by name: it finds them here. `experiment` defines `configs(profile, seeds)`,
-which lists the runs, and `run(config)`, which makes one record. The other parts are optional.
+The package knows no chapter by name: it finds them here. CONTRIBUTING.md says how to add one.
+`experiment` defines `configs(profile, seeds)`, which lists the runs, and `run(config)`, which makes
+one record; `DATASETS` names the data sets that its runs can be on, and `TOGETHER` says how several
+runs train at once, if they do. `claims.yml` and `rules` bring the chapter's claims, `readme` its part
+of README.md. All but `experiment` are optional.
 """
 
+import ast
 import importlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 FOLDER = Path(__file__).parent
 
@@ -26,3 +33,22 @@ def part(chapter: str, name: str) -> ModuleType | None:
     if not (FOLDER / chapter / f"{name}.py").is_file():
         return None
     return importlib.import_module(f"{__name__}.{chapter}.{name}")
+
+
+def title(chapter: str) -> str:
+    """The first line of the docstring of a chapter's experiment, read without importing it."""
+    source = (FOLDER / chapter / "experiment.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
+
+
+def on_data(chapter: str, configs: Sequence[Any], dataset: str) -> list[Any]:
+    """The chapter's configs on another data set, each once.
+
+    Raises ValueError if the chapter's runs cannot be on that data set.
+    """
+    suited = getattr(part(chapter, "experiment"), "DATASETS", ())
+    if not suited:
+        raise ValueError(f"data: got {dataset!r}, but the runs of {chapter} are not on a data set")
+    if dataset not in suited:
+        raise ValueError(f"data: got {dataset!r}, {chapter} needs one of {list(suited)}")
+    return list(dict.fromkeys(replace(config, dataset=dataset) for config in configs))

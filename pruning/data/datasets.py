@@ -12,16 +12,16 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas
-import pooch
-import sklearn.datasets
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from pruning.data import images
+
+if TYPE_CHECKING:
+    import pandas
 
 _HERE = Path(__file__).resolve().parents[1]  # the package
 CHECKOUT = _HERE.parent if (_HERE.parent / "_toc.yml").is_file() else None
@@ -78,6 +78,8 @@ class Dataset:
 
 
 def _stratified(inputs: Tensor, targets: Tensor, fraction: float, seed: int) -> tuple[Split, Split]:
+    from sklearn.model_selection import train_test_split
+
     train, test = train_test_split(
         np.arange(len(targets)), test_size=fraction, random_state=seed, stratify=targets.cpu().numpy()
     )
@@ -100,7 +102,11 @@ def cache_folder() -> Path:
     """Where downloaded files are kept."""
     if folder := os.environ.get("PRUNING_DATA"):
         return Path(folder)
-    return CHECKOUT / "data" / "cache" if CHECKOUT else Path(pooch.os_cache("pruning"))
+    if CHECKOUT:
+        return CHECKOUT / "data" / "cache"
+    import pooch
+
+    return Path(pooch.os_cache("pruning"))
 
 
 def mirror_folder() -> Path | None:
@@ -171,6 +177,8 @@ def fetch(name: str) -> list[Path]:
                     "has no public URL: set PRUNING_DATA_MIRROR to a folder that holds it, or put it "
                     f"at {target}"
                 )
+            import pooch
+
             try:  # pooch writes to a temporary name, verifies, then moves
                 pooch.retrieve(entry["url"], f"md5:{entry['md5']}", target.name, target.parent)
             except Exception as error:  # requests, urllib3, OSError and ValueError, by cause
@@ -189,10 +197,12 @@ def unpacked(entry: dict) -> list[Path]:
     return places if all(places) else []
 
 
-def status() -> pandas.DataFrame:
+def status() -> "pandas.DataFrame":
     """One row a registered file: dataset, file, size in bytes, where ("cache", "mirror", "missing",
     "altered", or "scikit-learn"), path or URL ("" where it has none). Verifies checksums,
     downloads nothing."""
+    import pandas
+
     rows = []
     for name, entry in registry().items():
         if not entry["files"]:
@@ -259,12 +269,14 @@ INCOME_COLUMNS = {
 RELATIONSHIPS = ["Not-in-family", "Unmarried", "Other-relative", "Own-child", "Husband", "Wife"]
 
 
-def read_income(paths: list[Path]) -> tuple[list[pandas.DataFrame], list[Tensor]]:
+def read_income(paths: list[Path]) -> tuple[list["pandas.DataFrame"], list[Tensor]]:
     """The 12 features that shap.datasets.adult uses, coded as there, not yet standardised.
 
     Categories become their index in alphabetical order, except Relationship, ordered as in shap. A
     missing value ("?", in Workclass, Occupation and Country) is a category of its own, code 0.
     """
+    import pandas
+
     frames = [
         pandas.read_csv(
             path, names=list(INCOME_COLUMNS), skipinitialspace=True, comment="|", keep_default_na=False
@@ -301,6 +313,8 @@ def _income(paths: list[Path]) -> Dataset:
 
 
 def _digits(_: list[Path]) -> Dataset:
+    import sklearn.datasets
+
     bunch = sklearn.datasets.load_digits()
     inputs = torch.tensor(bunch.data, dtype=torch.float32) / 16
     splits = _stratified(inputs, torch.tensor(bunch.target, dtype=torch.int64), 0.2, seed=0)
@@ -309,6 +323,8 @@ def _digits(_: list[Path]) -> Dataset:
 
 
 def _breast_cancer(_: list[Path]) -> Dataset:
+    import sklearn.datasets
+
     bunch = sklearn.datasets.load_breast_cancer()
     inputs = torch.tensor(bunch.data, dtype=torch.float32)
     train, test = _stratified(inputs, torch.tensor(bunch.target, dtype=torch.int64), 0.2, seed=0)

@@ -1,7 +1,8 @@
 """Verdicts on the papers' claims, computed from the records by a rule a claim.
 
-A claim is an entry of a claims.yml. Its `rule` takes the claim and the records that its `query` selects, and
-returns the verdict, the number of seeds, and a sentence with numbers.
+A claim is an entry of a chapter's claims.yml. Its `rule` takes the claim and the records that its `where`
+selects, and returns the verdict, the number of seeds, and a sentence with numbers. `where` holds pairs of
+field and value; a list of values stands for any of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,6 +47,18 @@ def read(path: Path, rules: Mapping[str, Rule]) -> list[Claim]:
     return claims
 
 
+def chosen(evidence: pandas.DataFrame, where: Mapping[str, Any]) -> pandas.DataFrame:
+    """The rows whose fields have these values, or one of them where a list is given.
+
+    Raises ValueError for a field that no record has.
+    """
+    if unknown := sorted(where.keys() - set(evidence.columns)):
+        raise ValueError(f"where: got {unknown}, but no record has such a field")
+    for field, value in where.items():
+        evidence = evidence[evidence[field].isin(value if isinstance(value, list) else [value])]
+    return evidence
+
+
 def judge(claim: Claim, rules: Mapping[str, Rule], folder: Path | None = None) -> Verdict:
     """The verdict on one claim from the record files in `folder`."""
     verdict, seeds, ours = NOT_MEASURED, 0, ""
@@ -53,5 +66,5 @@ def judge(claim: Claim, rules: Mapping[str, Rule], folder: Path | None = None) -
         path = (folder or records.records_folder()) / f"{claim['records']}.jsonl"
         evidence = records.table(records.read(path))
         if not evidence.empty:
-            verdict, seeds, ours = rules[claim["rule"]](claim, evidence.query(claim["query"]))
+            verdict, seeds, ours = rules[claim["rule"]](claim, chosen(evidence, claim["where"]))
     return Verdict(claim["id"], claim["paper"], claim["place"], claim["claim"], verdict, seeds, ours)

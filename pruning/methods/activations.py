@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Iterator
 
 import torch
-from scipy.optimize import brentq
 from torch import Tensor, nn
 
 from pruning.networks.layers import layers
@@ -33,6 +32,8 @@ def blind_ranges(activation: nn.Module | None, tolerance: float | None = None) -
         return [(-torch.inf, 0.0)] if slope <= (tolerance or 0.0) * max(1.0, slope) else []
     if not isinstance(activation, SMOOTH) or tolerance == 0:
         return []
+
+    from scipy.optimize import brentq
 
     def derivative(z):
         z = torch.as_tensor(z, dtype=torch.float64).requires_grad_()

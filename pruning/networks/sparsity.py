@@ -10,13 +10,16 @@ branches gets counts but no paths.
 
 import copy
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import pandas
 import torch
 from torch import Tensor, nn
 
 from pruning.networks.layers import LAYERS
 from pruning.networks.masks import effective, masks
+
+if TYPE_CHECKING:
+    import pandas
 
 ELEMENTWISE = (
     nn.Identity, nn.Dropout, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU,
@@ -99,13 +102,15 @@ def effective_weights(model: nn.Module) -> int:
     return sum(effective.values())
 
 
-def sparsity_report(model: nn.Module) -> pandas.DataFrame:
+def sparsity_report(model: nn.Module) -> "pandas.DataFrame":
     """One row a Linear or Conv2d layer: layer, weights, kept, density, effective.
 
     `kept` counts the weights that `masks` keeps, `density` is kept / weights, and `effective` those
     on a path from an input to an output (missing where the model is not a chain). Biases, batch
     norm and other layers are not counted. Sums over the rows speak for the network.
     """
+    import pandas
+
     found = masks(model)
     if not found:
         raise ValueError("model: has no Linear or Conv2d layer, so nothing to report")

@@ -1,21 +1,24 @@
-"""The parts of README.md that depend on the records: its table and its figure."""
+"""The parts of README.md that depend on the records: its table, sentences and figures.
+
+Chapters supply them: the table has a row a claim, and a chapter's readme.py may bring a `sentence()`
+for under the table and a `figure(ax)`, drawn to book/_static/<chapter>.png.
+"""
 
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib.pyplot as plt
 
-from pruning.chapters.smallest import tables
-from pruning.evidence import records
-from pruning.evidence.statistics import percent
-from pruning.figures import compression, style
+from pruning import chapters
+from pruning.figures import style
 from pruning.pages import scoreboard
 
-FIGURE = Path("book") / "_static" / "compression_curves.png"
+FIGURES = Path("book") / "_static"
 BEGIN, END = "<!-- evidence: written by `pruning readme` -->", "<!-- end of evidence -->"
 
 
 def evidence_table() -> str:
-    """Markdown: notebook, paper figure, command, theirs, ours, one row a claim that has a chapter."""
+    """Markdown: notebook, paper figure, command, theirs, ours, verdict; one row a claim."""
     board = scoreboard.board().set_index("id")
     rows = ["| notebook | paper figure | command | theirs | ours | verdict |", "|---|---|---|---|---|---|"]
     for chapter, claim in scoreboard.all_claims():
@@ -29,20 +32,19 @@ def evidence_table() -> str:
             row.ours + seeds if row.ours else "not on record",
             f"**{row.verdict}**",
         )
-        rows.append(f"| {' | '.join(cells)} |")
+        rows.append(f"| {' | '.join(cell.replace('|', '&#124;').replace('<', '&lt;') for cell in cells)} |")
     return "\n".join(rows)
 
 
-def beyond() -> str:
-    """A sentence on the smallest networks of MNIST, one number of weights after the other."""
-    found = tables.listed(records.read(records.records_folder() / "smallest.jsonl"))
-    said = [
-        f"{most} weights {percent(group.test_accuracy)} ({group.seed.nunique()} seeds)"
-        for most, group in sorted(records.table(found).groupby("at_most"), reverse=True)
-    ]
-    return (
-        f"Beyond the papers, MNIST with a few [hundred weights](notebooks/smallest.ipynb): {', '.join(said)}."
-    )
+def _bring(what: str) -> dict[str, ModuleType]:
+    """{chapter: its readme.py} of the chapters whose readme.py defines `what`."""
+    parts = {name: chapters.part(name, "readme") for name in chapters.names()}
+    return {name: part for name, part in parts.items() if hasattr(part, what)}
+
+
+def sentences() -> str:
+    """What chapters say beside their claims."""
+    return "\n".join(part.sentence() for part in _bring("sentence").values())
 
 
 def with_evidence(text: str) -> str:
@@ -50,28 +52,26 @@ def with_evidence(text: str) -> str:
     if BEGIN not in text or END not in text:
         raise ValueError(f"README.md: needs the lines {BEGIN!r} and {END!r} around its table")
     head, tail = text.split(BEGIN)[0], text.split(END)[1]
-    return f"{head}{BEGIN}\n{evidence_table()}\n\n{beyond()}\n{END}{tail}"
+    return f"{head}{BEGIN}\n{evidence_table()}\n\n{sentences()}\n{END}{tail}"
 
 
-def draw(path: Path) -> None:
-    """The MNIST curve of the compression chapter, for README's first screen."""
+def draw(folder: Path) -> None:
+    """The figures that chapters bring, each to <chapter>.png."""
     style.use_style()
-    found = records.select(
-        records.read(records.records_folder() / "compression_curves.jsonl"), study="curves", dataset="mnist"
-    )
-    fig, ax = plt.subplots(figsize=(7, 6))
-    compression.curves(found, ax)
-    style.paper_point(ax, 404 / 266_200, 0.94, "paper: 404 weights, above 94 %")
-    ax.set_title("MNIST, LeNet-300-100: what is left after pruning")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(temporary := path.with_suffix(".tmp.png"), dpi=120, metadata={"Software": None})
-    temporary.replace(path)
-    plt.close(fig)
+    folder.mkdir(parents=True, exist_ok=True)
+    for chapter, part in _bring("figure").items():
+        fig, ax = plt.subplots(figsize=(7, 6))
+        part.figure(ax)
+        path = folder / f"{chapter}.png"
+        temporary = path.with_suffix(".tmp.png")
+        fig.savefig(temporary, dpi=120, metadata={"Software": None})
+        temporary.replace(path)
+        plt.close(fig)
 
 
 def refresh(root: Path) -> None:
-    """Rewrite README.md's table and figure from the records."""
-    draw(root / FIGURE)
+    """Rewrite README.md's table and figures from the records."""
+    draw(root / FIGURES)
     readme = root / "README.md"
     text = with_evidence(readme.read_text(encoding="utf-8"))
     temporary = readme.with_suffix(".tmp")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas
 
 from pruning import chapters
-from pruning.evidence import claims
+from pruning.evidence import claims, records
 from pruning.evidence.claims import Claim, Rule
 from pruning.evidence.statistics import NOT_MEASURED, NOT_REPRODUCED, PARTLY, REPRODUCED
 
@@ -45,7 +45,16 @@ def all_claims() -> list[tuple[str, Claim]]:
 
 
 def board(chapter: str | None = None, folder: Path | None = None) -> pandas.DataFrame:
-    """One row a claim: id, paper, place, claim, verdict, seeds, ours; the claims of one chapter or of all."""
+    """One row a claim: id, paper, place, claim, verdict, seeds, ours; the claims of one chapter or of all.
+
+    Raises FileNotFoundError if the folder of the records does not exist.
+    """
+    folder = folder or records.records_folder()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"records: got the folder {str(folder)!r}, which does not exist; "
+            "$PRUNING_RECORDS must name one, such as book/records of a checkout"
+        )
     chosen = all_claims() if chapter is None else [(chapter, claim) for claim in of(chapter).values()]
     return pandas.DataFrame([claims.judge(claim, rules(its), folder) for its, claim in chosen])
 

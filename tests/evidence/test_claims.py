@@ -146,7 +146,7 @@ def relative(seed, accuracy, **more):
 
 CLAIM = {
     "cells": ["activation", "sparsity"],
-    "ours": "method == 'relative'",
+    "ours": {"method": "relative"},
     "others": ["magnitude", "wanda"],
 }
 
@@ -203,7 +203,7 @@ def test_improves(relu, tanh, expected):
                 relative(seed, 0.96 + 0.01 * seed, activation=activation),
                 relative(seed, accuracy + 0.01 * seed, activation=activation, activity=0.3),
             ]
-    claim = {"cells": ["activation"], "ours": "activity > 0", "base": "activity == 0"}
+    claim = {"cells": ["activation"], "ours": {"activity": 0.3}, "base": {"activity": 0}}
     verdict, seeds, ours = improves(claim, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert f"{100 * (relu - 0.96):+.2f} points" in ours
@@ -244,3 +244,27 @@ def test_intervals_of_the_mean_hold_it_as_often_as_they_say():
 def test_a_share_has_wilson_s_interval():
     assert statistics.share(pandas.Series([True] * 8 + [False] * 2)) == "80 % [49, 94]"
     assert statistics.share(pandas.Series([True] * 10)) == "100 % [72, 100]"
+
+
+def test_where_takes_plain_values_and_lists_and_nothing_else():
+    frame = records.table(gates(seed, 0.9, blind=seed < 2) for seed in range(4))
+    assert list(claims.chosen(frame, {"seed": [0, 3]}).seed) == [0, 3]
+    assert list(claims.chosen(frame, {"blind": True, "seed": 1}).seed) == [1]
+    assert claims.chosen(frame, {"method": "@__import__('os').getcwd()"}).empty
+    with pytest.raises(ValueError, match=r"where: got \['colour'\], but no record has such a field"):
+        claims.chosen(frame, {"colour": "red"})
+
+
+def test_every_claim_selects_records_of_its_chapter():
+    for _, claim in scoreboard.all_claims():
+        evidence = records.table(records.read(ROOT / "book" / "records" / f"{claim['records']}.jsonl"))
+        assert len(claims.chosen(evidence, claim["where"])), claim["id"]
+
+
+def test_records_that_are_nowhere_are_an_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PRUNING_RECORDS", str(tmp_path / "nowhere"))
+    assert cli.main(["claims"]) == 1
+    said = capsys.readouterr()
+    assert "nowhere', which does not exist" in said.err
+    assert said.err.count("\n") == 1
+    assert not said.out

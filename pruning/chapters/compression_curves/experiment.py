@@ -33,6 +33,8 @@ from pruning.training.methods import (
     hold_then_cosine,
 )
 
+DATASETS = ("mnist", "fashion_mnist", "income", "digits", "breast_cancer")
+
 
 @dataclass(frozen=True)
 class Config:

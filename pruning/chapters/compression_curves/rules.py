@@ -21,6 +21,7 @@ def ahead(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     found = found[found.method.isin([claim["method"], *claim["others"]])] if len(found) else found
     if found.empty:
         return NOT_MEASURED, 0, ""
+    found = found[found.density.isin(found[found.method == claim["method"]].density)]
     mean, error = (
         found.pivot_table(index="density", columns="method", values="test_accuracy", aggfunc=what)
         for what in ("mean", "sem")

@@ -16,6 +16,8 @@ from pruning.data import datasets
 from pruning.evidence.records import Record
 from pruning.networks import importance, sparsity, structure
 
+DATASETS = ("mnist", "fashion_mnist", "digits")  # images of one channel
+
 ON = 0.5  # a pixel above this is on
 READ = 20  # pixels that an output reads most, among which a rule is sought
 DRAWN = 1500  # networks with no more connections are recorded whole

@@ -28,6 +28,8 @@ from pruning.networks import sparsity
 from pruning.networks.layers import layers
 from pruning.training.methods import hold_then_cosine
 
+DATASETS = ("mnist", "fashion_mnist", "income", "digits", "breast_cancer")
+
 BATCH_OF_MEANS = 100  # samples averaged where the central limit theorem is tried
 
 

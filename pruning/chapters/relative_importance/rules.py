@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas
 
+from pruning.evidence.claims import chosen
 from pruning.evidence.statistics import (
     MIN_SEEDS,
     NOT_MEASURED,
@@ -32,7 +33,7 @@ def best_in_cells(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     under its best threshold: reproduced; in at least half of them: partly. A lead counts as clear beyond two
     standard errors of the difference, seed by seed."""
     cells = claim["cells"]
-    ours = _cells(found.query(claim["ours"]), cells)
+    ours = _cells(chosen(found, claim["ours"]), cells)
     theirs = _cells(found[found.method.isin(claim["others"])], cells, ["method", "scope"])
     if ours.empty or theirs.empty:
         return NOT_MEASURED, 0, ""
@@ -59,7 +60,7 @@ def best_in_cells(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
 def improves(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     """In every cell the rows that `ours` selects have a higher mean than those that `base` selects:
     reproduced; in some: partly."""
-    ours, base = (_cells(found.query(claim[key]), claim["cells"]) for key in ("ours", "base"))
+    ours, base = (_cells(chosen(found, claim[key]), claim["cells"]) for key in ("ours", "base"))
     if ours.empty or base.empty:
         return NOT_MEASURED, 0, ""
     gain = (ours - base).dropna(axis=1, how="all")

@@ -27,6 +27,8 @@ from pruning.methods.stochgrad import StochGradAdam
 from pruning.networks import models
 from pruning.training.checkpoints import Checkpoint
 
+DATASETS = ("cifar10", "cifar10-jpeg", "mnist", "fashion_mnist", "digits")  # images
+
 RATES = tuple(k / 10 for k in range(10))
 HALF = RATES.index(0.5)
 # the author's networks by the name they have in the paper; his ResNet-152 has 186 layers

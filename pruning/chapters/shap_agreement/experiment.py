@@ -18,6 +18,8 @@ from pruning.data import datasets
 from pruning.evidence.records import Record
 from pruning.networks import attribution, importance, sparsity
 
+DATASETS = ("income", "breast_cancer")  # of two classes
+
 
 @dataclass(frozen=True)
 class Config(compression_curves.Config):

@@ -20,6 +20,8 @@ from pruning.evidence.records import Record, Together
 from pruning.networks import models, structure
 from pruning.networks.masks import set_mask
 
+DATASETS = ("mnist", "fashion_mnist", "income", "digits", "breast_cancer")
+
 PAPER, FULL = 404, 266_200  # weights
 CHOSEN = {"tau": 30.0, "init": 0.5, "descent": 0.25, "alpha": 300.0}  # by the validation split
 BUDGET = {"density": PAPER / FULL, "at_most": PAPER}

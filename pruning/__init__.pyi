@@ -1,0 +1,35 @@
+from . import training as training
+from .data import datasets as datasets
+from .methods.activations import activity_penalty as activity_penalty
+from .methods.activations import blind_ranges as blind_ranges
+from .methods.gates import density as density
+from .methods.gates import density_loss as density_loss
+from .methods.gates import gate as gate
+from .methods.gates import gate_parameters as gate_parameters
+from .methods.gates import harden as harden
+from .methods.relative import ContributionStatistics as ContributionStatistics
+from .methods.relative import contribution_statistics as contribution_statistics
+from .methods.relative import layer_sparsities as layer_sparsities
+from .methods.relative import relative_importance as relative_importance
+from .methods.rewiring import SET as SET
+from .methods.rewiring import DeepR as DeepR
+from .methods.scores import magnitude as magnitude
+from .methods.scores import nnrelief as nnrelief
+from .methods.scores import prune_by_score as prune_by_score
+from .methods.scores import random_scores as random_scores
+from .methods.scores import ria as ria
+from .methods.scores import snip as snip
+from .methods.scores import stade as stade
+from .methods.scores import wanda as wanda
+from .methods.stochgrad import StochGradAdam as StochGradAdam
+from .networks import export as export
+from .networks import models as models
+from .networks.importance import feature_importance as feature_importance
+from .networks.masks import Mask as Mask
+from .networks.masks import finalize as finalize
+from .networks.masks import masks as masks
+from .networks.sparsity import compact as compact
+from .networks.sparsity import effective_weights as effective_weights
+from .networks.sparsity import sparsity_report as sparsity_report
+
+__version__: str

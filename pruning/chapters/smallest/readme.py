@@ -1,0 +1,16 @@
+"""The chapter's sentence in README.md."""
+
+from pruning.chapters.smallest import tables
+from pruning.evidence import records
+from pruning.evidence.statistics import percent
+
+
+def sentence() -> str:
+    """The smallest networks of MNIST, one number of weights after the other."""
+    listed = tables.listed(records.read(records.records_folder() / "smallest.jsonl"))
+    parts = [
+        f"{most} weights {percent(group.test_accuracy)} ({group.seed.nunique()} seeds)"
+        for most, group in sorted(records.table(listed).groupby("at_most"), reverse=True)
+    ]
+    link = "[hundred weights](notebooks/smallest.ipynb)"
+    return f"Beyond the papers, MNIST with a few {link}: {', '.join(parts)}."
