@@ -114,7 +114,9 @@ def parser() -> argparse.ArgumentParser:
     listed.set_defaults(do=_chapters)
     sweep = commands.add_parser("sweep", help="run a chapter's experiments that are not on record yet")
     sweep.add_argument("chapter", choices=chapters.names())
-    sweep.add_argument("--profile", default="paper", choices=["quick", "paper", "search", "cpu"])
+    sweep.add_argument(
+        "--profile", default="paper", help="one of the chapter's lists of runs (default: paper)"
+    )
     sweep.add_argument("--data", help="another data set than the profile's, e.g. cifar10-jpeg for cifar10")
     sweep.add_argument("--seeds", type=_positive, help="number of seeds, from 0 (default: the profile's)")
     sweep.add_argument("--jobs", type=_jobs, default=-1, help="processes, -1 for one a core (default)")

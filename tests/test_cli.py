@@ -42,7 +42,6 @@ def test_an_expected_error_is_one_line(tmp_path, capsys):
         ["sweep"],
         ["sweep", "nothing"],
         ["sweep", "resnet_tables"],
-        ["sweep", "compression_curves", "--profile", "x"],
     ],
 )
 def test_wrong_arguments_exit_with_usage(arguments, capsys):
@@ -50,6 +49,11 @@ def test_wrong_arguments_exit_with_usage(arguments, capsys):
         cli.main(arguments)
     assert caught.value.code == 2
     assert "usage: pruning" in capsys.readouterr().err
+
+
+def test_a_profile_that_the_chapter_lacks_is_one_line(capsys):
+    assert cli.main(["sweep", "pathways", "--profile", "search", "--dry-run"]) == 1
+    assert "profile: got 'search', needs one of ['paper', 'quick']" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
