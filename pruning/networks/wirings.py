@@ -104,4 +104,4 @@ def accuracies(
     right = torch.zeros(model.networks, dtype=torch.long)
     for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
         right += (model(x).argmax(2) == y).sum(1)
-    return (right / len(targets)).tolist()
+    return (right.double() / len(targets)).tolist()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from pruning.chapters.why_gates_win import arms, experiment
+from pruning.chapters.why_gates_win import arms, experiment, tables
 from pruning.networks import models, wirings
 
 REWIRINGS = {
@@ -144,3 +144,63 @@ def test_bad_input_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PRUNING_RECORDS", str(tmp_path))
     with pytest.raises(LookupError, match="run the study 'networks' first"):
         experiment.network("mnist", "gates", 404, 12345)
+
+
+def of_network(network, masks):
+    """A record of a network whose weights are all 1."""
+    return {
+        "network": network,
+        "widths": list(WIDTHS),
+        "test_accuracy": 0.9,
+        "connections": [
+            [level, i, o, 1.0]
+            for level, mask in enumerate(masks)
+            for o, i in mask.nonzero().tolist()
+        ],
+        "bias_values": [[0.0] * width for width in WIDTHS[1:]],
+    }
+
+
+def test_what_networks_share_is_counted_beside_chance(wiring, varying):
+    order = torch.randperm(len(wiring[0]))
+    same = of_network(0, wiring), of_network(1, [wiring[0][order], *wiring[1:]])
+    table = tables.overlap(same, varying, varying.double(), draws=20)
+    pixels = int(wiring[0].any(0).sum())
+    assert table["shared"].tolist() == [pixels, 30]  # neurons are matched, whatever their order
+    assert table["of"].tolist() == [pixels, 30]
+    expected = pixels**2 / int(varying.sum())  # hypergeometric
+    assert table["uniform"]["pixels"] == pytest.approx(expected, abs=1.5)
+    assert table["degrees"]["connections"] < 30
+
+
+def test_the_table_of_arms_takes_networks_as_the_sample():
+    found = [
+        {
+            "arm": arm,
+            "network": network,
+            "seed": seed,
+            "effective": 400,
+            "test_accuracy": accuracy + 0.01 * network,
+            "train_accuracy": 0.9,
+        }
+        for arm, accuracy in (("mask", 0.9), ("layers", 0.2))
+        for network in range(3)
+        for seed in range(2)
+    ]
+    table = tables.by_arm(found)
+    assert table.index.tolist() == ["mask", "layers"]
+    assert table["mean"].tolist() == pytest.approx([91, 21])
+    assert table["sd"].tolist() == pytest.approx([1, 1])
+    assert tables.spread(table, "mask") == "91.0 ± 1.0"
+
+
+def test_what_moves_is_compared_with_what_does_not():
+    base = {"network": 0, "stayed": 404, "test_accuracy": 0.96}
+    found = [base | {"fraction": 0.0}, base | {"fraction": 0.1, "stayed": 300, "test_accuracy": 0.95}]
+    table = tables.moved(found, [{"network": 0, "test_accuracy": 0.955}])
+    assert table["before"].tolist() == pytest.approx([95.5, 95.5])
+    said = tables.moving_says(table)
+    assert "96.0 %" in said
+    assert "95.0 %" in said
+    assert "300" in said
+    assert "not on record" in tables.moving_says(tables.moved([], []))
