@@ -8,9 +8,7 @@ import torch
 from pruning.chapters.why_gates_win import arms, experiment, tables
 from pruning.networks import models, wirings
 
-REWIRINGS = {
-    name: rewire for name, (rewire, start) in experiment.ARMS.items() if start == "new"
-}
+REWIRINGS = {name: rewire for name, (rewire, start) in experiment.ARMS.items() if start == "new"}
 WIDTHS = (40, 20, 12, 5)
 COUNTS, NEURONS = (30, 18, 12), (9, 6, 5)
 
@@ -53,9 +51,7 @@ def test_degrees_keep_every_row_and_column_sum(wiring, varying):
 
 
 def test_inputs_keep_every_row_sum_and_read_nothing_new(wiring, varying):
-    for before, after in zip(
-        wiring, arms.inputs(wiring, varying, np.random.default_rng(3)), strict=True
-    ):
+    for before, after in zip(wiring, arms.inputs(wiring, varying, np.random.default_rng(3)), strict=True):
         assert torch.equal(before.sum(1), after.sum(1))
         assert not after[:, ~before.any(0)].any()
 
@@ -63,9 +59,7 @@ def test_inputs_keep_every_row_sum_and_read_nothing_new(wiring, varying):
 def test_paths_keep_the_living_neurons_and_every_weight_lies_on_a_path(wiring, varying):
     drawn = arms.paths(wiring, varying, np.random.default_rng(3))
     assert counts(wirings.living(drawn)) == counts(drawn)
-    assert [int(mask.any(1).sum()) for mask in drawn] == [
-        int(mask.any(1).sum()) for mask in wiring
-    ]
+    assert [int(mask.any(1).sum()) for mask in drawn] == [int(mask.any(1).sum()) for mask in wiring]
 
 
 def test_pixels_move_columns_and_leave_the_rest(wiring, varying):
@@ -95,10 +89,7 @@ def on_record(monkeypatch, wiring):
 def test_an_arm_begins_with_what_it_says(on_record, wiring, varying):
     record, weights = on_record
     base = experiment.Config(study="again", network=3, seed=1)
-    found = {
-        arm: experiment.prepared(dataclasses.replace(base, arm=arm), varying)
-        for arm in experiment.ARMS
-    }
+    found = {arm: experiment.prepared(dataclasses.replace(base, arm=arm), varying) for arm in experiment.ARMS}
     assert all(torch.allclose(a, b) for a, b in zip(found["found"][0], weights, strict=True))
     assert found["found"][2][0].tolist() == pytest.approx(record["bias_values"][0])
     for new, same, weight in zip(found["mask"][0], found["signs"][0], weights, strict=True):
@@ -114,9 +105,7 @@ def test_an_arm_begins_with_what_it_says(on_record, wiring, varying):
 def test_stacks_hold_one_rate_and_at_most_thirty_networks():
     configs = experiment.configs("paper")
     groups = experiment.groups(configs)
-    assert sorted(map(str, configs)) == sorted(
-        str(config) for group in groups for config in group
-    )
+    assert sorted(map(str, configs)) == sorted(str(config) for group in groups for config in group)
     assert max(map(len, groups)) == 30
     for group in groups:
         assert len({(config.seed, config.rate, config.split) for config in group}) == 1
