@@ -1,0 +1,155 @@
+"""The graph of any model, by torch's own tracers.
+
+`trace` gives the computation as ATen operations without in-place changes: ``torch.export`` on example inputs,
+or, for a chain of Linear layers, ``make_fx``, which needs no examples and takes milliseconds. What a module
+is called, how often it is used, whether it is called by keyword, and whether its class overrides ``forward``
+makes no difference: only the operations count.
+"""
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram, export
+from torch.export.graph_signature import InputKind
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.utils import parametrize, prune
+from torch.utils._pytree import TreeSpec, tree_unflatten
+
+Examples = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+
+
+@dataclass
+class Graph:
+    """A traced model in evaluation mode, masks and other parametrizations written into its weights."""
+
+    nodes: fx.Graph
+    tensors: dict[fx.Node, tuple[str, Tensor]]  # nodes that stand for parameters, buffers and constants
+    examples: dict[fx.Node, Tensor]  # nodes that stand for inputs
+    outputs: TreeSpec | None  # how the outputs are nested; None where there is one tensor
+
+    @property
+    def results(self) -> list[fx.Node]:
+        """The nodes whose values are the model's outputs."""
+        return [node for node in self.nodes.output_node().args[0] if isinstance(node, fx.Node)]
+
+    def nested(self, results: Sequence[object]) -> object:
+        """Outputs as the model nests them, from those of `results`' order."""
+        return results[0] if self.outputs is None else tree_unflatten(list(results), self.outputs)
+
+
+def plain_copy(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose weights are what the model computes with: no masks, gates, weight norm,
+    spectral norm or other parametrizations, and no in-place activations."""
+    computed = (
+        value
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    )  # such as the weight of ``torch.nn.utils.weight_norm``: deepcopy refuses them
+    plain = copy.deepcopy(model, {id(value): value.detach().clone() for value in computed}).eval()
+    for module in plain.modules():
+        if parametrize.is_parametrized(module):
+            # copies share the class that holds the parametrized properties; removal must not touch the model's
+            module.__class__ = type(type(module).__name__, type(module).__bases__, dict(vars(type(module))))
+            for name in list(module.parametrizations):
+                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if isinstance(hook, prune.BasePruningMethod):
+                prune.remove(module, hook._tensor_name)
+            elif hasattr(hook, "compute_weight"):  # weight_norm and spectral_norm, as hooks
+                hook.remove(module)
+                del module._forward_pre_hooks[key]
+        if getattr(module, "inplace", False) is True:
+            module.inplace = False
+    return plain
+
+
+def arguments(example_inputs: Examples) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Positional and keyword arguments. Raises TypeError for what is no tensor, sequence or dict of tensors."""
+    if isinstance(example_inputs, Tensor):
+        return (example_inputs,), {}
+    if isinstance(example_inputs, Mapping):
+        args, kwargs = (), dict(example_inputs)
+    elif isinstance(example_inputs, Sequence):
+        args, kwargs = tuple(example_inputs), {}
+    else:
+        raise TypeError(
+            f"example_inputs: got {type(example_inputs).__name__}, needs a tensor, a tuple of tensors for the "
+            "positional arguments, or a dict of tensors for keyword arguments"
+        )
+    for value in (*args, *kwargs.values()):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"example_inputs: holds a {type(value).__name__}, needs tensors only")
+    return args, kwargs
+
+
+def trace(model: nn.Module, example_inputs: Examples) -> Graph:
+    """The graph of any model that ``torch.export`` can follow, for any batch size.
+
+    example_inputs : one tensor, a tuple of them (positional arguments), or a dict (keyword arguments), of the
+        shapes the model is used with; the first dimension is the batch and may have another size later. One
+        or two samples suffice.
+
+    Raises TypeError with torch's reason for a model that cannot be traced.
+    """
+    args, kwargs = arguments(example_inputs)
+    # a batch of one would be taken for a constant
+    args, kwargs = tuple(map(_two, args)), {name: _two(value) for name, value in kwargs.items()}
+    batch = ({0: Dim.AUTO} if value.dim() else None for value in (*args, *kwargs.values()))
+    shapes = [*batch]
+    plain = plain_copy(model)
+    dynamic = (
+        dict(zip(kwargs, shapes, strict=True)) if kwargs else tuple(shapes)
+    )
+    try:
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")
+            program = export(plain, args, kwargs, dynamic_shapes=dynamic, strict=False)
+            program = program.run_decompositions({})
+    except Exception as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TypeError(
+            f"model: torch.export cannot trace {type(model).__name__} with these example_inputs: {reason}"
+        ) from error
+    return _from_export(program, [*args, *kwargs.values()])
+
+
+def _two(example: Tensor) -> Tensor:
+    return torch.cat([example, example]) if example.dim() and len(example) == 1 else example
+
+
+def _from_export(program: ExportedProgram, examples: list[Tensor]) -> Graph:
+    tensors, inputs = {}, {}
+    placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+    remaining = iter(examples)
+    for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
+        if spec.kind is InputKind.USER_INPUT:
+            inputs[node] = next(remaining)
+        elif spec.target in program.state_dict:
+            tensors[node] = spec.target, program.state_dict[spec.target].detach()
+        else:
+            tensors[node] = spec.target, program.constants[spec.target].detach()
+    changed = [spec.target for spec in program.graph_signature.output_specs if spec.target is not None]
+    if changed:
+        raise TypeError(f"model: its forward pass changes {changed} in evaluation mode; paths need a pure one")
+    tree = program.call_spec.out_spec
+    return Graph(program.graph, tensors, inputs, None if tree.is_leaf() else tree)
+
+
+def trace_chain(model: nn.Module, features: int) -> Graph:
+    """The graph of a model that maps (batch, features) tensors and has no branches on sizes."""
+    plain = plain_copy(model)
+    tensors = {**dict(plain.named_parameters()), **dict(plain.named_buffers())}
+    first = next(value for value in tensors.values() if value.is_floating_point())
+    example = first.new_zeros(2, features)
+    traced = make_fx(lambda state, x: functional_call(plain, state, (x,)), pre_dispatch=True)(tensors, example)
+    *held, last = (node for node in traced.graph.nodes if node.op == "placeholder")
+    named = {
+        node: (name, value.detach()) for node, (name, value) in zip(held, tensors.items(), strict=True)
+    }
+    return Graph(traced.graph, named, {last: example}, None)
