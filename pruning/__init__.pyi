@@ -24,11 +24,11 @@ from .methods.scores import wanda as wanda
 from .methods.stochgrad import StochGradAdam as StochGradAdam
 from .networks import export as export
 from .networks import models as models
+from .networks.compact import compact as compact
 from .networks.importance import feature_importance as feature_importance
 from .networks.masks import Mask as Mask
 from .networks.masks import finalize as finalize
 from .networks.masks import masks as masks
-from .networks.sparsity import compact as compact
 from .networks.sparsity import effective_weights as effective_weights
 from .networks.sparsity import sparsity_report as sparsity_report
 

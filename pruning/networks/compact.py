@@ -1,230 +1,128 @@
-"""A smaller network with the outputs of the pruned one: channels that nothing needs are cut out."""
+"""A smaller network with the outputs of the pruned one: what nothing needs is cut out.
+
+Torch-Pruning (Fang et al. 2023, arXiv:2301.12900) cuts by a dependency graph as well, but it
+decides by scores and does not keep the outputs: it drops what a dead channel still adds, the
+constant that batch norm and the activation make of it, and it removes from a residual sum what
+another branch needs. So the cutting here is our own; `make bench` has both side by side."""
 
 import copy
-import itertools
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from pruning.networks.cuts import Cuts, adjusted
-from pruning.networks.graph import Examples, Graph, arguments, trace
-from pruning.networks.operations import (
-    BATCH_NORM,
-    CONVOLUTIONS,
-    LAYERS,
-    PRODUCTS,
-    TRANSPOSED,
-    argument,
-    aten,
-    entry_by_entry,
-    is_getitem,
-    operation,
-)
-from pruning.networks.reach import Reach, reach
+from pruning.networks.batchnorm import fold_batch_norm
+from pruning.networks.chain import ELEMENTWISE, chain, linear_nodes
+from pruning.networks.cuts import Cuts
+from pruning.networks.graph import Examples, arguments, plain_copy, trace, trace_chain
+from pruning.networks.reach import reach
+from pruning.networks.rebuild import Select, rebuild, smaller_layer
 
-KINDS = {
-    aten.linear: nn.Linear,
-    aten.conv1d: nn.Conv1d,
-    aten.conv2d: nn.Conv2d,
-    aten.conv3d: nn.Conv3d,
-    aten.conv_transpose1d: nn.ConvTranspose1d,
-    aten.conv_transpose2d: nn.ConvTranspose2d,
-    aten.conv_transpose3d: nn.ConvTranspose3d,
-}
+TOLERANCE = 1e-4  # of the outputs, relative to the largest
 
 
-class Select(nn.Module):
-    """Keep the named input features: (…, inputs) ↦ (…, len(indices))."""
+@torch.no_grad()
+def compact(model: nn.Module, example_inputs: Examples | None = None) -> nn.Module:
+    """A smaller network with the outputs of the pruned one.
 
-    def __init__(self, indices: Tensor):
-        super().__init__()
-        self.register_buffer("indices", indices)
+    Cut out are neurons and channels that no output reads, those that no input reaches, whose
+    constant values the layers after them take over, and, for inputs of shape (batch,
+    features), features that nothing reads: the network still takes the full input and picks
+    the columns it uses. Batch norm is written into the layer before it. Outputs equal those of
+    ``model.eval()`` up to rounding, which is checked on random inputs. Features that are
+    normalised over, attended to or multiplied with each other all stay, and single zeros
+    inside a layer stay zeros. The result is in evaluation mode and shares no tensor with the
+    model.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Pick the columns."""
-        return x.index_select(-1, self.indices)
+    Parameters
+    ----------
+    model : any model that torch.export can trace, gated, pruned or dense.
+    example_inputs : as for `effective_weights`. Chains of Linear layers and activations need
+        none. Inputs that are no (batch, features) tables must have the examples' shape later,
+        apart from the batch size.
 
-    def extra_repr(self) -> str:
-        """How many features, for print(model)."""
-        return f"{len(self.indices)} features"
+    Returns
+    ------- For a chain without examples, an ``nn.Sequential`` of Linear layers and activations
+    that begins with `Select` (after the model's Flatten); otherwise a ``torch.fx.GraphModule``
+    whose layers keep their names. It saves, pickles and deep-copies as any module.
 
-
-class Shape(nn.Module):
-    """Refuse inputs of another shape than the one that the network was made smaller for."""
-
-    def __init__(self, sizes: tuple[int, ...]):
-        super().__init__()
-        self.sizes = tuple(sizes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The input itself. Raises ValueError for another shape."""
-        if x.shape[1:] != self.sizes:
-            raise ValueError(f"x: got shape {tuple(x.shape)}, needs (batch, {', '.join(map(str, self.sizes))})")
-        return x
-
-    def extra_repr(self) -> str:
-        """The shape without the batch, for print(model)."""
-        return f"{self.sizes}"
-
-
-def fold_batch_norm(graph: Graph) -> None:
-    """Write batch norm into the layer before it, where nothing else reads that layer:
-    γ (W x + b − μ) / σ + β = (γ/σ) W x + (γ/σ) (b − μ) + β."""
-    for node in list(graph.nodes.nodes):
-        layer = node.args[0] if node.args else None
-        if operation(node) not in BATCH_NORM or operation(layer) not in LAYERS or len(layer.users) > 1:
-            continue
-        held = [layer.args[1], *layer.args[2:3], *node.args[1:5]]
-        if any(each is not None and each not in graph.tensors for each in held):
-            continue
-        if operation(node) is aten.batch_norm and node.args[5]:
-            continue
-        gamma, beta, mean, variance = (None if e is None else graph.tensors[e][1] for e in node.args[1:5])
-        name, weight = graph.tensors[layer.args[1]]
-        bias = graph.tensors[layer.args[2]][1] if len(layer.args) > 2 and layer.args[2] is not None else 0.0
-        scale = (variance + node.args[-1 if operation(node) is not aten.batch_norm else 7]).rsqrt()
-        scale = scale if gamma is None else scale * gamma
-        bias = (bias - mean) * scale + (0.0 if beta is None else beta)
-        if operation(layer) in TRANSPOSED:
-            groups = argument(layer, "groups", 1)
-            shaped = scale.view(groups, 1, -1, *[1] * (weight.dim() - 2))
-            weight = (weight.view(groups, -1, *weight.shape[1:]) * shaped).view_as(weight)
-        else:
-            weight = weight * scale.view(-1, *[1] * (weight.dim() - 1))
-        with graph.nodes.inserting_before(next(iter(graph.nodes.nodes))):
-            folded = [graph.nodes.placeholder(f"{node.name}_{part}") for part in ("weight", "bias")]
-        graph.tensors[folded[0]] = name, weight
-        graph.tensors[folded[1]] = f"{name}_bias", bias
-        layer.args = (layer.args[0], *folded, *layer.args[3:])
-        for user in list(node.users) if is_tuple(node) else [node]:
-            user.replace_all_uses_with(layer)
-            graph.nodes.erase_node(user)
-        if is_tuple(node):
-            graph.nodes.erase_node(node)
-
-
-def is_tuple(node: fx.Node) -> bool:
-    """Whether batch norm comes with statistics of the batch."""
-    return operation(node) is aten._native_batch_norm_legit_no_training
-
-
-def smaller_layer(node: fx.Node, cuts: Cuts, reach: Reach) -> nn.Module:
-    """The module of a layer, without the inputs and outputs that are cut."""
-    kind, fold = operation(node), cuts.folds[node]
-    weight = reach.values[node.args[1]]
-    bias_node = argument(node, "bias")
-    bias = None if bias_node is None else reach.values[bias_node].clone()
-    groups = argument(node, "groups", 1)
-    cut = cuts.kept.get(node)
-    rows = fold.keep.new_ones(reach.values[node].shape[_channel_dim(node, reach)]) if cut is None else cut.keep
-    if groups > 1:
-        stay = rows.view(groups, -1).any(1)
-        weight = weight.unflatten(0, (groups, -1))[stay].flatten(0, 1)
-        groups = int(stay.sum())
+    Raises TypeError for a model that needs `example_inputs` and has none, that torch.export
+    cannot trace, or that runs an operation through which paths cannot be followed; ValueError
+    for a chain without a Linear layer; RuntimeError should the outputs differ."""
+    if example_inputs is None:
+        small = _compact_chain(model)
+        examples = ((next(model.parameters()).new_zeros(2, _features(model)),), {})
     else:
-        weight = weight.transpose(0, 1) if kind in TRANSPOSED else weight
-        taken = torch.einsum("oi...,i->o...", weight, fold.constants)
-        if fold.carrier is None:
-            if fold.constants.any():
-                total = taken.reshape(len(taken), -1).sum(1)
-                bias = total if bias is None else bias + total
-        else:
-            weight = weight.clone()
-            carried = reach.values[node.args[0]].movedim(_channel_dim(node, reach), 0)[fold.carrier]
-            read = reach.read[node.args[0]].movedim(_channel_dim(node, reach), 0)[fold.carrier]
-            weight[:, fold.carrier] += taken / carried[read][0]
-        weight = weight[rows][:, fold.keep]
-        weight = weight.transpose(0, 1) if kind in TRANSPOSED else weight
-    bias = None if bias is None else bias[rows]
-    return _module(node, weight.contiguous().clone(), bias, groups, int(rows.sum()), int(fold.keep.sum()))
-
-
-def _channel_dim(node: fx.Node, reach: Reach) -> int:
-    return reach.values[node].dim() - 1 if operation(node) is aten.linear else 1
-
-
-def _module(node: fx.Node, weight: Tensor, bias: Tensor | None, groups: int, outputs: int, inputs: int):
-    kind = KINDS[operation(node)]
-    if kind is nn.Linear:
-        layer = nn.Linear(1, 1, bias=bias is not None)
-        layer.out_features, layer.in_features = weight.shape
-    else:
-        names = [name for name in ("stride", "padding", "dilation", "output_padding") if argument(node, name)]
-        options = {name: _tuple(argument(node, name)) for name in names}
-        layer = kind(
-            inputs, outputs, tuple(weight.shape[2:]), groups=groups, bias=bias is not None, device="meta", **options
-        )
-    layer.weight = nn.Parameter(weight)
-    layer.bias = None if bias is None else nn.Parameter(bias.clone())
-    return layer
-
-
-def _tuple(option: object) -> object:
-    return tuple(option) if isinstance(option, (list, tuple)) else option
-
-
-def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
-    """The traced model without what is cut: layers as modules under their old names, the rest as ATen calls."""
-    modules: dict[str, object] = {}
-    nodes, made = fx.Graph(), {}
-    taken = set()
-
-    def path(wanted: str) -> str:
-        names = itertools.chain([wanted], (f"{wanted}_{n}" for n in itertools.count(1)))
-        taken.add(name := next(each for each in names if each not in taken))
-        return name
-
-    def static(node: fx.Node, cut: Tensor | None = None, dim: int = 0) -> fx.Node:
-        value = found.values[node]
-        value = value.clone() if cut is None else value.movedim(dim, 0)[cut].movedim(0, dim).clone()
-        name = path((graph.tensors[node][0] if node in graph.tensors else node.name).replace(".", "_"))
-        modules[name] = value if not value.is_floating_point() else nn.Parameter(value)
-        return nodes.get_attr(name)
-
-    def use(node: fx.Node) -> fx.Node:
-        return static(node) if node in cuts.static else made[node]
-
-    for node in graph.examples:
-        made[node] = nodes.placeholder(node.name)
-    for node in graph.examples:
-        if (cut := cuts.kept.get(node)) is not None:
-            modules["select"] = Select(cut.keep.nonzero().flatten())
-            made[node] = nodes.call_module("select", (made[node],))
-        elif found.values[node].dim() > 2:
-            modules[name := path("shape")] = Shape(tuple(found.values[node].shape[1:]))
-            made[node] = nodes.call_module(name, (made[node],))
-    for node in graph.nodes.nodes:
-        if node.op != "call_function" or node in cuts.static:
-            continue
-        kind, cut = operation(node), cuts.kept.get(node)
-        if node in cuts.folds:
-            name = graph.tensors[node.args[1]][0] if node.args[1] in graph.tensors else node.name
-            modules[name := path(name.removesuffix("weight").strip("._") or "layer")] = smaller_layer(node, cuts, found)
-            made[node] = nodes.call_module(name, (made[node.args[0]],))
-        elif kind in {aten.dropout, aten.feature_dropout, aten.alpha_dropout}:
-            made[node] = made[node.args[0]]
-        elif kind in BATCH_NORM:
-            keep = cuts.kept.get(node.args[0])
-            parts = [None if e is None else static(e, keep and keep.keep) for e in node.args[1:5]]
-            made[node] = nodes.call_function(node.target, (made[node.args[0]], *parts, *node.args[5:]))
-        elif cut is not None and (entry_by_entry(node) or kind in PRODUCTS):
-            size = found.values[node].dim()
-
-            def operand(each, cut=cut, size=size, kind=kind):
-                if each not in cuts.static:
-                    return made[each]
-                value = found.values[each]
-                dim = 0 if kind is aten.prelu else cut.dim - (size - value.dim())
-                whole = value.dim() == 0 or dim < 0 or value.shape[dim] == 1
-                return static(each) if whole else static(each, cut.keep, dim)
-
-            args = fx.node.map_arg(tuple(node.args), operand)
-            made[node] = nodes.call_function(node.target, args, dict(node.kwargs))
-        else:
-            args = fx.node.map_arg(adjusted(node, cuts.kept, found), use)
-            made[node] = nodes.call_function(node.target, args, fx.node.map_arg(dict(node.kwargs), use))
-    nodes.output(graph.nested(fx.node.map_arg(tuple(graph.nodes.output_node().args[0]), use)))
-    small = fx.GraphModule(modules, nodes, "Compact").eval()
-    small.graph.eliminate_dead_code()
-    small.recompile()
+        graph = trace(model, example_inputs)
+        fold_batch_norm(graph)
+        found = reach(graph)
+        small = rebuild(graph, found, Cuts(graph, found))
+        examples = arguments(example_inputs)
+    _check(plain_copy(model), small, *examples)
     return small
+
+
+def _features(model: nn.Module) -> int:
+    return next(layer.in_features for _, layer in chain(model) if isinstance(layer, nn.Linear))
+
+
+def _compact_chain(model: nn.Module) -> nn.Sequential:
+    layers = list(chain(model))
+    for position, (name, layer) in enumerate(layers):
+        leading_flatten = isinstance(layer, nn.Flatten) and position == 0
+        if not (leading_flatten or isinstance(layer, (nn.Linear, *ELEMENTWISE))):
+            raise TypeError(
+                f"model: {name!r} is a {type(layer).__name__}; without example_inputs compact "
+                "handles chains of Linear layers with elementwise activations between them, "
+                "after an optional Flatten"
+            )
+    if not any(isinstance(layer, nn.Linear) for _, layer in layers):
+        raise ValueError("model: has no Linear layer to make smaller")
+    graph = trace_chain(model, _features(model))
+    found = reach(graph)
+    cuts = Cuts(graph, found)
+    nodes = iter(linear_nodes(graph))
+    modules: list[nn.Module] = []
+    first = True
+    for _, layer in layers:
+        if isinstance(layer, nn.Linear):
+            node = next(nodes)
+            if first:
+                modules.append(Select(cuts.folds[node].keep.nonzero().flatten()))
+                first = False
+            modules.append(smaller_layer(node, cuts, found))
+            if modules[-1].bias is None:
+                modules[-1].bias = nn.Parameter(modules[-1].weight.new_zeros(modules[-1].out_features))
+        elif not isinstance(layer, (nn.Identity, nn.Dropout)):
+            modules.append(copy.deepcopy(layer))
+    return nn.Sequential(*modules).eval()
+
+
+def _check(model: nn.Module, small: nn.Module, args: tuple, kwargs: dict) -> None:
+    """Raise RuntimeError unless both compute the same on inputs of the examples' shapes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(x: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            return x
+        return torch.randn(x.shape, generator=generator).to(x)
+
+    args = tuple(map(random, args))
+    kwargs = {name: random(x) for name, x in kwargs.items()}
+    pairs = zip(_tensors(model(*args, **kwargs)), _tensors(small(*args, **kwargs)), strict=True)
+    for expected, found in pairs:
+        error, size = (expected - found).abs().max().item(), expected.abs().max().item()
+        if not error <= TOLERANCE * max(1.0, size):
+            raise RuntimeError(
+                f"compact: the smaller network's outputs differ by {error:.2g} from the "
+                f"model's, which are up to {size:.2g}; this is a defect of compact"
+            )
+
+
+def _tensors(outputs: object) -> list[Tensor]:
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    return [
+        each
+        for part in (outputs.values() if isinstance(outputs, dict) else outputs)
+        for each in _tensors(part)
+    ]

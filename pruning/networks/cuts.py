@@ -1,11 +1,11 @@
 """Which channels of a traced model can be cut out, so that what is left computes the same.
 
-A class of labels (`pruning.networks.labels`) is needed if one of its entries changes with the inputs and is read
-by an output (`pruning.networks.reach`). The other classes hold constants, or what nothing reads. The layers that
-read a constant take it over: into their bias, or, where zero padding makes the constant end at the border,
-into their weights for one constant channel that stays in place of all of them. A class whose constants no
-layer can take over stays, and so does one that could only be cut by an operation whose arguments cannot follow.
-"""
+A class of labels (`pruning.networks.labels`) is needed if one of its entries changes with the
+inputs and is read by an output (`pruning.networks.reach`). The other classes hold constants,
+or what nothing reads. The layers that read a constant take it over: into their bias, or, where
+zero padding makes the constant end at the border, into their weights for one constant channel
+that stays in place of all of them. A class whose constants no layer can take over stays, and
+so does one that could only be cut by an operation whose arguments cannot follow."""
 
 from dataclasses import dataclass
 
@@ -103,7 +103,9 @@ class Cuts:
         varies = (high - low > 1e-6 * high.abs().clamp_min(1)) & ~unread
         varies |= (self._reach.depends[source].movedim(dim, 0).flatten(1) & read).any(1)
         constants = torch.where(unread, 0.0, low)
-        grouped = argument(node, "groups", 1) > 1  # whole groups go: their constants reach no group that stays
+        grouped = (
+            argument(node, "groups", 1) > 1
+        )  # whole groups go: their constants reach no group that stays
         constants = torch.zeros_like(constants) if grouped else constants
         lost = ~keep & (constants != 0) & varies
         if kind in TRANSPOSED:
@@ -124,11 +126,14 @@ def _padded(node: fx.Node) -> bool:
     padding = argument(node, "padding", 0)
     if isinstance(padding, str):
         return padding != "valid"
-    return operation(node) is not aten.linear and any([*padding] if isinstance(padding, (list, tuple)) else [padding])
+    return operation(node) is not aten.linear and any(
+        [*padding] if isinstance(padding, (list, tuple)) else [padding]
+    )
 
 
 def adjusted(node: fx.Node, kept: dict[fx.Node, Cut], reach: Reach) -> tuple | None:
-    """The arguments of an operation once its tensors are cut; None where no arguments would do."""
+    """The arguments of an operation once its tensors are cut; None where no arguments would
+    do."""
     kind, args = operation(node), list(node.args)
     source = args[0] if args and isinstance(args[0], fx.Node) else None
     before, after = kept.get(source), kept.get(node)
@@ -150,7 +155,12 @@ def adjusted(node: fx.Node, kept: dict[fx.Node, Cut], reach: Reach) -> tuple | N
         start, end, step = slice(at["start"], at["end"], at["step"]).indices(places)
         if step != 1:
             return None
-        return (args[0], at["dim"], int(before.keep[:start].sum()), int(before.keep[:end].sum()))
+        return (
+            args[0],
+            at["dim"],
+            int(before.keep[:start].sum()),
+            int(before.keep[:end].sum()),
+        )
     if kind is aten.select and along:
         index = at["index"] % places
         return (args[0], at["dim"], int(before.keep[:index].sum())) if before.keep[index] else None
@@ -170,8 +180,15 @@ def _pads(args: list, cut: Cut, source: Tensor, after: Cut | None = None) -> tup
     if position < len(pads) and (pads[position] or pads[position + 1]):
         after = after or cut
         places = source.shape[dim]
-        new = after.keep if len(after.keep) != places else torch.ones(sum(pads[position : position + 2]) + places)
+        new = (
+            after.keep
+            if len(after.keep) != places
+            else torch.ones(sum(pads[position : position + 2]) + places)
+        )
         if after.dim != dim:
             return None
-        pads[position : position + 2] = int(new[: pads[position]].sum()), int(new[pads[position] + places :].sum())
+        pads[position : position + 2] = (
+            int(new[: pads[position]].sum()),
+            int(new[pads[position] + places :].sum()),
+        )
     return (args[0], pads, *args[2:])

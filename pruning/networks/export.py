@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pruning.networks.sparsity import Select, compact
+from pruning.networks.compact import compact
+from pruning.networks.rebuild import Select
 
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda z: np.maximum(z, 0),

@@ -1,10 +1,10 @@
 """The graph of any model, by torch's own tracers.
 
-`trace` gives the computation as ATen operations without in-place changes: ``torch.export`` on example inputs,
-or, for a chain of Linear layers, ``make_fx``, which needs no examples and takes milliseconds. What a module
-is called, how often it is used, whether it is called by keyword, and whether its class overrides ``forward``
-makes no difference: only the operations count.
-"""
+`trace` gives the computation as ATen operations without in-place changes: ``torch.export`` on
+example inputs, or, for a chain of Linear layers, ``make_fx``, which needs no examples and
+takes milliseconds. What a module is called, how often it is used, whether it is called by
+keyword, and whether its class overrides ``forward`` makes no difference: only the operations
+count."""
 
 import copy
 import warnings
@@ -25,7 +25,8 @@ Examples = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 @dataclass
 class Graph:
-    """A traced model in evaluation mode, masks and other parametrizations written into its weights."""
+    """A traced model in evaluation mode, masks and other parametrizations written into its
+    weights."""
 
     nodes: fx.Graph
     tensors: dict[fx.Node, tuple[str, Tensor]]  # nodes that stand for parameters, buffers and constants
@@ -43,8 +44,9 @@ class Graph:
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose weights are what the model computes with: no masks, gates, weight norm,
-    spectral norm or other parametrizations, and no in-place activations."""
+    """A copy in evaluation mode whose weights are what the model computes with: no masks,
+    gates, weight norm, spectral norm or other parametrizations, and no in-place
+    activations."""
     computed = (
         value
         for module in model.modules()
@@ -54,7 +56,7 @@ def plain_copy(model: nn.Module) -> nn.Module:
     plain = copy.deepcopy(model, {id(value): value.detach().clone() for value in computed}).eval()
     for module in plain.modules():
         if parametrize.is_parametrized(module):
-            # copies share the class that holds the parametrized properties; removal must not touch the model's
+            # copies share the class that holds the properties: the model must keep its own
             module.__class__ = type(type(module).__name__, type(module).__bases__, dict(vars(type(module))))
             for name in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
@@ -70,7 +72,8 @@ def plain_copy(model: nn.Module) -> nn.Module:
 
 
 def arguments(example_inputs: Examples) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Positional and keyword arguments. Raises TypeError for what is no tensor, sequence or dict of tensors."""
+    """Positional and keyword arguments. Raises TypeError for what is no tensor, sequence or
+    dict of tensors."""
     if isinstance(example_inputs, Tensor):
         return (example_inputs,), {}
     if isinstance(example_inputs, Mapping):
@@ -79,8 +82,8 @@ def arguments(example_inputs: Examples) -> tuple[tuple[Tensor, ...], dict[str, T
         args, kwargs = tuple(example_inputs), {}
     else:
         raise TypeError(
-            f"example_inputs: got {type(example_inputs).__name__}, needs a tensor, a tuple of tensors for the "
-            "positional arguments, or a dict of tensors for keyword arguments"
+            f"example_inputs: got {type(example_inputs).__name__}, needs a tensor, a tuple of tensors "
+            "for the positional arguments, or a dict of tensors for keyword arguments"
         )
     for value in (*args, *kwargs.values()):
         if not isinstance(value, Tensor):
@@ -91,21 +94,22 @@ def arguments(example_inputs: Examples) -> tuple[tuple[Tensor, ...], dict[str, T
 def trace(model: nn.Module, example_inputs: Examples) -> Graph:
     """The graph of any model that ``torch.export`` can follow, for any batch size.
 
-    example_inputs : one tensor, a tuple of them (positional arguments), or a dict (keyword arguments), of the
-        shapes the model is used with; the first dimension is the batch and may have another size later. One
-        or two samples suffice.
+    example_inputs : one tensor, a tuple of them (positional arguments), or a dict (keyword
+        arguments), of the shapes the model is used with; the first dimension is the batch and
+        may have another size later. One or two samples suffice.
 
     Raises TypeError with torch's reason for a model that cannot be traced.
     """
     args, kwargs = arguments(example_inputs)
     # a batch of one would be taken for a constant
-    args, kwargs = tuple(map(_two, args)), {name: _two(value) for name, value in kwargs.items()}
+    args, kwargs = (
+        tuple(map(_two, args)),
+        {name: _two(value) for name, value in kwargs.items()},
+    )
     batch = ({0: Dim.AUTO} if value.dim() else None for value in (*args, *kwargs.values()))
     shapes = [*batch]
     plain = plain_copy(model)
-    dynamic = (
-        dict(zip(kwargs, shapes, strict=True)) if kwargs else tuple(shapes)
-    )
+    dynamic = dict(zip(kwargs, shapes, strict=True)) if kwargs else tuple(shapes)
     try:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
@@ -136,20 +140,24 @@ def _from_export(program: ExportedProgram, examples: list[Tensor]) -> Graph:
             tensors[node] = spec.target, program.constants[spec.target].detach()
     changed = [spec.target for spec in program.graph_signature.output_specs if spec.target is not None]
     if changed:
-        raise TypeError(f"model: its forward pass changes {changed} in evaluation mode; paths need a pure one")
+        raise TypeError(
+            f"model: its forward pass changes {changed} in evaluation mode; "
+            "paths need one without side effects"
+        )
     tree = program.call_spec.out_spec
     return Graph(program.graph, tensors, inputs, None if tree.is_leaf() else tree)
 
 
 def trace_chain(model: nn.Module, features: int) -> Graph:
-    """The graph of a model that maps (batch, features) tensors and has no branches on sizes."""
+    """The graph of a model that maps (batch, features) tensors and has no branches on
+    sizes."""
     plain = plain_copy(model)
     tensors = {**dict(plain.named_parameters()), **dict(plain.named_buffers())}
     first = next(value for value in tensors.values() if value.is_floating_point())
     example = first.new_zeros(2, features)
-    traced = make_fx(lambda state, x: functional_call(plain, state, (x,)), pre_dispatch=True)(tensors, example)
+    traced = make_fx(lambda state, x: functional_call(plain, state, (x,)), pre_dispatch=True)(
+        tensors, example
+    )
     *held, last = (node for node in traced.graph.nodes if node.op == "placeholder")
-    named = {
-        node: (name, value.detach()) for node, (name, value) in zip(held, tensors.items(), strict=True)
-    }
+    named = {node: (name, value.detach()) for node, (name, value) in zip(held, tensors.items(), strict=True)}
     return Graph(traced.graph, named, {last: example}, None)

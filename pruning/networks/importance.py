@@ -4,18 +4,19 @@ The share that neuron i has in what flows into neuron j of the next layer,
 
     F_ij = |W_ij| / Σ_k |W_kj|      (Eq. 4; pruned weights are 0)
 
-multiplied over the layers, says how much of an output comes from each input: the sum over all paths between
-them of the products of shares along the path.
+multiplied over the layers, says how much of an output comes from each input: the sum over all
+paths between them of the products of shares along the path.
 
-Differs from the paper: connections from neurons that no input reaches carry a constant, not a feature, so
-they are left out before shares are taken. Without that a row would sum to less than 1.
-"""
+Differs from the paper: connections from neurons that no input reaches carry a constant, not a
+feature, so they are left out before shares are taken. Without that a row would sum to less
+than 1."""
 
 import torch
 from torch import Tensor, nn
 
+from pruning.networks.chain import ELEMENTWISE, chain, graph_of, linear_nodes
 from pruning.networks.masks import effective
-from pruning.networks.sparsity import ELEMENTWISE, chain
+from pruning.networks.reach import reach
 
 
 def _batch_norm_factors(layer: nn.BatchNorm1d) -> Tensor:
@@ -24,11 +25,12 @@ def _batch_norm_factors(layer: nn.BatchNorm1d) -> Tensor:
 
 
 def absolute_weights(model: nn.Module) -> list[Tensor]:
-    """|W| of each layer of a chain of Linear layers, (outputs, inputs), float64, pruned weights 0.
+    """|W| of each layer of a chain of Linear layers, (outputs, inputs), float64, pruned
+    weights 0.
 
-    Batch norm is folded: into the Linear layer right before it, or into the one after it. Raises TypeError
-    for a layer that cannot be followed, ValueError for a model without a Linear layer.
-    """
+    Batch norm is folded: into the Linear layer right before it, or into the one after it.
+    Raises TypeError for a layer that cannot be followed, ValueError for a model without a
+    Linear layer."""
     sizes: list[Tensor] = []
     columns, last = None, None  # factors for the next layer's inputs; the module before
     for position, (name, layer) in enumerate(chain(model)):
@@ -48,8 +50,9 @@ def absolute_weights(model: nn.Module) -> list[Tensor]:
                 columns = factors if columns is None else columns * factors
         elif not (isinstance(layer, ELEMENTWISE) or (isinstance(layer, nn.Flatten) and position == 0)):
             raise TypeError(
-                f"model: {name!r} is a {type(layer).__name__}; importance follows chains of Linear layers "
-                "with elementwise activations, dropout and batch norm, after an optional Flatten"
+                f"model: {name!r} is a {type(layer).__name__}; importance follows chains of "
+                "Linear layers with elementwise activations, dropout and batch norm, after an "
+                "optional Flatten"
             )
         if not isinstance(layer, (nn.Dropout, nn.Identity)):
             last = layer
@@ -60,15 +63,17 @@ def absolute_weights(model: nn.Module) -> list[Tensor]:
 
 @torch.no_grad()
 def feature_importance(model: nn.Module) -> Tensor:
-    """How much of each output comes from each input (Eq. 4), (outputs, inputs), float64, nothing negative.
+    """How much of each output comes from each input (Eq. 4), (outputs, inputs), float64,
+    nothing negative.
 
-    A row sums to 1, or to 0 where no input reaches the output. For chains of Linear layers, gated, pruned or
-    dense, with activations, dropout, batch norm and a leading Flatten. Raises as `absolute_weights`.
-    """
+    A row sums to 1, or to 0 where no input reaches the output. For chains of Linear layers,
+    gated, pruned or dense, with activations, dropout, batch norm and a leading Flatten. Raises
+    as `absolute_weights`."""
+    sizes, graph = absolute_weights(model), graph_of(model)
+    depends = reach(graph).depends
     importance = None  # of the inputs for the neurons so far, (neurons, inputs)
-    for size in absolute_weights(model):
-        if importance is not None:
-            size = size * importance.any(1)  # a constant neuron passes no feature on
+    for size, node in zip(sizes, linear_nodes(graph), strict=True):
+        size = size * depends[node.args[0]].any(0)  # a constant neuron passes no feature on
         total = size.sum(1, keepdim=True)
         share = torch.where(total > 0, size / total, 0.0)  # Eq. 4
         importance = share if importance is None else share @ importance

@@ -1,10 +1,10 @@
 """Labels on the entries of every tensor: which of them can only be cut out together.
 
-A layer gives each of its output channels a new label; operations that keep channels apart pass labels on;
-where tensors are added or multiplied entry by entry, labels that meet become one. What mixes channels
-(normalisation over features, softmax, attention, products of activations) makes the labels of its arguments
-stay. So the channels of a residual sum stay if any branch needs them.
-"""
+A layer gives each of its output channels a new label; operations that keep channels apart pass
+labels on; where tensors are added or multiplied entry by entry, labels that meet become one.
+What mixes channels (normalisation over features, softmax, attention, products of activations)
+makes the labels of its arguments stay. So the channels of a residual sum stay if any branch
+needs them."""
 
 import torch
 from scipy.sparse import coo_matrix
@@ -81,7 +81,8 @@ class Labels:
         self._pairs.append(torch.stack(torch.broadcast_tensors(a, b)).flatten(1).unique(dim=1))
 
     def _one(self, labels: Tensor, dims: int, or_stay: bool = False) -> Tensor:
-        """One label for the last `dims` dimensions; where there are several, they are joined, or stay."""
+        """One label for the last `dims` dimensions; where there are several, they are joined,
+        or stay."""
         flat = labels.flatten(-dims)
         several = (flat != flat[..., :1]).any(-1)
         if several.any():

@@ -1,10 +1,11 @@
-"""What ATen operations do to features, as far as paths are concerned: the vocabulary of `reach` and `cuts`."""
+"""What ATen operations do to features, as far as paths are concerned: the vocabulary of
+`reach` and `cuts`."""
 
 from collections.abc import Callable, Iterator
 from operator import getitem
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 from torch._ops import OpOverload
 from torch.fx.node import map_arg
 
@@ -85,7 +86,8 @@ ATTENTION = {aten.scaled_dot_product_attention}
 
 
 def operation(node: fx.Node) -> object:
-    """The ATen operation of a node, whatever its overload; for what is not ATen, its Python function."""
+    """The ATen operation of a node, whatever its overload; for what is not ATen, its Python
+    function."""
     return node.target.overloadpacket if isinstance(node.target, OpOverload) else node.target
 
 
@@ -96,13 +98,15 @@ def entry_by_entry(node: fx.Node) -> bool:
 
 
 def moved(node: fx.Node) -> bool:
-    """Whether the result holds entries of the arguments at other places, and nothing new but padding."""
+    """Whether the result holds entries of the arguments at other places, and nothing new but
+    padding."""
     view = isinstance(node.target, OpOverload) and node.target.is_view
     return view or operation(node) in MOVED
 
 
 def mover(node: fx.Node) -> object:
-    """The function of a node that `moved` names; a view as a reshape, which does not ask for strides."""
+    """The function of a node that `moved` names; a view as a reshape, which does not ask for
+    strides."""
     return aten.reshape.default if operation(node) in {aten.view, aten._unsafe_view} else node.target
 
 

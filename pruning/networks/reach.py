@@ -1,15 +1,16 @@
 """Paths through any model: which entries an input reaches, which entries an output reads.
 
-Every number in the network is followed as a truth value. A product of matrices becomes the same product of
-zeros and ones, a sum becomes *or*, pooling becomes *or* over its window; an activation function passes the
-truth value on. Run forwards, this says what changes with the inputs; run backwards, by autograd through the
-same operations, it says what the outputs read. A weight lies on a path if its input is reached and its output
-is read: exactly where the gradient arrives. The same trick, with the weights' sizes in place of truth values,
-is the score of SynFlow (Tanaka et al. 2020, arXiv:2006.05467).
+Every number in the network is followed as a truth value. A product of matrices becomes the
+same product of zeros and ones, a sum becomes *or*, pooling becomes *or* over its window; an
+activation function passes the truth value on. Run forwards, this says what changes with the
+inputs; run backwards, by autograd through the same operations, it says what the outputs read.
+A weight lies on a path if its input is reached and its output is read: exactly where the
+gradient arrives. The same trick, with the weights' sizes in place of truth values, is the
+score of SynFlow (Tanaka et al. 2020, arXiv:2006.05467).
 
-Entries that no input reaches are constants. Their values are computed along the way on the example inputs, so
-that multiplication by a constant 0 ends a path. This is the one place in which paths are computed.
-"""
+Entries that no input reaches are constants. Their values are computed along the way on the
+example inputs, so that multiplication by a constant 0 ends a path. This is the one place in
+which paths are computed."""
 
 import operator
 from collections.abc import Callable
@@ -26,7 +27,8 @@ from pruning.networks.rules import Signal
 
 @dataclass
 class Reach:
-    """What `reach` found, by the nodes of a graph and by the names of its tensors; all masks are boolean."""
+    """What `reach` found, by the nodes of a graph and by the names of its tensors; all masks
+    are boolean."""
 
     values: dict[fx.Node, object]  # on the example inputs: tensors, tuples of them, sizes
     depends: dict[fx.Node, Tensor]  # entries that change with an input
@@ -42,11 +44,14 @@ def _mapped(argument: object, pick: Callable[[object], object]) -> object:
 
 
 def _results(value: object) -> list[Tensor]:
-    return [each for each in value if isinstance(each, Tensor)] if isinstance(value, (list, tuple)) else [value]
+    return (
+        [each for each in value if isinstance(each, Tensor)] if isinstance(value, (list, tuple)) else [value]
+    )
 
 
 def forward(graph: Graph, kept: dict[str, Tensor], sources: Tensor | None = None) -> dict[fx.Node, object]:
-    """The `Signal` of every node, with autograd from the outputs' `depends` to the tensors' `nonzero`."""
+    """The `Signal` of every node, with autograd from the outputs' `depends` to the tensors'
+    `nonzero`."""
     signals: dict[fx.Node, object] = {}
     variable = set()  # nodes whose values may change with the inputs
     for node in graph.nodes.nodes:
@@ -79,7 +84,10 @@ def _call(node: fx.Node, signals: dict[fx.Node, object], variable: set[fx.Node])
     def value(argument):
         return rules.value_of(signal(argument))
 
-    args, kwargs = _mapped(tuple(node.args), value), {k: value(v) for k, v in node.kwargs.items()}
+    args, kwargs = (
+        _mapped(tuple(node.args), value),
+        {k: value(v) for k, v in node.kwargs.items()},
+    )
     with torch.no_grad():
         result = node.target(*args, **kwargs)
     if not any(isinstance(each, Tensor) for each in _results(result)):
@@ -100,25 +108,27 @@ def _call(node: fx.Node, signals: dict[fx.Node, object], variable: set[fx.Node])
     signals[node] = followed
 
 
-def reach(
-    graph: Graph, kept: dict[str, Tensor] | None = None, sources: Tensor | None = None
-) -> Reach:
+def reach(graph: Graph, kept: dict[str, Tensor] | None = None, sources: Tensor | None = None) -> Reach:
     """Follow all paths from the inputs to the outputs.
 
     Parameters
     ----------
     graph : from `pruning.networks.graph.trace`.
-    kept : masks of the graph's tensors by name; where there is none, weights that are not exactly 0 count.
-    sources : which entries of the (one) input are followed, shaped as a batch of inputs; None follows all.
-        One row per input feature, each with a single 1, tells the features apart.
+    kept : masks of the graph's tensors by name; where there is none, weights that are not
+    exactly 0 count.
+    sources : which entries of the (one) input are followed, shaped as a batch of inputs; None
+        follows all. One row per input feature, each with a single 1, tells the features apart.
 
-    Raises TypeError for an operation that cannot be followed, naming it and the module that runs it.
-    """
+    Raises TypeError for an operation that cannot be followed, naming it and the module that
+    runs it."""
     with torch.enable_grad():
         signals = forward(graph, kept or {}, sources)
         found = {node: each for node, each in signals.items() if isinstance(each, Signal)}
         outputs = [found[node].depends for node in graph.results if node in found]
-        wanted = [*(each.depends for each in found.values()), *(found[n].nonzero for n in graph.tensors)]
+        wanted = [
+            *(each.depends for each in found.values()),
+            *(found[n].nonzero for n in graph.tensors),
+        ]
         tracked = [each for each in wanted if each.requires_grad]
         total = sum((each.sum() for each in outputs), torch.zeros(()))
         gradients = [None] * len(tracked)

@@ -1,4 +1,5 @@
-"""How one operation passes truth values on: the rules by which `pruning.networks.reach` follows paths."""
+"""How one operation passes truth values on: the rules by which `pruning.networks.reach`
+follows paths."""
 
 from dataclasses import dataclass
 
@@ -27,7 +28,14 @@ from pruning.networks.operations import (
     where,
 )
 
-SHAPE_ONLY = {aten.zeros_like, aten.ones_like, aten.full_like, aten.new_zeros, aten.new_ones, aten.new_full}
+SHAPE_ONLY = {
+    aten.zeros_like,
+    aten.ones_like,
+    aten.full_like,
+    aten.new_zeros,
+    aten.new_ones,
+    aten.new_full,
+}
 
 
 class _AnyOf(torch.autograd.Function):
@@ -47,7 +55,8 @@ any_of = _AnyOf.apply
 
 @dataclass
 class Signal:
-    """What is known of one tensor: its value on the examples, and for each entry two truth values."""
+    """What is known of one tensor: its value on the examples, and for each entry two truth
+    values."""
 
     value: Tensor
     depends: Tensor  # it changes with an input
@@ -73,7 +82,8 @@ def shape_only(node: fx.Node) -> bool:
 
 
 def constant(node: fx.Node, args: tuple, value: object) -> object:
-    """The signal of what is computed from parameters alone; paths to those parameters lead through it."""
+    """The signal of what is computed from parameters alone; paths to those parameters lead
+    through it."""
     if isinstance(value, (list, tuple)):
         if moved(node):
             parts = mover(node)(*_replaced(args, "nonzero"))
@@ -100,7 +110,8 @@ def _constant(value: Tensor) -> Signal:
 
 
 def _replaced(args: tuple, attribute: str) -> tuple:
-    """The arguments with one truth value in place of every tensor that is moved or multiplied."""
+    """The arguments with one truth value in place of every tensor that is moved or
+    multiplied."""
 
     def pick(each):
         if isinstance(each, Signal):
@@ -111,7 +122,8 @@ def _replaced(args: tuple, attribute: str) -> tuple:
 
 
 def depends(node: fx.Node, args: tuple, value: object) -> object:
-    """The signal of an operation's result. Raises TypeError for an operation without a rule."""
+    """The signal of an operation's result. Raises TypeError for an operation without a
+    rule."""
     kind, x = operation(node), args[0]
     if kind in LAYERS:
         return _signal(value, _product(node, x, args[1], args[3:]))
@@ -205,8 +217,8 @@ def _varies(x: Signal) -> Tensor:
 
 
 def _attention(node: fx.Node, args: tuple) -> Tensor:
-    """softmax(q kᵀ) v. A feature that is the same for all keys shifts all scores alike, which changes nothing,
-    and an average of equal values is that value."""
+    """softmax(q kᵀ) v. A feature that is the same for all keys shifts all scores alike, which
+    changes nothing, and an average of equal values is that value."""
     q, k, v, *_ = args
     mask = args[3] if len(args) > 3 else None
     scores = q.depends @ _varies(k).transpose(-1, -2) + q.nonzero @ k.depends.transpose(-1, -2)
@@ -219,7 +231,10 @@ def _attention(node: fx.Node, args: tuple) -> Tensor:
     if argument(node, "is_causal"):
         allowed = allowed.tril()
     if argument(node, "enable_gqa"):
-        raise TypeError(f"model: {where(node)} shares keys among heads (enable_gqa); paths cannot be followed")
+        raise TypeError(
+            f"model: {where(node)} shares keys among heads (enable_gqa), through which "
+            "paths cannot be followed"
+        )
     several = (allowed.sum(-1, keepdim=True) > 1).to(torch.float32)
     weights = any_of((scores * allowed).sum(-1, keepdim=True)) * several
     return allowed @ v.depends + weights * _varies(v)
@@ -251,7 +266,8 @@ def _windows(node: fx.Node, x: Tensor, value: Tensor) -> Tensor:
 
 
 def _whole_windows(node: fx.Node, x: Signal, args: tuple, value: object) -> object:
-    """Averages over windows that the output's size decides; scaled so that no share rounds to nothing."""
+    """Averages over windows that the output's size decides; scaled so that no share rounds to
+    nothing."""
     kind = operation(node)
     if kind is aten.upsample_bilinear2d:
         return _signal(value, node.target(1e4 * x.depends, *args[1:]))

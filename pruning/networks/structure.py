@@ -1,14 +1,16 @@
-"""The structure of a pruned chain of Linear layers: which inputs reach which outputs, and how alike two
-inputs are connected. For the statements of arXiv:2311.12526 on pathways (Fig 4), each as a number.
-"""
+"""The structure of a pruned chain of Linear layers: which inputs reach which outputs, and how
+alike two inputs are connected. For the statements of arXiv:2311.12526 on pathways (Fig 4),
+each as a number."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from pruning.networks.chain import graph_of, linear_nodes
 from pruning.networks.importance import absolute_weights
 from pruning.networks.masks import effective, masks
+from pruning.networks.reach import reach
 
 
 def connections(model: nn.Module) -> list[list[float]]:
@@ -21,28 +23,30 @@ def connections(model: nn.Module) -> list[list[float]]:
     return rows
 
 
-def reaches(model: nn.Module) -> Tensor:
-    """Which outputs a path of kept weights joins to which inputs: boolean, (outputs, inputs)."""
-    found = None
-    for size in absolute_weights(model):
-        joined = (size > 0).double()
-        found = joined if found is None else (joined @ found > 0).double()
-    return found > 0
+def reaches(model: nn.Module, example_inputs: Tensor | None = None) -> Tensor:
+    """Which outputs a path of kept weights joins to which inputs: boolean, (outputs, inputs).
+
+    Inputs and outputs of another shape than (batch, features) are flattened. `example_inputs`
+    and errors are those of `pruning.effective_weights`, for a model with one input and one
+    output."""
+    graph = graph_of(model, example_inputs)
+    (example,), (output,) = graph.examples.values(), graph.results
+    features = example[0].numel()
+    sources = torch.eye(features, device=example.device).view(features, *example.shape[1:])
+    return reach(graph, sources=sources).depends[output].flatten(1).T
 
 
 def symmetry(model: nn.Module, a: int, b: int) -> float:
     """How alike inputs `a` and `b` are connected to the first hidden layer, in [0, 1].
 
-    Σ_h min(|w_ha|, |w_hb|) / Σ_h max(|w_ha|, |w_hb|) over its neurons h that reach an output: 1 where both
-    feed the same neurons with equal strength, 0 where they share none. 0 as well where neither is connected.
-    """
-    sizes = absolute_weights(model)
-    first, read = sizes[0], None
-    for size in reversed(sizes[1:]):
-        read = (size > 0).any(0) if read is None else (size[read] > 0).any(0)
+    Σ_h min(|w_ha|, |w_hb|) / Σ_h max(|w_ha|, |w_hb|) over its neurons h that reach an output:
+    1 where both feed the same neurons with equal strength, 0 where they share none. 0 as well
+    where neither is connected."""
+    first, graph = absolute_weights(model)[0], graph_of(model)
+    read = reach(graph).read[linear_nodes(graph)[0]].any(0)
     if not (0 <= a < first.shape[1] and 0 <= b < first.shape[1]):
         raise ValueError(f"a, b: got {a}, {b}, needs inputs from 0 to {first.shape[1] - 1}")
-    x, y = (first[read][:, i] if read is not None else first[:, i] for i in (a, b))
+    x, y = (first[read][:, i] for i in (a, b))
     most = torch.maximum(x, y).sum()
     return (torch.minimum(x, y).sum() / most).item() if most > 0 else 0.0
 
@@ -50,10 +54,10 @@ def symmetry(model: nn.Module, a: int, b: int) -> float:
 def ordered(matrices: Sequence[Tensor], rounds: int = 20) -> list[list[int]]:
     """An order of every layer's living neurons that keeps connections short and crossings few.
 
-    `matrices` are weights (outputs, inputs) with 0 where nothing is connected; returned are the positions of
-    inputs, of each hidden layer, and of outputs, top to bottom. Inputs and outputs keep their order; hidden
-    neurons go, sweep by sweep, to the barycentre of what they are connected to (Sugiyama et al. 1981).
-    """
+    `matrices` are weights (outputs, inputs) with 0 where nothing is connected; returned are
+    the positions of inputs, of each hidden layer, and of outputs, top to bottom. Inputs and
+    outputs keep their order; hidden neurons go, sweep by sweep, to the barycentre of what they
+    are connected to (Sugiyama et al. 1981)."""
     sizes = [matrix.detach().abs().double() for matrix in matrices]
     widths = [sizes[0].shape[1], *(len(size) for size in sizes)]
     height = [(torch.arange(n, dtype=torch.float64) + 0.5) / n for n in widths]

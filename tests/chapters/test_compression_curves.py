@@ -7,6 +7,7 @@ from torch import nn
 from pruning.chapters.compression_curves import experiment as cc
 from pruning.evidence import records
 from pruning.networks import models, sparsity
+from pruning.networks.compact import compact
 from pruning.networks.masks import original
 
 QUICK = cc.Config(dataset="digits", hidden=(32, 16), batch_size=32, epochs=20, finetune_epochs=4, density=0.1)
@@ -56,7 +57,7 @@ def test_the_mask_holds_through_training(method, digits):
     model, _ = cc.train(replace(QUICK, method=method, epochs=4, finetune_epochs=2), digits)
     for name, mask in sparsity.masks(model).items():
         assert (model.get_submodule(name).weight[~mask] == 0).all()
-    small = sparsity.compact(model)
+    small = compact(model)
     x = digits.test.inputs
     assert torch.allclose(small(x), model.eval()(x), atol=1e-4)
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import pruning
-from pruning.networks.masks import mask_of, original, set_mask
-from pruning.networks.sparsity import ELEMENTWISE, chain, masks
+from pruning.networks.chain import ELEMENTWISE, chain
+from pruning.networks.masks import mask_of, masks, original, set_mask
 
 
 def sparse_net(sizes, density, activation=nn.SiLU, seed=0, **kwargs):
@@ -126,7 +126,7 @@ def test_report_of_a_model_with_branches_has_counts_but_no_paths():
 @pytest.mark.parametrize("groups", [1, 2])
 def test_effective_of_a_convolution_against_gradients(groups):
     """Independent: with all-positive weights a kept weight lies on a path iff its gradient is not 0."""
-    for seed in range(10):
+    for seed in range(3):
         torch.manual_seed(seed)
         model = nn.Sequential(
             nn.Conv2d(2, 4, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 4, 1, groups=groups, bias=False),
@@ -147,7 +147,7 @@ def test_effective_of_a_convolution_against_gradients(groups):
         middle = model[2]
         with_gradient += int(((original(middle).grad != 0) & mask_of(middle)).sum())
         # max pooling passes gradient to one position only; with 4 samples all 4 positions are read
-        assert pruning.effective_weights(model) == with_gradient
+        assert pruning.effective_weights(model, torch.zeros(1, 2, 6, 6)) == with_gradient
 
 
 def test_masks_of_plain_pruned_and_gated_layers():

@@ -16,7 +16,7 @@ from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.figures import style
 from pruning.networks import export, models
-from pruning.networks.sparsity import compact
+from pruning.networks.compact import compact
 from pruning.networks.timing import interleaved
 
 MOVED = {name for moves in MOVES.values() for move in moves for name in move}

@@ -1,0 +1,197 @@
+"""The modules of a network whose channels were cut: smaller layers, and the graph that runs
+them."""
+
+import itertools
+
+import torch
+from torch import Tensor, fx, nn
+
+from pruning.networks.cuts import Cuts, adjusted
+from pruning.networks.graph import Graph
+from pruning.networks.operations import (
+    BATCH_NORM,
+    PRODUCTS,
+    TRANSPOSED,
+    argument,
+    aten,
+    entry_by_entry,
+    operation,
+)
+from pruning.networks.reach import Reach
+
+KINDS = {
+    aten.linear: nn.Linear,
+    aten.conv1d: nn.Conv1d,
+    aten.conv2d: nn.Conv2d,
+    aten.conv3d: nn.Conv3d,
+    aten.conv_transpose1d: nn.ConvTranspose1d,
+    aten.conv_transpose2d: nn.ConvTranspose2d,
+    aten.conv_transpose3d: nn.ConvTranspose3d,
+}
+
+
+class Select(nn.Module):
+    """Keep the named input features: (…, inputs) ↦ (…, len(indices))."""
+
+    def __init__(self, indices: Tensor):
+        super().__init__()
+        self.register_buffer("indices", indices)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pick the columns."""
+        return x.index_select(-1, self.indices)
+
+    def extra_repr(self) -> str:
+        """How many features, for print(model)."""
+        return f"{len(self.indices)} features"
+
+
+class Shape(nn.Module):
+    """Refuse inputs of another shape than the one that the network was made smaller for."""
+
+    def __init__(self, sizes: tuple[int, ...]):
+        super().__init__()
+        self.sizes = tuple(sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input itself. Raises ValueError for another shape."""
+        if x.shape[1:] != self.sizes:
+            raise ValueError(f"x: got shape {tuple(x.shape)}, needs (batch, *{self.sizes})")
+        return x
+
+    def extra_repr(self) -> str:
+        """The shape without the batch, for print(model)."""
+        return f"{self.sizes}"
+
+
+def smaller_layer(node: fx.Node, cuts: Cuts, reach: Reach) -> nn.Module:
+    """The module of a layer, without the inputs and outputs that are cut."""
+    kind, fold = operation(node), cuts.folds[node]
+    weight = reach.values[node.args[1]]
+    bias_node = argument(node, "bias")
+    bias = None if bias_node is None else reach.values[bias_node].clone()
+    groups = argument(node, "groups", 1)
+    cut = cuts.kept.get(node)
+    rows = (
+        fold.keep.new_ones(reach.values[node].shape[_channel_dim(node, reach)]) if cut is None else cut.keep
+    )
+    if groups > 1:
+        stay = rows.view(groups, -1).any(1)
+        weight = weight.unflatten(0, (groups, -1))[stay].flatten(0, 1)
+        groups = int(stay.sum())
+    else:
+        weight = weight.transpose(0, 1) if kind in TRANSPOSED else weight
+        taken = torch.einsum("oi...,i->o...", weight, fold.constants)
+        if fold.carrier is None:
+            if fold.constants.any():
+                total = taken.reshape(len(taken), -1).sum(1)
+                bias = total if bias is None else bias + total
+        else:
+            weight = weight.clone()
+            carried = reach.values[node.args[0]].movedim(_channel_dim(node, reach), 0)[fold.carrier]
+            read = reach.read[node.args[0]].movedim(_channel_dim(node, reach), 0)[fold.carrier]
+            weight[:, fold.carrier] += taken / carried[read][0]
+        weight = weight[rows][:, fold.keep]
+        weight = weight.transpose(0, 1) if kind in TRANSPOSED else weight
+    bias = None if bias is None else bias[rows]
+    return _module(node, weight.contiguous().clone(), bias, groups, int(rows.sum()), int(fold.keep.sum()))
+
+
+def _channel_dim(node: fx.Node, reach: Reach) -> int:
+    return reach.values[node].dim() - 1 if operation(node) is aten.linear else 1
+
+
+def _module(node: fx.Node, weight: Tensor, bias: Tensor | None, groups: int, outputs: int, inputs: int):
+    kind = KINDS[operation(node)]
+    if kind is nn.Linear:
+        layer = nn.Linear(1, 1, bias=bias is not None)
+        layer.out_features, layer.in_features = weight.shape
+    else:
+        names = [name for name in ("stride", "padding", "dilation", "output_padding") if argument(node, name)]
+        options = {name: _tuple(argument(node, name)) for name in names}
+        layer = kind(
+            inputs,
+            outputs,
+            tuple(weight.shape[2:]),
+            groups=groups,
+            bias=bias is not None,
+            device="meta",
+            **options,
+        )
+    layer.weight = nn.Parameter(weight)
+    layer.bias = None if bias is None else nn.Parameter(bias.clone())
+    return layer
+
+
+def _tuple(option: object) -> object:
+    return tuple(option) if isinstance(option, (list, tuple)) else option
+
+
+def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
+    """The traced model without what is cut: layers as modules under their old names, the rest
+    as ATen calls."""
+    modules: dict[str, object] = {}
+    nodes, made = fx.Graph(), {}
+    taken = set()
+
+    def path(wanted: str) -> str:
+        names = itertools.chain([wanted], (f"{wanted}_{n}" for n in itertools.count(1)))
+        taken.add(name := next(each for each in names if each not in taken))
+        return name
+
+    def static(node: fx.Node, cut: Tensor | None = None, dim: int = 0) -> fx.Node:
+        value = found.values[node]
+        value = value.clone() if cut is None else value.movedim(dim, 0)[cut].movedim(0, dim).clone()
+        name = path((graph.tensors[node][0] if node in graph.tensors else node.name).replace(".", "_"))
+        modules[name] = value if not value.is_floating_point() else nn.Parameter(value)
+        return nodes.get_attr(name)
+
+    def use(node: fx.Node) -> fx.Node:
+        return static(node) if node in cuts.static else made[node]
+
+    for node in graph.examples:
+        made[node] = nodes.placeholder(node.name)
+    for node in graph.examples:
+        if (cut := cuts.kept.get(node)) is not None:
+            modules["select"] = Select(cut.keep.nonzero().flatten())
+            made[node] = nodes.call_module("select", (made[node],))
+        elif found.values[node].dim() > 2:
+            modules[name := path("shape")] = Shape(tuple(found.values[node].shape[1:]))
+            made[node] = nodes.call_module(name, (made[node],))
+    for node in graph.nodes.nodes:
+        if node.op != "call_function" or node in cuts.static:
+            continue
+        kind, cut = operation(node), cuts.kept.get(node)
+        if node in cuts.folds:
+            name = graph.tensors[node.args[1]][0] if node.args[1] in graph.tensors else node.name
+            modules[name := path(name.removesuffix("weight").strip("._") or "layer")] = smaller_layer(
+                node, cuts, found
+            )
+            made[node] = nodes.call_module(name, (made[node.args[0]],))
+        elif kind in {aten.dropout, aten.feature_dropout, aten.alpha_dropout}:
+            made[node] = made[node.args[0]]
+        elif kind in BATCH_NORM:
+            keep = cuts.kept.get(node.args[0])
+            parts = [None if e is None else static(e, keep and keep.keep) for e in node.args[1:5]]
+            made[node] = nodes.call_function(node.target, (made[node.args[0]], *parts, *node.args[5:]))
+        elif cut is not None and (entry_by_entry(node) or kind in PRODUCTS):
+            size = found.values[node].dim()
+
+            def operand(each, cut=cut, size=size, kind=kind):
+                if each not in cuts.static:
+                    return made[each]
+                value = found.values[each]
+                dim = 0 if kind is aten.prelu else cut.dim - (size - value.dim())
+                whole = value.dim() == 0 or dim < 0 or value.shape[dim] == 1
+                return static(each) if whole else static(each, cut.keep, dim)
+
+            args = fx.node.map_arg(tuple(node.args), operand)
+            made[node] = nodes.call_function(node.target, args, dict(node.kwargs))
+        else:
+            args = fx.node.map_arg(adjusted(node, cuts.kept, found), use)
+            made[node] = nodes.call_function(node.target, args, fx.node.map_arg(dict(node.kwargs), use))
+    nodes.output(graph.nested(fx.node.map_arg(tuple(graph.nodes.output_node().args[0]), use)))
+    small = fx.GraphModule(modules, nodes, "Compact").eval()
+    small.graph.eliminate_dead_code()
+    small.recompile()
+    return small
