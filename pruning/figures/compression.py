@@ -6,9 +6,22 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from pruning import methods
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.figures.style import METHOD_STYLE, error_scale, legend_below
+from pruning.figures.style import error_scale, legend_below
+from pruning.training.recipes import Method
+
+
+def _band(frame: pandas.DataFrame, metric: str, ax: Axes, colour: str, **line) -> None:
+    """The mean over seeds as a line, and a band from the worst to the best."""
+    seeds = (
+        frame.groupby("density")
+        .agg(x=("density_achieved", "mean"), mean=(metric, "mean"), low=(metric, "min"), high=(metric, "max"))
+        .sort_values("x")
+    )
+    ax.plot(seeds.x, 100 * seeds["mean"], color=colour, **line)
+    ax.fill_between(seeds.x, 100 * seeds.low, 100 * seeds.high, color=colour, alpha=0.2, linewidth=0)
 
 
 def curves(found: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float, float] = (10, 99.2)) -> Axes:
@@ -19,24 +32,18 @@ def curves(found: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float, fl
     frame = records.table(found)
     weights = int(frame.dense_weights.iloc[0])
     frame["density_achieved"] = 100 * frame.kept / weights
-    gated = frame[(frame.method == "gates") & frame.test_accuracy_before_finetune.notna()]
-    bare = gated.assign(
-        method=lambda f: f.method + ", mask only", test_accuracy=lambda f: f.test_accuracy_before_finetune
-    )
-    frame = pandas.concat([frame, bare])
-    for method, (colour, marker, label) in METHOD_STYLE.items():
-        part = frame[frame.method == method]
+    for name, method in methods.found(Method).items():
+        part = frame[frame.method == name]
         if part.empty:
             continue
-        seeds = part.groupby("density").agg(
-            x=("density_achieved", "mean"), mean=("test_accuracy", "mean"),
-            low=("test_accuracy", "min"), high=("test_accuracy", "max"),
-        ).sort_values("x")  # fmt: skip
-        bare_style = {"linestyle": "--", "linewidth": 1.2} if method.endswith("mask only") else {}
-        ax.plot(seeds.x, 100 * seeds["mean"], color=colour, label=label, **bare_style)
-        ax.fill_between(seeds.x, 100 * seeds.low, 100 * seeds.high, color=colour, alpha=0.2, linewidth=0)
-        if not bare_style:
-            ax.plot(part.density_achieved, 100 * part.test_accuracy, marker, color=colour, markersize=4)
+        _band(part, "test_accuracy", ax, method.colour, label=method.label)
+        ax.plot(
+            part.density_achieved, 100 * part.test_accuracy, method.marker, color=method.colour, markersize=4
+        )
+        if name == "gates":
+            label = f"{method.label}, no fine-tuning"
+            bare = part[part.test_accuracy_before_finetune.notna()]
+            _band(bare, "test_accuracy_before_finetune", ax, method.colour, label=label, linestyle="--")
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())

@@ -1,4 +1,4 @@
-"""One style and one colour a method for the whole book. Functions draw what they are given on `ax`."""
+"""One style for the whole book. Functions draw what they are given on `ax`."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,32 +6,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-_WONG = sns.color_palette("colorblind")  # Wong 2011: told apart with every common colour blindness
-METHOD_STYLE = {  # method → (colour, marker, label), the same in every chapter
-    "gates": (_WONG[0], "o", "learnable gates"),
-    "gates, mask only": (_WONG[9], "s", "learnable gates, no fine-tuning"),
-    "random": (_WONG[1], "^", "random deletion, fixed structure"),
-    "dense": (_WONG[2], "D", "fully connected net of that size"),
-    "set": (_WONG[4], "v", "SET, rewired every epoch"),
-    "deepr": (_WONG[5], "P", "DeepR, rewired every step"),
-    "magnitude": (_WONG[6], "X", "magnitude, one shot, fine-tuned"),
-    "wanda": (_WONG[7], "<", "Wanda, one shot, fine-tuned"),
-    "snip": (_WONG[8], ">", "SNIP, before training"),
-    # Tol's muted palette, for what has no colour of Wong's left
-    "relative": ("#332288", "o", "relative importance"),
-    "magnitude live": ("#cc6677", "x", "magnitude, dead pixels known"),
-    "nnrelief": ("#44aa99", "d", "NNrelief"),
-    "stade": ("#882255", "p", "STADE"),
-    "stade corrected": ("#aa4499", "h", "STADE, bias corrected"),
-    "ria": ("#999933", "*", "RIA"),
-    # optimizers, from Tol's vibrant palette
-    "adam": ("#555555", "s", "Adam"),
-    "stochgradadam": ("#ee7733", "o", "StochGradAdam"),
-    "stochgradadam, author's β₁": ("#009988", "^", "StochGradAdam, author's β₁"),
-    "adamw": ("#33bbee", "D", "AdamW"),
-    "sgd": ("#ee3377", "v", "SGD with momentum"),
-}
-PAPER_COLOUR = _WONG[3]  # what a paper prints
+PAPER_COLOUR = sns.color_palette("colorblind")[3]  # what a paper prints
 ACCURACY_TICKS = (10, 50, 70, 80, 90, 95, 97, 98, 99, 99.5)
 NARROW_TICKS = tuple(range(60, 100))  # where the range is a few points only
 

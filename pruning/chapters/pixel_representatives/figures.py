@@ -10,7 +10,7 @@ from matplotlib.ticker import NullFormatter
 
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.figures.style import METHOD_STYLE, PAPER_COLOUR, legend_below
+from pruning.figures.style import PAPER_COLOUR, legend_below
 
 
 def patterns(rule: Record, axes: Sequence[Axes]) -> Sequence[Axes]:
@@ -47,11 +47,9 @@ def autocorrelation(found: Iterable[Record], ax: Axes) -> Axes:
     band from lowest to highest; grey: Moran's I of maps shuffled among the pixels that vary."""
     frame = records.table(found)
     x = (100 * frame.kept / frame.dense_weights).groupby(frame.density).mean()
-    for column, label, style in (
-        ("neighbour_ratio", "neighbour ratio", "random"), ("morans_i", "Moran's I", "gates")
-    ):  # fmt: skip
+    lines = {"neighbour_ratio": ("neighbour ratio", "C1", "^"), "morans_i": ("Moran's I", "C0", "o")}
+    for column, (label, colour, marker) in lines.items():
         grouped = frame.groupby("density")[column].agg(["mean", "min", "max"])
-        colour, marker, _ = METHOD_STYLE[style]
         ax.plot(x, grouped["mean"], marker=marker, color=colour, label=label)
         ax.fill_between(x, grouped["min"], grouped["max"], color=colour, alpha=0.2, linewidth=0)
     null = (

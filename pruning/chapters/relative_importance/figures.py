@@ -5,26 +5,28 @@ from collections.abc import Iterable
 import numpy as np
 from matplotlib.axes import Axes
 
+from pruning import methods
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.figures.style import METHOD_STYLE, error_scale, legend_below
+from pruning.figures.style import error_scale, legend_below
+from pruning.methods.oneshot import Score
 
 
 def sparsity_curves(found: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float, float]) -> Axes:
     """Test accuracy against the fraction removed, one line a method: mean over seeds, band from worst to
     best, error on a log scale. The dashed line is the mean of the unpruned networks."""
     frame = records.table(found)
-    for method, (colour, marker, label) in METHOD_STYLE.items():
+    for method, score in methods.found(Score).items():
         part = 100 * frame[frame.method == method].groupby("sparsity").test_accuracy.agg(
             ["mean", "min", "max"]
         )
         if part.empty:
             continue
-        short = label if method in ("stade corrected", "magnitude live") else label.split(",")[0]
         x = 100 * part.index
         line = {"linewidth": 2.6, "zorder": 4} if method == "relative" else {"linewidth": 1.3}
-        ax.plot(x, part["mean"], marker=marker, markersize=6, color=colour, label=short, **line)
-        ax.fill_between(x, part["min"], part["max"], color=colour, alpha=0.12, linewidth=0)
+        look = {"color": score.colour, "marker": score.marker, "label": score.short}
+        ax.plot(x, part["mean"], markersize=6, **look, **line)
+        ax.fill_between(x, part["min"], part["max"], color=score.colour, alpha=0.12, linewidth=0)
     unpruned = 100 * frame[frame.method == "unpruned"].test_accuracy.mean()
     ax.axhline(unpruned, color="0.3", linestyle="--", linewidth=1, label="unpruned")
     error_scale(ax, *accuracy_range)
@@ -42,7 +44,8 @@ def penalty_curves(found: Iterable[Record], ax: Axes) -> Axes:
     frame = records.table(found)
     factors = sorted(frame[frame.method == "relative"].activity.unique())
     place = {factor: i for i, factor in enumerate(factors)}
-    for method in ("unpruned", *METHOD_STYLE):
+    scores = methods.found(Score)
+    for method in ("unpruned", *scores):
         part = frame[(frame.method == method) & frame.activity.isin(factors)]
         if part.activity.nunique() < len(factors):
             continue
@@ -51,9 +54,9 @@ def penalty_curves(found: Iterable[Record], ax: Axes) -> Axes:
         if method == "unpruned":
             ax.plot(x, part["mean"], color="0.3", linestyle="--", linewidth=1.2, label="unpruned")
             continue
-        colour, marker, label = METHOD_STYLE[method]
-        ax.plot(x, part["mean"], marker=marker, color=colour, label=label.split(",")[0])
-        ax.fill_between(x, part["min"], part["max"], color=colour, alpha=0.12, linewidth=0)
+        score = scores[method]
+        ax.plot(x, part["mean"], marker=score.marker, color=score.colour, label=score.short)
+        ax.fill_between(x, part["min"], part["max"], color=score.colour, alpha=0.12, linewidth=0)
     ax.set_xticks(range(len(factors)), [f"{factor:g}" for factor in factors])
     ax.set_xlabel("λ, factor of the activity penalty")
     ax.set_ylabel("test accuracy (%)")
@@ -66,8 +69,9 @@ def contribution_histogram(histogram: Record, ax: Axes) -> Axes:
     distribution of the same mean and deviation. Densities on a log scale."""
     edges, counts = np.array(histogram["edges"]), np.array(histogram["counts"])
     width = edges[1] - edges[0]
-    ax.stairs(counts / counts.sum() / width, edges, fill=True, color=METHOD_STYLE["relative"][0], alpha=0.5,
-              label="contributions")  # fmt: skip
+    colour = methods.find("relative", Score).colour
+    shares = counts / counts.sum() / width
+    ax.stairs(shares, edges, fill=True, color=colour, alpha=0.5, label="contributions")
     mean, std = histogram["mean"], histogram["std"]
     x = np.linspace(edges[0] - 3 * width, edges[-1] + 3 * width, 300)
     ax.plot(x, np.exp(-0.5 * ((x - mean) / std) ** 2) / std / np.sqrt(2 * np.pi), color="black",

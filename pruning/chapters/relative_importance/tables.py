@@ -2,10 +2,11 @@
 
 from dataclasses import fields
 
+from pruning import methods
 from pruning.chapters.relative_importance.experiment import OTHERS, READING, Config
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.figures import style
+from pruning.methods.oneshot import Score
 
 
 def _is_reading(record: Record) -> bool:
@@ -50,9 +51,7 @@ def leader(found: list[Record], fraction: float = 0.75) -> str:
 
 
 def _name(method: str) -> str:
-    return (
-        style.METHOD_STYLE[method][2].removesuffix(", one shot, fine-tuned").removesuffix(", before training")
-    )
+    return methods.find(method, Score).short
 
 
 def at_penalty(found: list[Record], activity: float) -> str:

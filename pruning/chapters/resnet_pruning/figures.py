@@ -6,15 +6,16 @@ import numpy as np
 import pandas
 from matplotlib.axes import Axes
 
+from pruning.chapters.resnet_pruning.looks import LOOKS, Look
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.figures.style import METHOD_STYLE, legend_below
+from pruning.figures.style import legend_below
 
 
-def _by_method(found: Iterable[Record]) -> list[tuple[pandas.DataFrame, str, str, str]]:
-    """(records, colour, marker, label) of each method that is there, in the book's order."""
+def _by_method(found: Iterable[Record]) -> list[tuple[pandas.DataFrame, Look]]:
+    """(records, look) of each method that is there, in the order of LOOKS."""
     frame = records.table(found)
-    parts = [(frame[frame.method == name], *style) for name, style in METHOD_STYLE.items()]
+    parts = [(frame[frame.method == name], look) for name, look in LOOKS.items()]
     return [part for part in parts if len(part[0])]
 
 
@@ -34,11 +35,11 @@ COURSES = {  # the panels of a course, top to bottom, and their titles
 def course(found: Iterable[Record], ax: Axes, name: str = "pruned") -> Axes:
     """Test accuracy after every epoch, one thin line a seed, the mean over seeds thick; `name` is a key of
     COURSES. Records without a course are left out."""
-    for part, colour, _, label in _by_method(r for r in found if r.get("course")):
+    for part, look in _by_method(r for r in found if r.get("course")):
         values = 100 * np.array(part[f"course.{name}"].tolist())
         epochs = np.arange(1, values.shape[1] + 1)
-        ax.plot(epochs, values.T, color=colour, linewidth=0.8, alpha=0.6)
-        ax.plot(epochs, values.mean(0), color=colour, linewidth=2.4, label=label)
+        ax.plot(epochs, values.T, color=look.colour, linewidth=0.8, alpha=0.6)
+        ax.plot(epochs, values.mean(0), color=look.colour, linewidth=2.4, label=look.label)
     ax.set(xlabel="epoch", ylabel="test accuracy (%)", ylim=(0, 100), xlim=(1, None))
     legend_below(ax)
     return ax
@@ -49,16 +50,16 @@ def paper_marks(values: dict[str, Sequence[float]], ax: Axes) -> Axes:
     Adam)}, fractions."""
     for network, pair in values.items():
         for method, accuracy in zip(("stochgradadam", "adam"), pair, strict=True):
-            colour, _, label = METHOD_STYLE[method]
-            ax.axhline(100 * accuracy, color=colour, linestyle=":", linewidth=1.6)
+            look = LOOKS[method]
+            ax.axhline(100 * accuracy, color=look.colour, linestyle=":", linewidth=1.6)
             ax.annotate(
-                f"paper, {network}, {label}: {100 * accuracy:.1f} %",
+                f"paper, {network}, {look.label}: {100 * accuracy:.1f} %",
                 (0.02, 100 * accuracy),
                 xycoords=("axes fraction", "data"),
                 xytext=(0, 3),
                 textcoords="offset points",
                 fontsize=10,
-                color=colour,
+                color=look.colour,
             )
     return ax
 
@@ -66,10 +67,10 @@ def paper_marks(values: dict[str, Sequence[float]], ax: Axes) -> Axes:
 def pruning_rates(found: Iterable[Record], ax: Axes, metric: str = "accuracy_global") -> Axes:
     """Test accuracy against the share of weights removed, one line a method: mean over seeds, band from worst
     to best seed."""
-    for part, colour, marker, label in _by_method(found):
+    for part, look in _by_method(found):
         rates = 100 * np.array(part.rates.iloc[0])
         values = 100 * np.array(part[metric].tolist())
-        _range(ax, rates, values, colour, marker=marker, markersize=5, label=label)
+        _range(ax, rates, values, look.colour, marker=look.marker, markersize=5, label=look.label)
     ax.set(xlim=(-2, 92), ylim=(0, 100), xlabel="weights removed (%)", ylabel="test accuracy (%)")
     ax.set_xticks(range(0, 100, 10))
     legend_below(ax)
@@ -86,9 +87,11 @@ def weight_densities(found: Iterable[Record], ax: Axes) -> Axes:
     low, high, count = max((tuple(record["bins"]) for record in found), key=lambda bins: bins[1] - bins[0])
     width = (high - low) / count
     centres = low + width * (np.arange(count) + 0.5)
-    for part, colour, _, label in _by_method(r for r in found if tuple(r["bins"]) == (low, high, count)):
+    for part, look in _by_method(r for r in found if tuple(r["bins"]) == (low, high, count)):
         counts = np.array(part.histogram.tolist(), dtype=float)
-        _range(ax, centres, counts / part.kept.to_numpy(float)[:, None] / width, colour, label=label)
+        _range(
+            ax, centres, counts / part.kept.to_numpy(float)[:, None] / width, look.colour, label=look.label
+        )
     ax.set(xlabel="weight", ylabel="density", xlim=(low, high), ylim=(0, None))
     legend_below(ax)
     return ax
@@ -96,10 +99,16 @@ def weight_densities(found: Iterable[Record], ax: Axes) -> Axes:
 
 def weights_by_layer(found: Iterable[Record], ax: Axes, statistic: str = "sd") -> Axes:
     """A statistic of the weights of each layer, from input to output, one line a method, band over seeds."""
-    for part, colour, marker, label in _by_method(found):
+    for part, look in _by_method(found):
         values = np.array([[layer[statistic] for layer in row] for row in part.weights_by_layer])
         _range(
-            ax, np.arange(1, values.shape[1] + 1), values, colour, marker=marker, markersize=4, label=label
+            ax,
+            np.arange(1, values.shape[1] + 1),
+            values,
+            look.colour,
+            marker=look.marker,
+            markersize=4,
+            label=look.label,
         )
     names = {"sd": "standard deviation of the weights", "small": "share of weights below 0.01"}
     ax.set(xlabel="layer, from input to output", ylabel=names.get(statistic, statistic), ylim=(0, None))

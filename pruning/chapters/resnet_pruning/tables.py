@@ -5,10 +5,11 @@ import pandas
 
 from pruning.chapters.resnet_pruning import rules
 from pruning.chapters.resnet_pruning.experiment import HALF, MAIN, RATES, VARIANTS, configs
+from pruning.chapters.resnet_pruning.looks import LOOKS
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import interval
-from pruning.figures import captions, style
+from pruning.figures import captions
 
 LATE_COLUMNS = {"unpruned": "unpruned", "pruned": "half removed", "recalibrated": "re-estimated"}
 METRICS = {  # as tables name them
@@ -20,9 +21,7 @@ METRICS = {  # as tables name them
 
 def name(method: str) -> str:
     """A method as tables say it."""
-    if method in style.METHOD_STYLE:
-        return style.METHOD_STYLE[method][2]
-    return method.replace("adam", "Adam").replace("sgd", "SGD")
+    return LOOKS[method].label
 
 
 def main(found: list[Record], **where) -> list[Record]:

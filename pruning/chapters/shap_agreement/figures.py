@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.figures.style import METHOD_STYLE, legend_below
+from pruning.figures.style import legend_below
 
 
 def agreement(record: Record, ax: Axes, other: str = "shap") -> Axes:
@@ -20,7 +20,7 @@ def agreement(record: Record, ax: Axes, other: str = "shap") -> Axes:
     x, y = (100 * np.array(record["importance"][name]) for name in (other, "eq4"))
     end = 1.08 * max(x.max(), y.max())
     ax.plot([0, end], [0, end], color="0.6", linewidth=1, linestyle="--", label="equal")
-    ax.plot(x, y, "o", color=METHOD_STYLE["gates"][0])
+    ax.plot(x, y, "o", color="C0")
     order = np.argsort(y)
     heights = np.linspace(0.02, 0.98, len(order)) * end
     for k, height in zip(order, heights, strict=True):
@@ -40,12 +40,11 @@ def agreement_by_density(found: Iterable[Record], ax: Axes) -> Axes:
     band from lowest to highest; the dense network is the point at 100 %."""
     frame = records.table(found)
     frame["density_achieved"] = 100 * frame.kept / frame.dense_weights
-    styles = {"pearson": ("gates", "o"), "spearman": ("random", "s")}
+    styles = {"pearson": ("C0", "o"), "spearman": ("C1", "s")}
     for kind, (colour, marker) in styles.items():
         values = pandas.to_numeric(frame[f"{kind}_shap.value"])
         grouped = values.groupby(frame.density).agg(["mean", "min", "max"])
         x = frame.density_achieved.groupby(frame.density).mean()
-        colour = METHOD_STYLE[colour][0]
         ax.plot(x, grouped["mean"], marker=marker, color=colour, label=f"{kind.title()}'s correlation")
         ax.fill_between(x, grouped["min"], grouped["max"], color=colour, alpha=0.2, linewidth=0)
     ax.set_xscale("log")

@@ -11,10 +11,10 @@ import pandas
 import torch
 from safetensors.torch import save
 
+from pruning import methods
 from pruning.chapters.smallest.experiment import BASE, CHOSEN, MOVES, PAPER, Config, configs, rebuilt
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.figures import style
 from pruning.networks import export, models
 from pruning.networks.compact import compact
 from pruning.networks.timing import interleaved
@@ -138,7 +138,7 @@ def ahead(ours: list[Record], others: list[Record]) -> str:
             any(mine.kept <= 1.01 * point.kept and mine.mean > point.mean for mine in points(ours))
             for point in theirs
         )
-        said.append(f"{style.METHOD_STYLE[method][2].split(',')[0]} at {beaten} of {len(theirs)} densities")
+        said.append(f"{methods.find(method).short} at {beaten} of {len(theirs)} densities")
     return ", ".join(said)
 
 
