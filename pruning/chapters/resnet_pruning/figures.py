@@ -19,10 +19,10 @@ def _by_method(found: Iterable[Record]) -> list[tuple[pandas.DataFrame, Look]]:
     return [part for part in parts if len(part[0])]
 
 
-def _range(ax: Axes, x: Sequence[float], values: np.ndarray, colour: str, **line) -> None:
+def _range(ax: Axes, x: Sequence[float], values: np.ndarray, look: Look, **line) -> None:
     """The mean of rows, a band from the lowest to the highest."""
-    ax.plot(x, values.mean(0), color=colour, **line)
-    ax.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
+    ax.plot(x, values.mean(0), color=look.colour, label=look.label, **line)
+    ax.fill_between(x, values.min(0), values.max(0), color=look.colour, alpha=0.18, linewidth=0)
 
 
 COURSES = {  # the panels of a course, top to bottom, and their titles
@@ -70,7 +70,14 @@ def pruning_rates(found: Iterable[Record], ax: Axes, metric: str = "accuracy_glo
     for part, look in _by_method(found):
         rates = 100 * np.array(part.rates.iloc[0])
         values = 100 * np.array(part[metric].tolist())
-        _range(ax, rates, values, look.colour, marker=look.marker, markersize=5, label=look.label)
+        _range(
+            ax,
+            rates,
+            values,
+            look,
+            marker=look.marker,
+            markersize=5,
+        )
     ax.set(xlim=(-2, 92), ylim=(0, 100), xlabel="weights removed (%)", ylabel="test accuracy (%)")
     ax.set_xticks(range(0, 100, 10))
     legend_below(ax)
@@ -90,7 +97,10 @@ def weight_densities(found: Iterable[Record], ax: Axes) -> Axes:
     for part, look in _by_method(r for r in found if tuple(r["bins"]) == (low, high, count)):
         counts = np.array(part.histogram.tolist(), dtype=float)
         _range(
-            ax, centres, counts / part.kept.to_numpy(float)[:, None] / width, look.colour, label=look.label
+            ax,
+            centres,
+            counts / part.kept.to_numpy(float)[:, None] / width,
+            look,
         )
     ax.set(xlabel="weight", ylabel="density", xlim=(low, high), ylim=(0, None))
     legend_below(ax)
@@ -105,10 +115,9 @@ def weights_by_layer(found: Iterable[Record], ax: Axes, statistic: str = "sd") -
             ax,
             np.arange(1, values.shape[1] + 1),
             values,
-            look.colour,
+            look,
             marker=look.marker,
             markersize=4,
-            label=look.label,
         )
     names = {"sd": "standard deviation of the weights", "small": "share of weights below 0.01"}
     ax.set(xlabel="layer, from input to output", ylabel=names.get(statistic, statistic), ylim=(0, None))
