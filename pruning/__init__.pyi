@@ -6,7 +6,7 @@ from .methods.gates import density as density
 from .methods.gates import density_loss as density_loss
 from .methods.gates import gate as gate
 from .methods.gates import gate_parameters as gate_parameters
-from .methods.gates import harden as harden
+from .methods.hardening import harden as harden
 from .methods.relative import ContributionStatistics as ContributionStatistics
 from .methods.relative import contribution_statistics as contribution_statistics
 from .methods.relative import layer_sparsities as layer_sparsities

@@ -19,164 +19,132 @@ same gate, with half the parameters and a quarter of the arithmetic.
     τ           tau               temperature of the soft gate
     D           density           kept weights / gated weights
 
+With ``granularity="output"`` one gate acts on all weights of an output and on its bias, so that a closed
+gate leaves nothing of a neuron or channel; mean(g) then weights each gate by its number of weights.
+
 Differs from the paper: the density of Eq. 3 is computed from the gates of the forward pass itself
 (the authors' notebook draws a second sample for it), and it may be compared on a log scale
 (`density_loss(log=True)`), where the pull on a gate does not vanish as the density falls.
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrize
 
-from pruning.methods.noise import logistic_noise
-from pruning.networks.masks import Mask, find_gates, is_pruned, parametrize_apart
-from pruning.networks.prunable import prunable
+from pruning.methods.sampling import BiasGate, Gate, OutputGate, gates, new_pass
+from pruning.methods.watching import watch_optimizers
+from pruning.networks.masks import is_masked, parametrize_apart
+from pruning.networks.prunable import WEIGHTED, output_dim, selected, tied
+
+GRANULARITIES = ("weight", "output")
 
 
-class _SampledGate(torch.autograd.Function):
-    """(θ^w, ℓ) ↦ (θ^w ⊙ g, Σ g): Eq. 1 and 2 in one node, so that nothing is computed twice.
+def gate(
+    model: nn.Module,
+    tau: float = 1.0,
+    init: float = 0.9,
+    layers: Iterable[str] | None = None,
+    ignore: Iterable[str] | None = None,
+    granularity: str = "weight",
+) -> nn.Module:
+    """Put learnable gates on the weights of a model (Eq. 1 and 2 of arXiv:2311.12526).
 
-    Weights of this size fall out of the cache between steps, so time goes with the number of buffers:
-    the binary gate becomes the gated weight in place, the noise becomes the soft gate, and only that is kept
-    for the gradient. For a stack of networks tau is a tensor (networks, 1, 1), and Σ g one for each.
-    """
-
-    @staticmethod
-    def forward(ctx, weight, logits, noise, tau):
-        soft = noise.add_(logits).mul_(1 / tau).sigmoid_()  # Eq. 1
-        hard = soft.round()  # Eq. 2, value: round(ĝ) = 1[ĝ > ½], ½ rounds to 0
-        kept = hard.sum((1, 2)) if isinstance(tau, Tensor) else hard.sum()
-        ctx.save_for_backward(weight, soft)
-        ctx.tau = tau
-        ctx.set_materialize_grads(False)
-        return hard.to(weight.dtype).mul_(weight), kept
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_gated, grad_kept):
-        weight, soft = ctx.saved_tensors
-        stacked = isinstance(ctx.tau, Tensor)
-        if grad_kept is None:
-            grad_kept = soft.new_zeros(())
-        elif stacked:
-            grad_kept = grad_kept.view(-1, 1, 1)
-        grad_gate = grad_kept / ctx.tau
-        if grad_gated is None:  # only the density was used
-            return None, torch.ops.aten.sigmoid_backward(grad_gate.expand_as(soft), soft), None, None
-        grad_weight = torch.ops.aten.threshold_backward(grad_gated, soft, 0.5)  # dL/d(θ^w ⊙ g) ⊙ 1[ĝ > ½]
-        # dL/dg = dL/d(θ^w ⊙ g) ⊙ θ^w + dL/dΣg, and Eq. 2: dg/dℓ = dĝ/dℓ = ĝ (1 − ĝ) / τ
-        scaled, factor = (weight / ctx.tau, 1) if stacked else (weight, 1 / ctx.tau)
-        grad_gate = torch.addcmul(grad_gate, grad_gated, scaled, value=factor).to(soft.dtype)
-        grad_logits = torch.ops.aten.sigmoid_backward.grad_input(grad_gate, soft, grad_input=grad_gate)
-        return grad_weight.to(weight.dtype), grad_logits, None, None
-
-
-class Gate(nn.Module):
-    """Parametrization θ^w ↦ θ^w ⊙ g. Made by `gate`; holds the logits ℓ and the last sample's sum."""
-
-    stacked = 0  # 1 where the first dimension counts networks
-
-    def __init__(self, weight: Tensor, tau: float, init: float):
-        super().__init__()
-        logit = math.log(init) - math.log1p(-init)
-        self.logits = nn.Parameter(torch.full_like(weight, logit, dtype=torch.float32, requires_grad=True))
-        self.tau = tau
-        self.kept: Tensor | None = None  # Σ g of the last training forward pass, with gradient
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """θ^w ⊙ g: sampled in training mode, deterministic in evaluation mode."""
-        if not self.training:
-            return weight * self.mask()
-        gated, self.kept = _SampledGate.apply(weight, self.logits, self.noise(), self.tau)
-        return gated
-
-    def noise(self) -> Tensor:
-        """log u − log(1 − u) of Eq. 1, shaped as the weight, new at each call."""
-        return logistic_noise(self.logits)
-
-    def mask(self) -> Tensor:
-        """The deterministic mask θ^g > ½, boolean, shaped as the weight."""
-        return self.logits.detach() > 0
-
-    def extra_repr(self) -> str:
-        """Shape and temperature, for print(model)."""
-        return f"{tuple(self.logits.shape)}, tau={self.tau}"
-
-    def __getstate__(self):
-        # The last sample belongs to an autograd graph, which can be neither copied nor pickled.
-        return {**super().__getstate__(), "kept": None}
-
-
-def gates(model: nn.Module) -> dict[str, Gate]:
-    """The gates of a model, {key: Gate} with the keys of `prunable`; empty where nothing is gated."""
-    return {key: found for key, found in find_gates(model).items() if isinstance(found, Gate)}
-
-
-def _kept(model: nn.Module) -> tuple[Tensor, int]:
-    """Σ g over all gates of a model, and their number."""
-    found = [module for module in model.modules() if isinstance(module, Gate)]
-    if not found:
-        raise ValueError("model: has no gated layer; call pruning.gate(model) first")
-    total = sum(g.logits.numel() for g in found)
-    if not any(g.training for g in found):
-        return sum(g.mask().sum(dtype=torch.float32) for g in found), total
-    if any(g.kept is None for g in found):
-        raise RuntimeError("density: no gates sampled yet; run a forward pass in training mode first")
-    return sum(g.kept for g in found), total
-
-
-def gate(model: nn.Module, tau: float = 1.0, init: float = 0.9, layers: list[str] | None = None) -> nn.Module:
-    """Put a learnable gate on every weight of a model (Eq. 1 and 2 of arXiv:2311.12526).
-
-    In training mode each forward pass samples a new binary gate for each weight; in evaluation
-    mode the mask θ^g > ½ is applied. Biases are not gated. The model is changed in place through
-    ``torch.nn.utils.parametrize``, so ``state_dict`` and the optimizer see the logits as ordinary
-    parameters: build the optimizer afterwards.
+    In training mode each forward pass of the model samples new binary gates; in evaluation mode the mask
+    θ^g > ½ is applied. The model is changed in place through ``torch.nn.utils.parametrize``, so
+    ``state_dict`` and the optimizer see the logits as ordinary parameters: build the optimizer afterwards.
 
     Parameters
     ----------
     model : any module with weights that `prunable` lists: Linear, convolutions, attention, LSTM, ….
     tau : temperature τ > 0 of the soft gate; only gradients depend on it, samples do not.
     init : initial keep probability θ^g, in (0, 1).
-    layers : keys of the weights to gate, as `masks` has them; None gates every prunable weight.
+    layers, ignore : which weights to gate and which not: names of layers as `masks` has them, or of modules
+        above them. By default every prunable weight.
+    granularity : "weight" puts a gate on each weight and none on biases. "output" puts one on each output
+        neuron or channel of Linear and convolution layers, weights and bias together: the output of a closed
+        gate is exactly 0 before what follows, so the unit can be removed (batch norm and activations turn it
+        into a constant). By default the model's last layer is left out then, because its outputs are those
+        of the model, and so are attention and recurrent weights.
 
     Returns
     -------
     The same model.
 
+    Warns of parameters that look like weights and are not covered (see `prunable.selected`), and, while it
+    trains, of an optimizer that does not hold the logits.
+
     Raises
     ------
-    ValueError : tau or init out of range, an unknown layer, a layer of another kind, a layer that is
-        gated or pruned already, or no layer to gate. The model is left as it was.
+    ValueError : tau, init or granularity out of range, an unknown layer, a weight that is gated, masked,
+        parametrized or used by another module too, or no layer to gate. The model is left as it was.
     """
     if not 0 < tau < math.inf:
         raise ValueError(f"tau: got {tau!r}, needs a finite number above 0")
     if not 0 < init < 1:
         raise ValueError(f"init: got {init!r}, needs a keep probability strictly between 0 and 1")
-    available = {key: (module, parameter) for key, module, parameter in prunable(model)}
-    if isinstance(layers, str):
-        raise ValueError(f"layers: got the string {layers!r}, needs a list of names such as [{layers!r}]")
-    keys = list(available if layers is None else layers)
-    if not keys:
-        raise ValueError(f"layers: nothing to gate, got {layers!r}; prunable here: {list(available)}")
-    for key in keys:
-        if key not in available:
-            raise ValueError(f"layers: got {key!r}, needs names of prunable weights: {list(available)}")
-        module, parameter = available[key]
-        if parametrize.is_parametrized(module, parameter):
-            raise ValueError(f"layers: {key!r} is gated or parametrized already; gate a layer once")
-        if is_pruned(module, parameter):
+    if granularity not in GRANULARITIES:
+        raise ValueError(f"granularity: got {granularity!r}, needs one of {GRANULARITIES}")
+    chosen = selected(model, layers, ignore, stacklevel=3)
+    if granularity == "output":
+        chosen = _with_outputs(chosen, named=layers is not None)
+    shared = tied(model)
+    for key, module, parameter in chosen:
+        _check_free(key, module, parameter)
+        if key in shared:
             raise ValueError(
-                f"layers: {key!r} carries a pruning mask; call pruning.finalize(model) before gating"
+                f"layers: {key!r} shares its weight with {shared[key]}; ignore={[key]} leaves it out"
             )
-    for key in dict.fromkeys(keys):
-        module, parameter = available[key]
-        gating = Gate(module._parameters[parameter], float(tau), float(init))
+    for _, module, parameter in chosen:
+        weight = module._parameters[parameter]
+        if granularity == "weight":
+            parametrize_apart(module, parameter, Gate(weight, float(tau), float(init)))
+            continue
+        gating = OutputGate(weight, float(tau), float(init), output_dim(module))
         parametrize_apart(module, parameter, gating)
+        if module.bias is not None:
+            parametrize_apart(module, "bias", BiasGate(gating))
+    watch_optimizers(
+        (module.parametrizations[parameter].original, module.parametrizations[parameter][0].logits)
+        for _, module, parameter in chosen
+    )
+    if new_pass not in model._forward_pre_hooks.values():
+        model.register_forward_pre_hook(new_pass)
     return model
+
+
+def _check_free(key: str, module: nn.Module, parameter: str) -> None:
+    if is_masked(module, parameter):
+        raise ValueError(f"layers: {key!r} carries a mask; call pruning.finalize(model) before gating")
+    if parametrize.is_parametrized(module, parameter):
+        kinds = [type(each).__name__ for each in module.parametrizations[parameter]]
+        raise ValueError(f"layers: {key!r} is gated or parametrized already, by {kinds}; gate a layer once")
+    if parameter not in module._parameters:
+        raise ValueError(
+            f"layers: {key!r} has no parameter {parameter!r}, which is computed by a forward hook, as "
+            "the old torch.nn.utils.weight_norm and spectral_norm do it; remove it before gating"
+        )
+
+
+def _with_outputs(chosen: list, named: bool) -> list:
+    """Those with neurons or channels of their own; where the user named none, without the model's last."""
+    having = [each for each in chosen if isinstance(each[1], WEIGHTED)]
+    if named and len(having) < len(chosen):
+        others = [key for key, module, _ in chosen if not isinstance(module, WEIGHTED)]
+        raise ValueError(f"layers: {others} have no outputs to gate, needs Linear or convolution layers")
+    having = having if named else having[:-1]
+    if not having:
+        raise ValueError("model: has no layer but the last whose outputs could be gated; name it in layers")
+    for key, module, _ in having:
+        if getattr(module, "groups", 1) > 1 and getattr(module, "transposed", False):
+            raise ValueError(
+                f"layers: {key!r} is a grouped transposed convolution, whose outputs have no gates"
+            )
+        if module.bias is not None:
+            _check_free(f"{key}.bias", module, "bias")
+    return having
 
 
 def gate_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -184,11 +152,33 @@ def gate_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [found.logits for found in gates(model).values()]
 
 
+def _kept(model: nn.Module, with_gradient: bool = False) -> tuple[Tensor, int]:
+    """Σ g over all gated weights of a model, and their number."""
+    found = [module for module in model.modules() if isinstance(module, Gate)]
+    if not found:
+        raise ValueError("model: has no gated layer; call pruning.gate(model) first")
+    sampled = [each for each in found if each.training]
+    if sampled and all(each.kept is None for each in sampled):
+        raise RuntimeError("density: no gates sampled yet; run a forward pass in training mode first")
+    counts = [each.count() for each in found]
+    if with_gradient and torch.is_grad_enabled():
+        trained = [each for each in sampled if each.logits.requires_grad]
+        if any(not each.kept.requires_grad for each in trained):
+            raise RuntimeError(
+                "density_loss: the last forward pass in training mode ran without gradients (under "
+                "torch.no_grad, or under reentrant checkpointing), so the loss would have none; call it "
+                "right after the forward pass that is trained, and use checkpoint(…, use_reentrant=False)"
+            )
+    return sum(counts), sum(each.weights for each in found)
+
+
 def density(model: nn.Module) -> Tensor:
     """Mean of the gates over all gated weights of the network together, mean(g) of Eq. 3.
 
-    In training mode: of the gates sampled in the last forward pass, with gradient to the logits.
-    In evaluation mode: of the deterministic mask, without gradient.
+    In training mode: of the gates sampled in the last forward pass, with gradient to the logits (none where
+    that pass ran under ``torch.no_grad``); a layer that had no part in it is sampled now. In evaluation
+    mode: of the deterministic mask, without gradient; the same for single layers in evaluation mode. A gate
+    on a whole output counts as often as it has weights.
 
     Returns a 0-dim float32 tensor. Raises ValueError if nothing is gated, RuntimeError in training
     mode before the first forward pass.
@@ -205,15 +195,16 @@ def density_loss(model: nn.Module, target: float, log: bool = False) -> Tensor:
     model : a gated model, after its forward pass (see `density`).
     target : D_target, the fraction of weights to keep, in [0, 1]; above 0 with ``log=True``.
     log : compare on a log scale, |log mean(g) − log D_target|. At density D the pull on each gate
-        is then 1/D times that of the plain form, so one α serves all densities. A sample that
-        keeps nothing counts as half a weight and pulls nowhere.
+        is then 1/D times that of the plain form, so one α serves all densities. If a sample keeps no
+        weight, its count is clamped to one half, so the logarithm is finite and the gradient is zero.
 
-    Returns a 0-dim tensor. Raises ValueError for a target out of range.
+    Returns a 0-dim tensor. Raises ValueError for a target out of range, RuntimeError where the last forward
+    pass left no gradient to the logits.
     """
     if not (0 < target <= 1 if log else 0 <= target <= 1):
         allowed = "(0, 1]" if log else "[0, 1]"
         raise ValueError(f"target: got {target!r}, needs a density in {allowed}")
-    return off_target(*_kept(model), target, log)
+    return off_target(*_kept(model, with_gradient=True), target, log)
 
 
 def off_target(kept: Tensor, total: int, target: float | Tensor, log: bool = False) -> Tensor:
@@ -222,44 +213,3 @@ def off_target(kept: Tensor, total: int, target: float | Tensor, log: bool = Fal
         return (kept / total - target).abs()  # Eq. 3
     aim = (target * total).log() if isinstance(target, Tensor) else math.log(target * total)
     return (kept.clamp_min(0.5).log() - aim).abs()
-
-
-@torch.no_grad()
-def harden(model: nn.Module, at_most: int | None = None) -> nn.Module:
-    """Turn each gate into the fixed mask θ^g > ½, a `Mask` in the gate's place.
-
-    The evaluation output does not change, unless `at_most` closes gates. Weights and biases stay trainable
-    under the mask; the logits are gone. `finalize` makes the mask permanent.
-
-    Parameters
-    ----------
-    model : a gated model; changed in place.
-    at_most : a budget for the whole network: of the open gates only so many stay, those with the largest ℓ.
-        None keeps all open gates.
-
-    Returns the same model. Raises ValueError if nothing is gated, or for a budget below 1.
-    """
-    found = gates(model)
-    if not found:
-        raise ValueError("model: has no gated layer; call pruning.gate(model) first")
-    if at_most is not None and at_most < 1:
-        raise ValueError(f"at_most: got {at_most!r}, needs 1 or more weights, or None")
-    masks = dict(zip(found.values(), _masks(list(found.values()), at_most), strict=True))
-    for module in model.modules():
-        if isinstance(module, parametrize.ParametrizationList):
-            for position, each in enumerate(module):
-                if each in masks:
-                    module[position] = Mask(masks[each], module.original.dtype).train(each.training)
-    return model
-
-
-def _masks(found: list[Gate], at_most: int | None) -> list[Tensor]:
-    """The masks of all gates of a network (or stack), within its budget."""
-    if at_most is None:
-        return [gating.mask() for gating in found]
-    flat = [gating.logits.flatten(gating.stacked) for gating in found]  # (gates,) or (networks, gates)
-    logits = torch.cat(flat, dim=-1)
-    largest = logits.topk(min(at_most, logits.shape[-1])).indices
-    stay = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, largest, True)
-    parts = stay.split([each.shape[-1] for each in flat], dim=-1)
-    return [part.view_as(gating.logits) & gating.mask() for part, gating in zip(parts, found, strict=True)]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from pruning.methods import gates, noise
+from pruning.methods import gates, hardening, noise
 from pruning.training import Callback
 from pruning.training.recipes import (
     HoldThenCosine,
@@ -95,7 +95,7 @@ class Gating(Callback):
 
     def finish(self, model: nn.Module) -> None:
         """Fix the mask."""
-        gates.harden(model, self.settings.at_most or None)
+        hardening.harden(model, self.settings.at_most or None)
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class StackedGating(Callback):
 
     def finish(self, model: nn.Module) -> None:
         """Fix the masks."""
-        gates.harden(model, self.settings[0].at_most or None)
+        hardening.harden(model, self.settings[0].at_most or None)
 
 
 def stacked_phases(

@@ -113,12 +113,22 @@ def original(module: nn.Module, parameter: str = "weight") -> Tensor:
     if is_pruned(module, parameter):
         return module._parameters[f"{parameter}_orig"]
     if not is_parametrized(module, parameter):
-        return getattr(module, parameter)
+        return _plain(module, parameter)
     held = module.parametrizations[parameter]
     if not held.is_tensor:
         kinds = [type(each).__name__ for each in held]
         raise ValueError(f"layer: {parameter!r} is computed by {kinds} from several tensors, needs one")
     return held.original
+
+
+def _plain(module: nn.Module, parameter: str) -> Tensor:
+    """The parameter itself, unless a hook computes it: that is a value of the last forward pass."""
+    if parameter not in module._parameters:
+        raise ValueError(
+            f"layer: {parameter!r} of {module} is no parameter; it is computed by a forward hook, as the old "
+            "torch.nn.utils.weight_norm and spectral_norm do it; use those of torch.nn.utils.parametrizations"
+        )
+    return module._parameters[parameter]
 
 
 def mask_of(module: nn.Module, parameter: str = "weight") -> Tensor:
@@ -141,7 +151,7 @@ def effective(module: nn.Module, parameter: str = "weight") -> Tensor:
     if is_pruned(module, parameter):
         return original(module, parameter).detach() * module._buffers[f"{parameter}_mask"]
     if not is_parametrized(module, parameter):
-        return getattr(module, parameter).detach()
+        return _plain(module, parameter).detach()
     held = module.parametrizations[parameter]
     weight, rest = held.original if held.is_tensor else None, list(held)
     if weight is None:
@@ -225,14 +235,15 @@ def finalize(model: nn.Module) -> nn.Module:
     """
     if gated := find_gates(model):
         raise ValueError(f"model: {sorted(gated)} are gated; call pruning.harden(model) first")
-    for _, module, parameter in prunable(model):
-        if is_pruned(module, parameter):
+    for module in list(model.modules()):
+        pruned = [name.removesuffix("_mask") for name in module._buffers if name.endswith("_mask")]
+        for parameter in [name for name in pruned if is_pruned(module, name)]:
             prune.remove(module, parameter)
-        elif find_mask(module, parameter) is not None:
-            _remove_parametrizations(module, parameter)
-        else:
-            continue
-        _restore_order(module, parameter)
+            _restore_order(module, parameter)
+        for parameter in list(module.parametrizations) if parametrize.is_parametrized(module) else ():
+            if find_mask(module, parameter) is not None:
+                _remove_parametrizations(module, parameter)
+                _restore_order(module, parameter)
     return model
 
 

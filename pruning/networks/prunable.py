@@ -18,6 +18,11 @@ WEIGHTED = (
 )
 
 
+def output_dim(module: nn.Module) -> int:
+    """The dimension of a layer's weight that counts its outputs: 1 in transposed convolutions, else 0."""
+    return 1 if getattr(module, "transposed", False) else 0
+
+
 def weights_of(module: nn.Module) -> list[str]:
     """The names of the prunable parameters that a module itself holds, in the order of their registration."""
     if isinstance(module, WEIGHTED):

@@ -14,7 +14,7 @@ from torch import nn
 
 from pruning import training
 from pruning.data import datasets
-from pruning.methods import activations, gates, rewiring, scores
+from pruning.methods import activations, gates, hardening, rewiring, scores
 from pruning.networks import models
 from pruning.networks.masks import set_mask
 from pruning.training import stacks
@@ -106,7 +106,7 @@ class Gates(Method):
         return sum(losses[1:], losses[0]) / sum(counts)
 
     def finish(self, model):
-        gates.harden(model, self.config.at_most or None)
+        hardening.harden(model, self.config.at_most or None)
 
 
 class StackedGates(Gates):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pruning import training
 from pruning.evidence.records import Record
-from pruning.methods import gates
+from pruning.methods import gates, hardening
 from pruning.networks import models, sparsity, structure
 from pruning.training.methods import Gates, hold_then_cosine
 
@@ -79,7 +79,7 @@ class _AsFewAsPossible(Gates):
         return self.config.alpha * gates.density_loss(model, 0.0)  # Eq. 3 with D = 0
 
     def finish(self, model):
-        gates.harden(model)
+        hardening.harden(model)
 
 
 def points(task: Task, samples: int, seed: int) -> tuple[Tensor, Tensor]:

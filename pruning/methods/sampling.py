@@ -1,0 +1,211 @@
+r"""The gates that `pruning.gate` puts on weights: Eq. 1 and 2 of arXiv:2311.12526 as modules.
+
+See `gates` for the equations and symbols. All reads of a layer's weight in one forward pass of the gated
+model give one sample, so that a layer used twice, a penalty on its weight, and the density speak of the same
+gates. A new pass, announced by `new_pass`, draws anew, and so does every read after a backward pass.
+"""
+
+import math
+import weakref
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from pruning.methods.noise import logistic_noise
+from pruning.networks.masks import find_gates
+
+
+class _SampledGate(torch.autograd.Function):
+    """(θ^w, ℓ) ↦ (θ^w ⊙ g, Σ g): Eq. 1 and 2 in one node, so that nothing is computed twice.
+
+    Weights of this size fall out of the cache between steps, so time goes with the number of buffers:
+    the binary gate becomes the gated weight in place, the noise becomes the soft gate, and only that is kept
+    for the gradient. For a stack of networks tau is a tensor (networks, 1, 1), and Σ g one for each.
+    """
+
+    @staticmethod
+    def forward(ctx, weight, logits, noise, tau, owner):
+        soft = noise.add_(logits).mul_(1 / tau).sigmoid_()  # Eq. 1
+        hard = soft.round()  # Eq. 2, value: round(ĝ) = 1[ĝ > ½], ½ rounds to 0
+        kept = hard.sum((1, 2)) if isinstance(tau, Tensor) else hard.sum()
+        ctx.save_for_backward(weight, soft)
+        ctx.tau, ctx.owner = tau, owner
+        ctx.set_materialize_grads(False)
+        if not ctx.needs_input_grad[1]:  # frozen gates: the density has no gradient
+            ctx.mark_non_differentiable(kept)
+        return hard.to(weight.dtype).mul_(weight), kept
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_gated, grad_kept):
+        if (owner := ctx.owner()) is not None:
+            owner.passed_back()
+        weight, soft = ctx.saved_tensors
+        stacked = isinstance(ctx.tau, Tensor)
+        if grad_kept is None:
+            grad_kept = soft.new_zeros(())
+        elif stacked:
+            grad_kept = grad_kept.view(-1, 1, 1)
+        grad_gate = grad_kept / ctx.tau
+        if grad_gated is None:  # only the density was used
+            grad_logits = torch.ops.aten.sigmoid_backward(grad_gate.expand_as(soft), soft)
+            return None, grad_logits, None, None, None
+        grad_weight = torch.ops.aten.threshold_backward(grad_gated, soft, 0.5)  # dL/d(θ^w ⊙ g) ⊙ 1[ĝ > ½]
+        # dL/dg = dL/d(θ^w ⊙ g) ⊙ θ^w + dL/dΣg, and Eq. 2: dg/dℓ = dĝ/dℓ = ĝ (1 − ĝ) / τ
+        scaled, factor = (weight / ctx.tau, 1) if stacked else (weight, 1 / ctx.tau)
+        grad_gate = torch.addcmul(grad_gate, grad_gated, scaled, value=factor).to(soft.dtype)
+        grad_logits = torch.ops.aten.sigmoid_backward.grad_input(grad_gate, soft, grad_input=grad_gate)
+        return grad_weight.to(weight.dtype), grad_logits, None, None, None
+
+
+class Gate(nn.Module):
+    """Parametrization θ^w ↦ θ^w ⊙ g. Made by `gates.gate`; holds the logits ℓ and the last sample's sum."""
+
+    stacked = 0  # 1 where the first dimension counts networks
+
+    def __init__(self, weight: Tensor, tau: float, init: float):
+        super().__init__()
+        logit = math.log(init) - math.log1p(-init)
+        self.logits = nn.Parameter(torch.full_like(weight, logit, dtype=torch.float32, requires_grad=True))
+        self.tau = tau
+        self.weights = weight.numel()
+        self.forget()
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """θ^w ⊙ g: sampled in training mode, deterministic in evaluation mode."""
+        return self.sample(weight) if self.training else weight * self.mask()
+
+    def sample(self, weight: Tensor) -> Tensor:
+        """θ^w ⊙ g in training mode: that of this pass, or a new one."""
+        if self._reuse and self._usable():
+            return self._sample
+        self._sample, kept = _SampledGate.apply(
+            weight, self.logits, self.noise(), self.tau, weakref.ref(self)
+        )
+        self._drawn(kept)
+        return self._sample
+
+    def noise(self) -> Tensor:
+        """log u − log(1 − u) of Eq. 1, shaped as the logits, new at each call."""
+        return logistic_noise(self.logits)
+
+    def mask(self) -> Tensor:
+        """The deterministic mask θ^g > ½, boolean, shaped as the weight."""
+        return self.logits.detach() > 0
+
+    def straight_through(self) -> Tensor:
+        """g of Eq. 2 alone, shaped as the logits: a new sample, with the gradient of ĝ."""
+        soft = torch.sigmoid((self.logits + self.noise()) / self.tau)  # Eq. 1
+        return (soft.round() - soft).detach() + soft  # Eq. 2; the value is exactly 0 or 1
+
+    def count(self) -> Tensor:
+        """Kept weights, 0-dim: those of the last sample, with gradient, or in evaluation mode of the mask.
+
+        A layer that had no part in the last forward pass gets its sample here.
+        """
+        if not self.training:
+            return self.mask().sum(dtype=torch.float32)
+        if self.kept is None:
+            self.kept = self.straight_through().sum() * (self.weights / self.logits.numel())
+        return self.kept
+
+    def new_pass(self) -> None:
+        """A forward pass of the gated model begins."""
+        self.kept, self._sample, self._reuse = None, None, True
+
+    def passed_back(self) -> None:
+        """A backward pass has used the sample, whose graph is gone."""
+        self._sample, self._reuse = None, False
+
+    def forget(self) -> None:
+        """Drop everything that belongs to one step."""
+        self.kept: Tensor | None = None  # Σ g of the last training forward pass, with gradient
+        self._sample: Tensor | None = None
+        self._task = -1  # of the autograd engine, within which the sample was drawn; −1 outside
+        self._reuse = False  # whether a pass was announced, whose reads share the sample
+
+    def _usable(self) -> bool:
+        """Whether the sample belongs to this pass, not to one that checkpointing repeats in the backward
+        pass, and has the graph that is wanted."""
+        if self._sample is None or self._task != torch._C._current_graph_task_id():
+            return False
+        return self._sample.requires_grad or not (torch.is_grad_enabled() and self.logits.requires_grad)
+
+    def _drawn(self, kept: Tensor) -> None:
+        self._task = torch._C._current_graph_task_id()
+        if self._task == -1:
+            self.kept = kept
+
+    def extra_repr(self) -> str:
+        """Shape and temperature, for print(model)."""
+        return f"{tuple(self.logits.shape)}, tau={self.tau}"
+
+    def __getstate__(self):
+        # The last sample belongs to an autograd graph, which can be neither copied nor pickled.
+        state = super().__getstate__()
+        return {**state, "kept": None, "_sample": None, "_reuse": False, "_task": -1}
+
+
+class OutputGate(Gate):
+    """One gate on all weights of an output: a row of a Linear layer, a channel of a convolution.
+
+    The logits are shaped as the weight, with 1 in all dimensions but that of the outputs, `dim`.
+    """
+
+    def __init__(self, weight: Tensor, tau: float, init: float, dim: int):
+        shape = [size if d == dim else 1 for d, size in enumerate(weight.shape)]
+        super().__init__(weight.new_empty(shape), tau, init)
+        self.shape, self.weights, self.dim = weight.shape, weight.numel(), dim
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """θ^w ⊙ g, one g an output."""
+        if not self.training:
+            return weight * self.mask()
+        if not (self._reuse and self._usable()):
+            self._sample = self.straight_through()
+            if self._sample.requires_grad:
+                owner = weakref.ref(self)
+                self._sample.register_hook(lambda grad: owner() and owner().passed_back())
+            self._drawn(self._sample.sum() * (self.weights / self.logits.numel()))
+        return weight * self._sample.to(weight.dtype)
+
+    def of_bias(self, bias: Tensor) -> Tensor:
+        """The gates of the outputs, shaped as the bias; a layer reads its weight first, which draws them."""
+        if not self.training:
+            return (self.logits.detach() > 0).view_as(bias)
+        if not self._usable():
+            self._sample = self.straight_through()
+        return self._sample.view_as(bias).to(bias.dtype)
+
+    def mask(self) -> Tensor:
+        """The deterministic mask θ^g > ½, boolean, shaped as the weight."""
+        return (self.logits.detach() > 0).expand(self.shape)
+
+
+class BiasGate(nn.Module):
+    """Parametrization of a bias by the `OutputGate` of its layer's weight: b ↦ b ⊙ g."""
+
+    def __init__(self, gate: OutputGate):
+        super().__init__()
+        self.of = (gate,)  # in a tuple, so that its logits are not registered twice
+
+    def forward(self, bias: Tensor) -> Tensor:
+        """b ⊙ g."""
+        return bias * self.of[0].of_bias(bias)
+
+    def mask(self) -> Tensor:
+        """The deterministic mask, boolean, shaped as the bias."""
+        return self.of[0].logits.detach().flatten() > 0
+
+
+def new_pass(model: nn.Module, args) -> None:
+    """Forward pre-hook of a gated model: its gates draw anew."""
+    for module in model.modules():
+        if isinstance(module, Gate) and module.training:
+            module.new_pass()
+
+
+def gates(model: nn.Module) -> dict[str, Gate]:
+    """The gates of a model, {key: Gate} with the keys of `prunable`; empty where nothing is gated."""
+    return {key: found for key, found in find_gates(model).items() if isinstance(found, Gate)}
