@@ -30,7 +30,11 @@ RUNS: list[tuple[str, list[dict]]] = [
     ("compression_curves", [{"dataset": "income", "hidden": [100, 50], "density": 0.01, "epochs": 3}]),
     *(
         ("compression_curves", [SHORT | {"method": method, "density": 0.1, "seed": 1}])
-        for method in ("random", "dense", "set", "deepr", "magnitude", "wanda", "snip")
+        for method in ("random", "dense", "magnitude", "wanda", "snip")
+    ),
+    *(
+        ("compression_curves", [SHORT | {"density": 0.1, "seed": 1, "finetune_lr": 3e-3} | more])
+        for more in ({"method": "set", "fraction": 0.3}, {"method": "deepr", "l1": 1e-4})
     ),
     ("smallest", [SHORT | {"density": 0.1, "study": "frontier"}]),
     ("smallest", [SHORT | {"density": 0.1, "study": "ablation", "split": "validation", "seed": 3}]),

@@ -21,21 +21,39 @@ def flat(config: Any) -> dict[str, Any]:
     return found | (dataclasses.asdict(settings) if settings is not None else {})
 
 
+def _names(kind: type, values: dict[str, Any]) -> dict[str, bool]:
+    """The flat names of a config with these values, and whether they belong to its settings."""
+    names = {field.name: False for field in dataclasses.fields(kind) if field.name != "settings"}
+    if hasattr(kind, "settings_of"):
+        default = next(f.default for f in dataclasses.fields(kind) if f.name == "method")
+        settings = kind.settings_of(values.get("method", default))
+        names |= {field.name: True for field in dataclasses.fields(settings)}
+    return names
+
+
 def _split(kind: type, values: dict[str, Any], method: str) -> tuple[dict, dict]:
     """`values` as those of the config and those of its method's settings."""
-    own = {field.name for field in dataclasses.fields(kind)} - {"settings"}
-    theirs = set()
-    if hasattr(kind, "settings_of"):
-        theirs = {field.name for field in dataclasses.fields(kind.settings_of(method))}
-    if unknown := sorted(values.keys() - own - theirs):
-        choice = ", ".join(sorted(own | theirs))
-        of = f" of method {method!r}" if theirs else ""
-        raise ValueError(f"{unknown[0]}: no setting{of}, needs one of {choice}")
-    mine = {name: value for name, value in values.items() if name in own}
-    return mine, {name: value for name, value in values.items() if name in theirs}
+    names = _names(kind, {"method": method})
+    if unknown := sorted(values.keys() - names.keys()):
+        of = f" of method {method!r}" if method else ""
+        raise ValueError(f"{unknown[0]}: no setting{of}, needs one of {', '.join(sorted(names))}")
+    mine = {name: value for name, value in values.items() if not names[name]}
+    return mine, {name: value for name, value in values.items() if names[name]}
 
 
-def make(kind: type[C], **values: Any) -> C:
+def settle(config: Any) -> None:
+    """Give a new config the default settings of its method, or check those that it has.
+
+    For ``__post_init__``. Raises ValueError for an unknown method or the settings of another.
+    """
+    kind = config.settings_of(config.method)
+    if config.settings is None:
+        object.__setattr__(config, "settings", kind())
+    if type(config.settings) is not kind:
+        raise ValueError(f"settings: got {config.settings!r}, needs those of {config.method!r}: {kind()!r}")
+
+
+def make(kind: type[C], /, **values: Any) -> C:
     """A config from flat values. Raises ValueError for a name its method does not know."""
     default = next((f.default for f in dataclasses.fields(kind) if f.name == "method"), "")
     method = values.get("method", default)
@@ -45,7 +63,7 @@ def make(kind: type[C], **values: Any) -> C:
     return kind(**mine)
 
 
-def changed(config: C, **values: Any) -> C:
+def changed(config: C, /, **values: Any) -> C:
     """A config with other flat values. Another method starts from its own default settings.
 
     Raises ValueError for a name that the method does not know.
@@ -65,10 +83,7 @@ def of_record(record: dict[str, Any], kind: type[C]) -> C:
     Fields of the record that neither the config nor its method's settings have are ignored.
     """
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-    names = {field.name for field in dataclasses.fields(kind)} - {"settings"}
-    if hasattr(kind, "settings_of"):
-        settings = kind.settings_of(record["method"])
-        names |= {field.name for field in dataclasses.fields(settings)}
+    names = _names(kind, values)
     return make(kind, **{name: value for name, value in values.items() if name in names})
 
 

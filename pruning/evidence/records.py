@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from pruning.data.datasets import CHECKOUT
+from pruning.evidence.configs import flat, of_record
 
 Record = dict[str, Any]
 
@@ -135,9 +136,7 @@ def transposed(frame: pandas.DataFrame, whole: Iterable[str]) -> pandas.DataFram
 
 def config_of(record: Record, kind: type) -> Any:
     """The config (of dataclass `kind`) that a record was made with."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k in names}
-    return kind(**values)
+    return of_record(record, kind)
 
 
 def missing(configs: Iterable[Any], records: Iterable[Record]) -> list[Any]:
@@ -185,7 +184,7 @@ def _record(config: Any, metrics: Record, origin: Record, own: Record) -> Record
     """A record as it will read back from disk: tuples are lists. What a run says of its provenance goes over
     `origin`, `own` over both."""
     whole = {"provenance": origin | metrics.get("provenance", {}) | own}
-    return json.loads(json.dumps(dataclasses.asdict(config) | metrics | whole))
+    return json.loads(json.dumps(flat(config) | metrics | whole))
 
 
 def run_one(run: Callable[[Any], Record], config: Any, threads: int = 1) -> Record:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.networks.layers import layers
+from pruning.training import Callback
 
 SMOOTH = (nn.Sigmoid, nn.Tanh, nn.SiLU, nn.GELU)
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, *SMOOTH)
@@ -119,3 +120,23 @@ def activity_penalty(model: nn.Module) -> Iterator[Activity]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+class ActivityPenalty(Callback):
+    """λ · Σ over hidden layers of mean |output|: the pruning-aware training of arXiv:2410.16151."""
+
+    def __init__(self, factor: float):
+        self.factor = factor
+
+    def start(self, model: nn.Module) -> None:
+        """Collect from now on."""
+        self.hooks = activity_penalty(model)
+        self.activity = self.hooks.__enter__()
+
+    def penalty(self, model: nn.Module, progress: float) -> Tensor:
+        """λ · the activity of this forward pass."""
+        return self.factor * self.activity.take()
+
+    def finish(self, model: nn.Module) -> None:
+        """Collect no more."""
+        self.hooks.__exit__(None, None, None)

@@ -53,6 +53,11 @@ class Settings:
             raise ValueError(f"allocation: got {self.allocation}, needs shares that sum to 1")
 
 
+# Eq. 3 as printed. Its pull on a gate is α/N at every density, that of the log form α/(N·D): it
+# needs a larger α, which comes from the search too; a smaller one misses the target.
+AS_PRINTED = Settings(penalty="absolute", alpha=1000.0)
+
+
 def target(settings: Settings, progress: float, density: float | Tensor) -> float | Tensor:
     """D_target at this point of the training, on its way to `density`."""
     if settings.target == "constant":

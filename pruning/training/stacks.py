@@ -1,7 +1,7 @@
 """Many networks of one shape at once, as stacked tensors: one matrix product for all of them.
 
-Each network keeps its own random numbers, gates, density target and optimizer state, and takes the steps that
-it would take alone, up to rounding. Tensors of a stack have the network as their first dimension.
+Each network keeps its own random numbers, masks and optimizer state, and takes the steps that it would
+take alone, up to rounding. A method says itself how it is stacked, see `pruning.training.recipes`. Tensors of a stack have the network as their first dimension.
 """
 
 import copy
@@ -10,12 +10,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize, skip_init
+from torch.nn.utils import skip_init
 
 from pruning import training
-from pruning.methods import gates, noise
-from pruning.networks.masks import is_masked, original, set_mask
-from pruning.networks.masks import kept as kept_weights
+from pruning.networks.masks import is_masked, kept, original, set_mask
 
 
 class StackedLinear(nn.Module):
@@ -29,31 +27,6 @@ class StackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(networks, batch, in) ↦ (networks, batch, out)."""
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.transpose(1, 2))
-
-
-class StackedGate(gates.Gate):
-    """A gate for each network: temperature and initial keep probability are (networks,), each network samples
-    from its own generator, and Σ g has one value a network."""
-
-    stacked = 1
-
-    def __init__(self, weight: Tensor, tau: Tensor, init: Tensor, generators: Sequence[torch.Generator]):
-        super().__init__(weight, 1.0, 0.5)
-        self.tau = tau.to(weight).view(-1, 1, 1)
-        with torch.no_grad():
-            self.logits.copy_(init.to(weight).logit().view(-1, 1, 1))
-        self.generators = generators
-
-    def noise(self) -> Tensor:
-        """As that of `Gate`, drawn network by network."""
-        drawn = torch.empty_like(self.logits)
-        for network, out, generator in zip(self.logits, drawn, self.generators, strict=True):
-            noise.logistic_noise(network, generator, out)
-        return drawn
-
-    def extra_repr(self) -> str:
-        """Shape and temperatures."""
-        return f"{tuple(self.logits.shape)}, tau={self.tau.flatten().tolist()}"
 
 
 def stack(models: Sequence[nn.Sequential]) -> nn.Sequential:
@@ -78,7 +51,7 @@ def stack(models: Sequence[nn.Sequential]) -> nn.Sequential:
             raise ValueError("models: got a Linear layer without a bias, needs one with")
         stacked.append(StackedLinear(layers))
         if is_masked(layers[0]):
-            set_mask(stacked[-1], torch.stack([kept_weights(layer) for layer in layers]))
+            set_mask(stacked[-1], torch.stack([kept(layer) for layer in layers]))
     return nn.Sequential(*stacked)
 
 
@@ -99,22 +72,10 @@ def unstack(stacked: nn.Sequential) -> list[nn.Sequential]:
             single.weight.copy_(weight)
             single.bias.copy_(layer.bias[k])
             if is_masked(layer):
-                set_mask(single, kept_weights(layer)[k])
+                set_mask(single, kept(layer)[k])
             layers.append(single)
         models.append(nn.Sequential(*layers))
     return models
-
-
-def gate(
-    stacked: nn.Sequential, tau: Tensor, init: Tensor, generators: Sequence[torch.Generator]
-) -> nn.Sequential:
-    """`pruning.gate` for a stack: tau and init are (networks,); generators are those of `training.fit`."""
-    generators = on_device(generators, next(stacked.parameters()).device)  # one stream for all layers
-    for layer in stacked:
-        if isinstance(layer, StackedLinear):
-            gating = StackedGate(layer.weight, tau, init, generators)
-            parametrize.register_parametrization(layer, "weight", gating, unsafe=True)
-    return stacked
 
 
 def on_device(generators: Sequence[torch.Generator], device: torch.device) -> Sequence[torch.Generator]:
@@ -123,12 +84,6 @@ def on_device(generators: Sequence[torch.Generator], device: torch.device) -> Se
     if device.type == "cpu":
         return generators
     return [torch.Generator(device).manual_seed(generator.initial_seed()) for generator in generators]
-
-
-def kept(stacked: nn.Sequential) -> tuple[Tensor, int]:
-    """Σ g of each network in the last training forward pass, (networks,), and the gates of one network."""
-    found = [module for module in stacked.modules() if isinstance(module, StackedGate)]
-    return sum(each.kept for each in found), sum(each.logits[0].numel() for each in found)
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:

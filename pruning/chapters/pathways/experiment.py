@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruning import training
 from pruning.evidence.records import Record
 from pruning.methods import gates, hardening
 from pruning.networks import models, sparsity, structure
-from pruning.training.methods import Gates, hold_then_cosine
+from pruning.training import Callback, recipes
+from pruning.training.recipes import Adam, HoldThenCosine, Phase
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,22 @@ class Config:
     study: str = "pathways"
 
 
-class _AsFewAsPossible(Gates):
-    """No density is asked for: α alone says how much a weight must be worth."""
+class AsFewAsPossible(Callback):
+    """Gates without a density to reach: α alone says how much a weight must be worth."""
 
-    def penalty(self, model, progress):
-        return self.config.alpha * gates.density_loss(model, 0.0)  # Eq. 3 with D = 0
+    def __init__(self, tau: float, init: float, alpha: float):
+        self.tau, self.init, self.alpha = tau, init, alpha
 
-    def finish(self, model):
+    def start(self, model: nn.Module) -> None:
+        """Put a gate on every weight."""
+        gates.gate(model, tau=self.tau, init=self.init)
+
+    def penalty(self, model: nn.Module, progress: float) -> Tensor:
+        """α · density."""
+        return self.alpha * gates.density_loss(model, 0.0)  # Eq. 3 with D = 0
+
+    def finish(self, model: nn.Module) -> None:
+        """Fix the mask."""
         hardening.harden(model)
 
 
@@ -90,6 +99,8 @@ def points(task: Task, samples: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def train(config: Config, progress: bool = False) -> nn.Sequential:
     """The network of a config, pruned and fine-tuned with its mask fixed."""
+    if config.method != "gates":
+        raise ValueError(f"method: got {config.method!r}, needs 'gates'")
     if config.task not in TASKS:
         raise ValueError(f"task: got {config.task!r}, needs one of {sorted(TASKS)}")
     task = TASKS[config.task]
@@ -97,15 +108,14 @@ def train(config: Config, progress: bool = False) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = models.mlp((task.inputs, *config.hidden, len(task.formulas)), "silu")
-    for steps, callbacks, hold in (
-        (config.steps, [_AsFewAsPossible(config)], 0.5),
-        (config.finetune_steps, [], 0.0),
-    ):
-        training.fit(  # the whole training set is one batch
-            model, x, y, epochs=steps, batch_size=len(x), seed=config.seed, loss=F.l1_loss,
-            optimizer=lambda model: training.adam(model, config.lr), schedule=hold_then_cosine(hold),
-            callbacks=callbacks, progress=progress,
-        )  # fmt: skip
+    optimizer = Adam(config.lr)
+    gating = AsFewAsPossible(config.tau, config.init, config.alpha)
+    for phase in (
+        Phase(config.steps, optimizer, HoldThenCosine(0.5), (gating,)),
+        Phase(config.finetune_steps, optimizer, HoldThenCosine(0.0)),
+    ):  # the whole training set is one batch, and both phases begin from one seed
+        options = {"batch_size": len(x), "loss": F.l1_loss, "progress": progress}
+        recipes.train(model, x, y, [phase], seed=config.seed, **options)
     return model
 
 

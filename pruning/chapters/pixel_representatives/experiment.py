@@ -1,19 +1,20 @@
 """Which pixels a pruned network reads (Fig 3b and Fig 5 of arXiv:2311.12526), over densities and seeds.
 
-Networks are trained as in `compression_curves`. Everything the chapter draws is in the record: the map of
+Networks are trained as `pruning.comparison` says. Everything the chapter draws is in the record: the map of
 importance, the living connections of a small network, and rules over two pixels.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pruning import training
-from pruning.chapters.compression_curves import experiment as compression_curves
+from pruning import comparison, training
 from pruning.chapters.pixel_representatives import pixels
 from pruning.data import datasets
+from pruning.evidence.configs import changed
 from pruning.evidence.records import Record
+from pruning.methods import gates_training
 from pruning.networks import importance, sparsity, structure
 
 DATASETS = ("mnist", "fashion_mnist", "digits")  # images of one channel
@@ -24,7 +25,7 @@ DRAWN = 1500  # networks with no more connections are recorded whole
 
 
 @dataclass(frozen=True)
-class Config(compression_curves.Config):
+class Config(comparison.Config):
     """One network and its map of importance."""
 
     top: int = 20  # pixels whose neighbours are looked at
@@ -90,14 +91,14 @@ def run(config: Config) -> Record:
     data = datasets.load(config.dataset)
     if data.image_shape is None:
         raise ValueError(f"dataset: got {config.dataset!r}, needs images")
-    model, metrics = compression_curves.train(config, data)
+    model, told = comparison.train(config, data)
     report = sparsity.sparsity_report(model)
     kept = int(report.kept.sum())
     by_class = importance.feature_importance(model)
     if not (by_class.sum(1) > 0).any():
         raise ValueError(f"density: got {config.density}, no input reaches an output")
     return {
-        "dense_weights": metrics["dense_weights"],
+        "dense_weights": told["dense_weights"],
         "kept": kept,
         "effective": int(report.effective.sum()),
         "test_accuracy": training.evaluate(model, data.test.inputs, data.test.targets).accuracy,
@@ -110,17 +111,16 @@ def run(config: Config) -> Record:
     }
 
 
-MANY, FEW = 0.04, 0.00143  # the paper's 4 % and 0.15 %
+MANY, FEW = 0.04, comparison.FEWEST  # the paper's 4 % and 0.15 %
 
 
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """ "quick": digits, two seeds. "paper": MNIST at 4 and 0.15 %, five seeds."""
     if profile == "quick":
         base = Config(dataset="digits", hidden=(32, 16), batch_size=64, top=6)
-        return [replace(base, seed=s, density=d) for s in range(seeds or 2) for d in (0.3, 0.04)]
+        return [changed(base, seed=s, density=d) for s in range(seeds or 2) for d in (0.3, 0.04)]
     if profile == "paper":
-        printed = {"penalty": "absolute", "alpha": compression_curves.ABSOLUTE_ALPHA}
-        few = Config(density=FEW, **printed)  # as the frontier of compression_curves
-        pairs = [(replace(few, seed=s), Config(density=MANY, seed=s)) for s in range(seeds or 5)]
+        few = Config(density=FEW, settings=gates_training.AS_PRINTED)
+        pairs = [(changed(few, seed=s), Config(density=MANY, seed=s)) for s in range(seeds or 5)]
         return [config for pair in pairs for config in pair]
     raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick']")

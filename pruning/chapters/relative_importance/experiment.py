@@ -6,14 +6,14 @@ prunes a copy of it; a short fine-tune may follow. Scores see the training set, 
 
 import copy
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from scipy import stats as distributions
 
-from pruning import training
+from pruning import methods, training
 from pruning.chapters.relative_importance.scoring import (
-    SCORES,
     Network,
     overlap,
     part,
@@ -22,11 +22,14 @@ from pruning.chapters.relative_importance.scoring import (
     trained,
     unpruned_accuracy,
 )
+from pruning.evidence.configs import changed, settle
 from pruning.evidence.records import Record
 from pruning.methods import relative, scores
+from pruning.methods.oneshot import Score
 from pruning.networks import sparsity
 from pruning.networks.layers import layers
-from pruning.training.methods import hold_then_cosine
+from pruning.training import recipes
+from pruning.training.recipes import setting
 
 DATASETS = ("mnist", "fashion_mnist", "income", "digits", "breast_cancer")
 
@@ -34,28 +37,50 @@ BATCH_OF_MEANS = 100  # samples averaged where the central limit theorem is trie
 
 
 @dataclass(frozen=True)
-class Config(Network):
-    """One pruned network."""
+class Unpruned:
+    """Settings of "unpruned": how often neurons are blind."""
 
-    method: str = "relative"  # of SCORES, or "unpruned", "distribution" (of single contributions)
+    tolerance: float | None = setting(None, "of the blind ranges")
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Settings of "distribution": single contributions beside the normal distribution."""
+
+    kind: str = setting("absolute", "contribution: 'relative', 'absolute' or 'output'")
+    tolerance: float | None = setting(None, "of the blind ranges")
+    blind: bool = setting(True, "whether contributions within a blind range count 0")
+
+
+UNSCORED = {"unpruned": Unpruned, "distribution": Distribution}
+
+
+@dataclass(frozen=True)
+class Config(Network):
+    """One pruned network. `settings` are those of the method; None stands for its defaults."""
+
+    method: str = "relative"  # a `Score`, or one of UNSCORED
     sparsity: float = 0.75
     scope: str = "global"
     finetune_epochs: int = 0
-    kind: str = "absolute"  # the rest: of relative importance
-    alpha: float = 1.0
-    beta: float = 1.0
-    decay: float = 1.0
-    form: str = "sum"
-    tolerance: float | None = None
-    blind: bool = True
+    settings: Any = None
     study: str = "table"  # or "sensitivity", "penalty", "scaling", "distribution", "search"
+
+    def __post_init__(self):
+        settle(self)
+
+    @staticmethod
+    def settings_of(method: str) -> type:
+        """The dataclass of a method's settings."""
+        return UNSCORED[method] if method in UNSCORED else methods.find(method, Score).settings
 
 
 def _distribution(config: Config) -> Record:
     """Contributions of single weights beside the fitted normal: Kolmogorov-Smirnov distances of a random
     thousand of each layer, of the means of 100 of their samples, and the histograms of four."""
     model, data = trained(part(config))
-    found = statistics(part(config), config.kind, config.tolerance, config.blind)
+    s = config.settings
+    found = statistics(part(config), s.kind, s.tolerance, s.blind)
     generator = torch.Generator().manual_seed(config.seed)
     order = torch.randperm(len(data.train.inputs), generator=generator)[: 100 * BATCH_OF_MEANS]
     inputs = data.train.inputs[order]
@@ -68,7 +93,7 @@ def _distribution(config: Config) -> Record:
         ranked = live[score[live].argsort(descending=True)]
         picked = torch.cat([ranked[[0, len(ranked) // 2]], picked])
         columns = layer.in_features
-        c = relative.contributions(model, inputs, name, picked // columns, picked % columns, config.kind)
+        c = relative.contributions(model, inputs, name, picked // columns, picked % columns, s.kind)
         batches = c[: len(c) // BATCH_OF_MEANS * BATCH_OF_MEANS].unflatten(0, (-1, BATCH_OF_MEANS)).mean(1)
         for key, sample in (("single", c), ("means", batches)):
             sample = sample[:, sample.std(0) > 0].double().numpy()
@@ -89,27 +114,28 @@ def _distribution(config: Config) -> Record:
 
 def run(config: Config) -> Record:
     """Train (or take the network of the run before), score, prune, perhaps fine-tune, and measure."""
-    if config.method not in (*SCORES, "unpruned", "distribution"):
-        raise ValueError(f"method: got {config.method!r}, needs one of {sorted(SCORES)}, or 'unpruned'")
     model, data = trained(part(config))
     more: Record = {}
-    if config.method in SCORES:
+    if config.method not in UNSCORED:
         model = prune(config)
         if config.method == "relative" and not config.finetune_epochs:
             more["overlap_wanda"] = overlap(config)
     elif config.method == "unpruned":
         model = copy.deepcopy(model)
-        found = statistics(part(config), "relative", config.tolerance, True)
+        found = statistics(part(config), "relative", config.settings.tolerance, True)
         more["blind_fraction"] = [s.blind.mean().item() for s in found.values()][:-1]
         more["always_blind"] = [(s.blind == 1).double().mean().item() for s in found.values()][:-1]
     else:
         more = _distribution(config)
     if config.finetune_epochs:
-        training.fit(
-            model, data.train.inputs, data.train.targets, epochs=config.finetune_epochs,
-            batch_size=config.batch_size, seed=config.seed + 1, schedule=hold_then_cosine(0.0),
-            optimizer=lambda model: training.adam(model, config.lr / 2),
-        )  # fmt: skip
+        recipes.train(
+            model,
+            data.train.inputs,
+            data.train.targets,
+            [recipes.finetune(config.finetune_epochs, config.lr / 2)],
+            batch_size=config.batch_size,
+            seed=config.seed + 1,
+        )
     after = training.evaluate(model, data.test.inputs, data.test.targets)
     report = sparsity.sparsity_report(model)
     # a validation run must not touch the test set, so its figures go by another name
@@ -132,7 +158,17 @@ PENALISED = ("unpruned", "relative", "magnitude", "wanda", "stade", "ria")  # co
 FINETUNED = ("relative", "magnitude", "wanda")  # at every sparsity
 # not fine-tuned: variants, what compression_curves fine-tunes, and what lies far behind before it
 NOT_TUNED = ("magnitude live", "stade corrected", "snip", "nnrelief")
-OTHERS = tuple(name for name in SCORES if name != "relative")
+OTHERS = (
+    "magnitude",
+    "magnitude live",
+    "wanda",
+    "nnrelief",
+    "stade",
+    "stade corrected",
+    "ria",
+    "snip",
+    "random",
+)
 AWARE = 0.1  # λ of pruning-aware training, from the search
 READING = {  # the reading that the search chose among those with blind ranges
     "kind": "absolute", "blind": True, "alpha": 1.0, "beta": 1.0, "decay": 1.0, "form": "sum",
@@ -149,19 +185,22 @@ def _table(network: Config, sparsities=SPARSITIES, finetune=True) -> list[Config
     """
     readings = [{"kind": kind} for kind in KINDS]
     readings += [{"kind": kind, "blind": False} for kind in KINDS if kind != "output"]
-    scored = [replace(network, **reading) for reading in readings]
-    scored += [replace(network, method=name) for name in OTHERS]
+    scored = [changed(network, **reading) for reading in readings]
+    tuned = [config for config in scored if config.settings.blind and config.settings.kind != "output"]
+    others = [changed(network, method=name) for name in OTHERS]
+    scored += others
+    tuned += [config for config in others if config.method not in NOT_TUNED]
     done = [(config, 0, fraction) for config in scored for fraction in sparsities]
     if finetune:
         done += [
             (config, 1, fraction)
-            for config in scored
-            if config.blind and config.kind != "output" and config.method not in NOT_TUNED
+            for config in tuned
             for fraction in sparsities
-            if fraction >= 0.75 or (config.method in FINETUNED and config.kind == "absolute")
+            if fraction >= 0.75
+            or (config.method in FINETUNED and getattr(config.settings, "kind", "absolute") == "absolute")
         ]
-    return [replace(network, method="unpruned", sparsity=0.0)] + [
-        replace(config, scope=scope, sparsity=fraction, finetune_epochs=epochs)
+    return [changed(network, method="unpruned", sparsity=0.0)] + [
+        changed(config, scope=scope, sparsity=fraction, finetune_epochs=epochs)
         for config, epochs, fraction in done
         for scope in scores.SCOPES
     ]
@@ -173,9 +212,9 @@ def _sensitivity(network: Config) -> list[Config]:
     moves += [{"form": "product"}, *({"decay": s} for s in (0.25, 0.5, 0.8, 1.25))]
     if network.activation != "relu":
         moves += [{"tolerance": t} for t in (0.001, 0.1, 0.5)]
-    network = replace(network, study="sensitivity")
+    network = changed(network, study="sensitivity")
     return [
-        replace(network, **({"kind": kind, "scope": scope, "sparsity": fraction} | move))
+        changed(network, **({"kind": kind, "scope": scope, "sparsity": fraction} | move))
         for kind, move in itertools.product(("relative", "absolute"), moves)
         for scope, fraction in itertools.product(("global", "layer"), (0.75, 0.9))
     ]
@@ -186,10 +225,10 @@ def _search(seeds) -> list[Config]:
     base = Config(study="search", split="validation")
     found = []
     for seed, activity in itertools.product(seeds, (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 1.0)):
-        network = replace(base, seed=seed, activity=activity)
+        network = changed(base, seed=seed, activity=activity)
         found += _table(network, (0.75,), finetune=False)
         found += [
-            replace(network, kind=kind, blind=blind, scope=scope, **move)
+            changed(network, kind=kind, blind=blind, scope=scope, **move)
             for kind in ("relative", "absolute")
             for blind in (True, False)
             for move in ({"alpha": 0.0}, {"alpha": 0.5}, {"beta": 0.5})
@@ -227,7 +266,7 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
             found += _sensitivity(network) if network.activation != "sigmoid" else []
             if not network.seed:
                 found += [
-                    replace(network, method="distribution", study="distribution", sparsity=0.0, kind=kind)
+                    changed(network, method="distribution", study="distribution", sparsity=0.0, kind=kind)
                     for kind in ("relative", "absolute")
                 ]
         for seed in range(seeds or 5):

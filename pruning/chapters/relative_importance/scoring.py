@@ -13,12 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning import training
+from pruning import comparison, methods, training
 from pruning.data import datasets
+from pruning.evidence.configs import changed
 from pruning.methods import relative, scores
+from pruning.methods.activations import ActivityPenalty
+from pruning.methods.oneshot import Score
 from pruning.networks import models, sparsity
 from pruning.networks.layers import input_statistics
-from pruning.training.methods import ActivityPenalty, hold_then_cosine
+from pruning.training.recipes import Adam, HoldThenCosine
 
 OUTPUT_SAMPLES = 2000  # the "output" reading looks at every weight of every sample
 
@@ -46,8 +49,7 @@ def part(config: Any) -> Network:
 
 @lru_cache(maxsize=2)
 def _data(name: str, split: str, scaling: str) -> datasets.Dataset:
-    data = datasets.load(name)
-    data = data if split == "test" else data.validation()
+    data = comparison.load(name, split)
     if scaling == "raw":
         return data
     if scaling != "standardised":
@@ -66,11 +68,16 @@ def trained(network: Network) -> tuple[nn.Sequential, datasets.Dataset]:
         torch.manual_seed(network.seed)
         model = models.mlp(sizes, network.activation)
     training.fit(
-        model, data.train.inputs, data.train.targets, epochs=network.epochs, seed=network.seed,
-        batch_size=network.batch_size, optimizer=lambda model: training.adam(model, network.lr),
-        schedule=hold_then_cosine(0.0),
+        model,
+        data.train.inputs,
+        data.train.targets,
+        epochs=network.epochs,
+        seed=network.seed,
+        batch_size=network.batch_size,
+        optimizer=Adam(network.lr),
+        schedule=HoldThenCosine(0.0),
         callbacks=[ActivityPenalty(network.activity)] if network.activity else [],
-    )  # fmt: skip
+    )
     return model, data
 
 
@@ -91,44 +98,22 @@ def statistics(network: Network, kind: str, tolerance: float | None, blind: bool
     return relative.contribution_statistics(model, inputs, kind, tolerance, blind)
 
 
-def _relative(model, data, config):
-    found = statistics(part(config), config.kind, config.tolerance, config.blind)
-    return relative.relative_importance(found, config.alpha, config.beta, config.decay, config.form)
-
-
-def _magnitude_live(model, data, config):
-    """Magnitude, told which pixels never change: what data-driven scores get for nothing."""
-    found = scores.magnitude(model)
-    first = next(iter(found))
-    x = data.train.inputs
-    return found | {first: found[first] * (x.amax(0) > x.amin(0))}
-
-
-SCORES = {
-    "relative": _relative,
-    "magnitude": lambda model, data, config: scores.magnitude(model),
-    "magnitude live": _magnitude_live,
-    "wanda": lambda model, data, config: scores.wanda(model, data.train.inputs),
-    "nnrelief": lambda model, data, config: scores.nnrelief(model, data.train.inputs),
-    "stade": lambda model, data, config: scores.stade(model, data.train.inputs),
-    "stade corrected": lambda model, data, config: scores.stade(model, data.train.inputs),
-    "ria": lambda model, data, config: scores.ria(model, data.train.inputs),
-    "snip": lambda model, data, config: scores.snip(model, data.train.inputs, data.train.targets),
-    "random": lambda model, data, config: scores.random_scores(
-        model, torch.Generator().manual_seed(config.seed)
-    ),
-}
-
-
 @lru_cache(maxsize=2)
-def _scored(config: Any) -> dict[str, Tensor]:
-    model, data = trained(part(config))
-    return SCORES[config.method](model, data, config)
-
-
-def _score(config: Any) -> dict[str, Tensor]:
-    """The scores of a config, kept for the runs that differ only in threshold, sparsity and fine-tune."""
-    return _scored(replace(config, sparsity=0.0, scope="global", finetune_epochs=0, study="table"))
+def _scored(network: Network, method: str, settings: Any) -> dict[str, Tensor]:
+    """The scores of a network; kept for the runs that differ only in threshold, sparsity and fine-tune."""
+    model, data = trained(network)
+    if method == "relative":  # the statistics serve every α, β, s and form
+        found = statistics(network, settings.kind, settings.tolerance, settings.blind)
+        return relative.relative_importance(
+            found, settings.alpha, settings.beta, settings.decay, settings.form
+        )
+    return methods.find(method, Score).of(
+        model,
+        inputs=data.train.inputs,
+        targets=data.train.targets,
+        generator=torch.Generator().manual_seed(network.seed),
+        settings=settings,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -139,18 +124,21 @@ def _means(network: Network):
 
 def prune(config: Any) -> nn.Sequential:
     """A pruned copy of the config's network, not fine-tuned."""
-    model = copy.deepcopy(trained(part(config))[0])
-    means = _means(part(config)) if config.method == "stade corrected" else None
+    network = part(config)
+    model = copy.deepcopy(trained(network)[0])
+    means = _means(network) if methods.find(config.method, Score).corrects else None
+    wanted: Any = config.sparsity
     # under a threshold for each layer, the decay moves sparsity between layers; globally it moves scores
-    apart = config.scope != "global" and config.decay != 1
-    wanted = relative.layer_sparsities(model, config.sparsity, config.decay) if apart else config.sparsity
+    if config.method == "relative" and config.scope != "global" and config.settings.decay != 1:
+        wanted = relative.layer_sparsities(model, config.sparsity, config.settings.decay)
+    found = _scored(network, config.method, config.settings)
     with warnings.catch_warnings():  # an emptied layer shows in the record: nothing is effective
         warnings.filterwarnings("ignore", "layer .* has no weight left")
-        return scores.prune_by_score(model, _score(config), wanted, config.scope, means)
+        return scores.prune_by_score(model, found, wanted, config.scope, means)
 
 
 def overlap(config: Any, other: str = "wanda") -> float:
     """Fraction of the weights a config keeps that `other` keeps too, under the same threshold."""
-    ours, theirs = (sparsity.masks(prune(c)) for c in (config, replace(config, method=other, decay=1.0)))
+    ours, theirs = (sparsity.masks(prune(c)) for c in (config, changed(config, method=other)))
     both = sum(int((ours[name] & theirs[name]).sum()) for name in ours)
     return both / max(1, sum(int(mask.sum()) for mask in ours.values()))

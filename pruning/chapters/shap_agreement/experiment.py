@@ -1,20 +1,20 @@
 """Importance from structure beside SHAP (Fig 3a of arXiv:2311.12526), over densities and seeds.
 
-Networks are trained as in `compression_curves`; what is explained is the logit of the second class minus that
+Networks are trained as `pruning.comparison` says; what is explained is the logit of the second class minus that
 of the first, on a part of the test set.
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from pruning import training
-from pruning.chapters.compression_curves import experiment as compression_curves
+from pruning import comparison, training
 from pruning.data import datasets
+from pruning.evidence.configs import changed
 from pruning.evidence.records import Record
 from pruning.networks import attribution, importance, sparsity
 
@@ -22,7 +22,7 @@ DATASETS = ("income", "breast_cancer")  # of two classes
 
 
 @dataclass(frozen=True)
-class Config(compression_curves.Config):
+class Config(comparison.Config):
     """One network and what it says of its inputs; two classes only."""
 
     dataset: str = "income"
@@ -106,11 +106,11 @@ def run(config: Config) -> Record:
     data = datasets.load(config.dataset)
     if len(data.class_names) != 2:
         raise ValueError(f"dataset: got {config.dataset!r} of {len(data.class_names)} classes, needs two")
-    model, metrics = compression_curves.train(config, data)
+    model, told = comparison.train(config, data)
     report = sparsity.sparsity_report(model)
     return {
         "features": list(data.feature_names),
-        "dense_weights": metrics["dense_weights"],
+        "dense_weights": told["dense_weights"],
         "kept": int(report.kept.sum()),
         "effective": int(report.effective.sum()),
         "test_accuracy": training.evaluate(model, data.test.inputs, data.test.targets).accuracy,
@@ -123,14 +123,14 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """ "quick": breast_cancer, two seeds. "paper": Income, five seeds, and the dense network as control."""
     if profile == "quick":
         base = Config(dataset="breast_cancer", hidden=(16, 8), batch_size=64, explained=60, checked=20)
-        base = replace(base, background=50)
+        base = changed(base, background=50)
         densities, count = (0.2, 0.05), 2
     elif profile == "paper":
         base, densities, count = Config(), (0.1, 0.02, 0.005, 0.002), 5
     else:
         raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick']")
     return [
-        replace(base, seed=seed, density=density, method="dense" if density == 1 else "gates")
+        changed(base, seed=seed, density=density, method="dense" if density == 1 else "gates")
         for seed in range(seeds or count)
         for density in (1.0, *densities)
     ]

@@ -6,26 +6,35 @@ validation split); what wins there is then run once more on the test set, over m
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import nn
 
-from pruning import training
-from pruning.chapters.compression_curves import experiment as compression_curves
-from pruning.chapters.compression_curves.experiment import ABSOLUTE_ALPHA, Config, measured
+from pruning import comparison, training
+from pruning.comparison import FEWEST, LENET_WEIGHTS, PAPER_WEIGHTS
 from pruning.data import datasets
+from pruning.evidence.configs import changed
 from pruning.evidence.records import Record, Together
+from pruning.methods import gates_training
 from pruning.networks import models, structure
 from pruning.networks.masks import set_mask
 
 DATASETS = ("mnist", "fashion_mnist", "income", "digits", "breast_cancer")
 
-PAPER, FULL = 404, 266_200  # weights
+
+@dataclass(frozen=True)
+class Config(comparison.Config):
+    """One network."""
+
+    split: str = "test"  # or "validation": a part of the training set stands in for the test set
+    study: str = "curves"  # "ablation" or "frontier"
+
+
 CHOSEN = {"tau": 30.0, "init": 0.5, "descent": 0.25, "alpha": 300.0}  # by the validation split
-BUDGET = {"density": PAPER / FULL, "at_most": PAPER}
-BASE = Config(density=0.00143, penalty="absolute", alpha=ABSOLUTE_ALPHA)
+BUDGET = {"density": PAPER_WEIGHTS / LENET_WEIGHTS, "at_most": PAPER_WEIGHTS}
+BASE = Config(density=FEWEST, settings=gates_training.AS_PRINTED)
 # what is moved, and how; the gates alone keep 67, 19 and 14 % of their weights in the three layers
 MOVES: dict[str, tuple[dict, ...]] = {
     "none": ({},),
@@ -60,19 +69,19 @@ DRAWN = 1500  # networks with no more weights are recorded whole, seed 0
 
 def ablation(seeds: Sequence[int]) -> list[Config]:
     """Every move of MOVES, at about 400 weights, on the validation split."""
-    base = replace(BASE, study="ablation", split="validation")
+    base = changed(BASE, study="ablation", split="validation")
     moves = [move for family in MOVES.values() for move in family]
-    return [replace(base, **move, seed=seed) for seed, move in itertools.product(seeds, moves)]
+    return [changed(base, **move, seed=seed) for seed, move in itertools.product(seeds, moves)]
 
 
 def run(config: Config) -> Record:
     """Train, prune, measure: the metrics of one record, with the whole network where it is small."""
-    data = compression_curves.load(config.dataset, config.split)
-    return _whole(config, data, *compression_curves.train(config, data))
+    data = comparison.load(config.dataset, config.split)
+    return _whole(config, data, *comparison.train(config, data))
 
 
-def _whole(config: Config, data: datasets.Dataset, model: nn.Sequential, metrics: Record) -> Record:
-    found = measured(config, data, model, metrics)
+def _whole(config: Config, data: datasets.Dataset, model: nn.Sequential, told: Record) -> Record:
+    found = comparison.measured(config, data, model, told)
     # so few weights do not overfit, and twelve times as many images tell settings apart better
     trained = training.evaluate(model, data.train.inputs, data.train.targets)
     found |= {"train_accuracy": trained.accuracy, "train_loss": trained.loss}
@@ -83,8 +92,8 @@ def _whole(config: Config, data: datasets.Dataset, model: nn.Sequential, metrics
     return found
 
 
-run_stack = partial(compression_curves.run_stack, measure=_whole)  # `run` for many that train as one stack
-TOGETHER = Together(compression_curves.groups, run_stack)
+run_stack = partial(comparison.run_stack, measure=_whole)  # `run` for many that train as one stack
+TOGETHER = Together(comparison.groups, run_stack)
 
 
 @torch.no_grad()
@@ -102,15 +111,16 @@ def rebuilt(record: Record) -> nn.Sequential:
     return model
 
 
-BUDGETS = (404, 300, 200, 150, 100)  # weights; 404 is the paper's number
+BUDGETS = (PAPER_WEIGHTS, 300, 200, 150, 100)
 SEEDS, LOWER_SEEDS = 10, 5
 
 
 def budgeted(weights: int, seed: int = 0) -> Config:
     """MNIST with the chosen settings, where `weights` are asked for and no more are kept."""
     # Eq. 3's pull on a gate is α/N at every density: the fewer weights, the more of it is needed
-    asked = {"density": weights / FULL, "at_most": weights, "alpha": CHOSEN["alpha"] * PAPER / weights}
-    return replace(BASE, **CHOSEN | asked, seed=seed, study="frontier")
+    alpha = CHOSEN["alpha"] * PAPER_WEIGHTS / weights
+    asked = {"density": weights / LENET_WEIGHTS, "at_most": weights, "alpha": alpha}
+    return changed(BASE, **CHOSEN | asked, seed=seed, study="frontier")
 
 
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
@@ -119,12 +129,12 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
     if profile == "quick":
         digits = Config("digits", hidden=(32, 16), batch_size=64, study="frontier")
         found = itertools.product(range(seeds or 3), (0.2, 0.1, 0.06, 0.04))
-        return [replace(digits, density=density, seed=seed) for seed, density in found]
+        return [changed(digits, density=density, seed=seed) for seed, density in found]
     if profile == "paper":  # the paper's 404 weights first
         return [
             budgeted(weights, seed)
             for weights in BUDGETS
-            for seed in range(seeds or (SEEDS if weights == PAPER else LOWER_SEEDS))
+            for seed in range(seeds or (SEEDS if weights == PAPER_WEIGHTS else LOWER_SEEDS))
         ]
     if profile == "search":
         return ablation(range(seeds or 3))

@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import save
 
 from pruning import methods
-from pruning.chapters.smallest.experiment import BASE, CHOSEN, MOVES, PAPER, Config, configs, rebuilt
+from pruning.chapters.smallest.experiment import BASE, CHOSEN, MOVES, Config, configs, rebuilt
+from pruning.comparison import PAPER_WEIGHTS
 from pruning.evidence import records
+from pruning.evidence.configs import changed, flat
 from pruning.evidence.records import Record
 from pruning.networks import export, models
 from pruning.networks.compact import compact
@@ -42,8 +44,8 @@ def labelled(found: list[Record]) -> list[Record]:
 
 def _moved(record: Record) -> dict:
     """What a record's settings differ in from BASE's, as MOVES writes it."""
-    config = records.config_of(record, Config)
-    return {name: value for name in MOVED if (value := getattr(config, name)) != getattr(BASE, name)}
+    base, config = flat(BASE), flat(records.config_of(record, Config))
+    return {name: config[name] for name in MOVED if config[name] != base[name]}
 
 
 def _said(move: dict, family: str) -> str:
@@ -82,7 +84,7 @@ def listed(found: list[Record]) -> list[Record]:
 
 def open_ended(found: list[Record]) -> list[Record]:
     """The networks near 404 weights that the chosen settings trained without a budget."""
-    chosen = replace(BASE, **CHOSEN, study="frontier")
+    chosen = changed(BASE, **CHOSEN, study="frontier")
     configs = [records.config_of(record, Config) for record in found]
     alike = [replace(config, seed=0, density=chosen.density) == chosen for config in configs]
     same = list(itertools.compress(found, alike))
@@ -105,7 +107,7 @@ def frontier(found: list[Record]) -> pandas.DataFrame:
     return table.drop(columns="worst").reset_index(drop=True)
 
 
-def at_most(found: list[Record], weights: int = PAPER) -> pandas.Series:
+def at_most(found: list[Record], weights: int = PAPER_WEIGHTS) -> pandas.Series:
     """Of the densities whose networks all keep at most `weights`, the one with the best mean."""
     table = frontier(found)
     return table[table["most"] <= weights].sort_values("mean").iloc[-1]
@@ -116,7 +118,7 @@ def spread(row: pandas.Series) -> str:
     return records.spread(row["mean"], row["sd"])
 
 
-def drawn(found: list[Record], weights: int = PAPER) -> Record:
+def drawn(found: list[Record], weights: int = PAPER_WEIGHTS) -> Record:
     """The largest network of at most `weights` weights that is on record whole."""
     whole = [r for r in found if "connections" in r and r["kept"] <= weights]
     if not whole:

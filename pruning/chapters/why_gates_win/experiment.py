@@ -15,16 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pruning import training
-from pruning.chapters.compression_curves import experiment as compression_curves
+from pruning import comparison, training
 from pruning.chapters.smallest import experiment as smallest
 from pruning.chapters.why_gates_win import arms
 from pruning.evidence import records
+from pruning.evidence.configs import make
 from pruning.evidence.records import Record, Together
 from pruning.methods.rigl import RigL
 from pruning.networks import masks, models, structure, wirings
+from pruning.training.recipes import Adam, HoldThenCosine
 
-WEIGHTS = 404  # the paper's number
+WEIGHTS = comparison.PAPER_WEIGHTS
 NETWORKS, AGAIN = 10, 3  # gated networks, one a seed; how often each is trained again
 # the wiring kept, and what of the weights: "new", "signs" of those found, "first" ones,
 # "found" ones
@@ -66,24 +67,25 @@ HIDDEN = {"mnist": (300, 100), "digits": (32, 16)}
 
 def _network(config: Config) -> Record:
     """Train one network of gates as the frontier's records say, and keep all of it."""
-    data = compression_curves.load(config.dataset, "test")
+    data = comparison.load(config.dataset, "test")
     settings = smallest.budgeted(config.weights, config.network)
     if config.dataset != "mnist":
         hidden = HIDDEN[config.dataset]
         total = models.weight_count(
             (data.train.inputs.shape[1], *hidden, len(data.class_names))
         )
-        settings = compression_curves.Config(
-            config.dataset,
+        settings = make(
+            comparison.Config,
+            dataset=config.dataset,
             density=config.weights / total,
             seed=config.network,
             hidden=hidden,
             batch_size=64,
             at_most=config.weights,
         )
-    model, metrics = compression_curves.train(settings, data)
+    model, told = comparison.train(settings, data)
     layers = [layer for layer in model if isinstance(layer, nn.Linear)]
-    return compression_curves.measured(settings, data, model, metrics) | {
+    return comparison.measured(settings, data, model, told) | {
         "widths": [layers[0].in_features, *(layer.out_features for layer in layers)],
         "connections": structure.connections(model),
         "bias_values": [layer.bias.tolist() for layer in layers],
@@ -153,7 +155,7 @@ def again(configs: list[Config]) -> list[Record]:
     """Train the arms of many networks side by side; they share dataset, split, rate and
     epochs."""
     first = configs[0]
-    data = compression_curves.load(first.dataset, first.split)
+    data = comparison.load(first.dataset, first.split)
     varying = data.train.inputs.std(0) > 0
     starts = [prepared(config, varying) for config in configs]
     model = wirings.Wirings(*(list(part) for part in zip(*starts, strict=True)), "silu")
@@ -163,8 +165,8 @@ def again(configs: list[Config]) -> list[Record]:
         data.train.targets,
         epochs=first.epochs,
         batch_size=256 if len(data.train) > 10_000 else 64,
-        optimizer=lambda model: training.adam(model, first.rate),
-        schedule=compression_curves.hold_then_cosine(0.0),
+        optimizer=Adam(first.rate),
+        schedule=HoldThenCosine(0.0),
         loss=wirings.cross_entropy,
         seed=first.seed,
     )
@@ -188,7 +190,7 @@ def again(configs: list[Config]) -> list[Record]:
 def _moving(config: Config) -> Record:
     """Go on training a whole network while a share of its connections moves after each
     epoch."""
-    data = compression_curves.load(config.dataset, config.split)
+    data = comparison.load(config.dataset, config.split)
     kept, weights, biases = parts(
         network(config.dataset, config.method, config.weights, config.network)
     )
@@ -214,8 +216,8 @@ def _moving(config: Config) -> Record:
         data.train.targets,
         epochs=config.epochs,
         batch_size=batch_size,
-        optimizer=lambda model: training.adam(model, config.rate),
-        schedule=compression_curves.hold_then_cosine(0.75),
+        optimizer=Adam(config.rate),
+        schedule=HoldThenCosine(0.75),
         callbacks=[moves],
         seed=config.seed,
     )
