@@ -6,7 +6,7 @@ import joblib
 import torch
 
 from benchmarks.timing import interleaved
-from pruning.chapters.compression_curves import experiment as cc
+from pruning import comparison
 from pruning.data import datasets
 
 NETWORKS = 16
@@ -24,11 +24,11 @@ def data(samples, features, classes):
 
 
 def alone(config, shape):
-    cc.train(config, data(*shape))
+    comparison.train(config, data(*shape))
 
 
 def stack(configs, shape):
-    cc.train_stack(configs, data(*shape))
+    comparison.train_stack(configs, data(*shape))
 
 
 def on_one_thread(function, what, shape):
@@ -40,7 +40,7 @@ def main():
     cores = joblib.cpu_count()
     parallel = joblib.Parallel(n_jobs=cores)
     for title, (shape, hidden, epochs) in SHAPES.items():
-        base = cc.Config(hidden=hidden, epochs=epochs, finetune_epochs=1)
+        base = comparison.Config(hidden=hidden, epochs=epochs, finetune_epochs=1)
         configs = [replace(base, seed=seed) for seed in range(NETWORKS)]
 
         def one_by_one(configs=configs, shape=shape):

@@ -1,7 +1,8 @@
 """Many networks of one shape at once, as stacked tensors: one matrix product for all of them.
 
-Each network keeps its own random numbers, masks and optimizer state, and takes the steps that it would
-take alone, up to rounding. A method says itself how it is stacked, see `pruning.training.recipes`. Tensors of a stack have the network as their first dimension.
+Each network keeps its own random numbers, masks and optimizer state, and takes the steps that it
+would take alone, up to rounding. A method says itself how it is stacked, see
+`pruning.training.recipes`. Tensors of a stack have the network as their first dimension.
 """
 
 import copy
@@ -12,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from pruning import training
 from pruning.networks.masks import is_masked, kept, original, set_mask
 
 
@@ -90,11 +90,3 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Σ over networks of the mean over the batch: (networks, batch, classes), (networks, batch) ↦ 0-dim.
     No network's gradient depends on another."""
     return len(outputs) * F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
-
-
-def fit(
-    stacked: nn.Sequential, inputs: Tensor, targets: Tensor, generators: Sequence[torch.Generator], **settings
-) -> list[dict[str, float]]:
-    """`training.fit` for a stack: network k takes its batches as generators[k] has them. Losses are sums over
-    networks."""
-    return training.fit(stacked, inputs, targets, generators=generators, loss=cross_entropy, **settings)

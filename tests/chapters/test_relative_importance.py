@@ -1,15 +1,17 @@
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
 
-from pruning import training
+from pruning import methods, training
 from pruning.chapters.relative_importance import experiment as ri
 from pruning.chapters.relative_importance import scoring, tables
 from pruning.evidence import records
+from pruning.evidence.configs import changed, make
 from pruning.methods import scores
+from pruning.methods.oneshot import Score
 from pruning.networks import sparsity
+from pruning.training import recipes
 
 QUICK = ri.Config(dataset="digits", hidden=(32, 16), batch_size=64, epochs=20, sparsity=0.5)
 WEIGHTS = 64 * 32 + 32 * 16 + 160
@@ -17,7 +19,10 @@ WEIGHTS = 64 * 32 + 32 * 16 + 160
 
 @pytest.fixture(scope="module")
 def by_method():
-    return {name: records.run_one(ri.run, replace(QUICK, method=name)) for name in (*ri.SCORES, "unpruned")}
+    return {
+        name: records.run_one(ri.run, changed(QUICK, method=name))
+        for name in (*methods.found(Score), "unpruned")
+    }
 
 
 def test_every_score_makes_a_full_record(by_method):
@@ -38,17 +43,17 @@ def test_data_tell_more_than_chance(by_method):
 
 def test_every_record_starts_from_the_same_network(digits):
     first = copy.deepcopy(ri.trained(ri.part(QUICK))[0].state_dict())
-    ri.run(replace(QUICK, finetune_epochs=1))
-    ri.run(replace(QUICK, method="stade corrected"))  # changes biases, of its copy
+    ri.run(changed(QUICK, finetune_epochs=1))
+    ri.run(changed(QUICK, method="stade corrected"))  # changes biases, of its copy
     after = ri.trained(ri.part(QUICK))[0].state_dict()
     assert all(torch.equal(first[name], after[name]) for name in first)
 
 
 def test_same_config_same_record():
-    config = replace(QUICK, finetune_epochs=1, activity=0.1)
+    config = changed(QUICK, finetune_epochs=1, activity=0.1)
     first, again = (clear_and_run(config) for _ in range(2))
     assert first == again
-    assert clear_and_run(replace(config, seed=1))["test_loss"] != first["test_loss"]
+    assert clear_and_run(changed(config, seed=1))["test_loss"] != first["test_loss"]
 
 
 def clear_and_run(config):
@@ -68,10 +73,9 @@ def clear_and_run(config):
 def test_the_mask_is_the_scores_own_and_survives_fine_tuning(monkeypatch):
     fitted = []
     fit = training.fit
-    monkeypatch.setattr(
-        ri.training, "fit", lambda model, *a, **k: fitted.append(model) or fit(model, *a, **k)
-    )
-    config = replace(QUICK, method="wanda", scope="neuron", finetune_epochs=2)
+    for module in (training, recipes):
+        monkeypatch.setattr(module, "fit", lambda model, *a, **k: fitted.append(model) or fit(model, *a, **k))
+    config = changed(QUICK, method="wanda", scope="neuron", finetune_epochs=2)
     scoring.trained.cache_clear()
     ri.run(config)
     dense, tuned = fitted
@@ -84,43 +88,43 @@ def test_the_mask_is_the_scores_own_and_survives_fine_tuning(monkeypatch):
 
 
 def test_magnitude_live_spends_nothing_on_constant_pixels(digits):
-    config = replace(QUICK, method="magnitude live", sparsity=0.2)
+    config = changed(QUICK, method="magnitude live", sparsity=0.2)
     constant = digits.train.inputs.amax(0) == digits.train.inputs.amin(0)
     assert constant.any()
     mask = next(iter(sparsity.masks(ri.prune(config)).values()))
     assert not mask[:, constant].any()
-    plain = next(iter(sparsity.masks(ri.prune(replace(config, method="magnitude"))).values()))
+    plain = next(iter(sparsity.masks(ri.prune(changed(config, method="magnitude"))).values()))
     assert plain[:, constant].any()
 
 
 def test_pruning_aware_training_makes_neurons_less_active():
     inputs = ri.trained(ri.part(QUICK))[1].train.inputs
     plain = ri.trained(ri.part(QUICK))[0][:2](inputs).abs().mean()
-    aware = ri.trained(ri.part(replace(QUICK, activity=0.3)))[0][:2](inputs).abs().mean()
+    aware = ri.trained(ri.part(changed(QUICK, activity=0.3)))[0][:2](inputs).abs().mean()
     assert aware < plain / 2
 
 
 def test_overlap_of_a_mask_with_itself_and_with_chance():
-    wanda = replace(QUICK, method="wanda")
+    wanda = changed(QUICK, method="wanda")
     assert ri.overlap(wanda) == 1
-    assert ri.overlap(replace(QUICK, method="random")) == pytest.approx(0.5, abs=0.05)
+    assert ri.overlap(changed(QUICK, method="random")) == pytest.approx(0.5, abs=0.05)
     assert ri.overlap(QUICK) > 0.8  # absolute contributions lie close to Wanda's score
 
 
 def test_decay_moves_sparsity_between_layers():
-    found = {s: records.run_one(ri.run, replace(QUICK, scope="layer", decay=s)) for s in (0.5, 1.0)}
+    found = {s: records.run_one(ri.run, changed(QUICK, scope="layer", decay=s)) for s in (0.5, 1.0)}
     assert found[0.5]["kept_by_layer"][0] < found[1.0]["kept_by_layer"][0]
     assert found[0.5]["kept"] == pytest.approx(found[1.0]["kept"], abs=3)
 
 
 def test_standardised_pixels_have_mean_zero():
-    data = ri.trained(ri.part(replace(QUICK, scaling="standardised", epochs=1)))[1]
+    data = ri.trained(ri.part(changed(QUICK, scaling="standardised", epochs=1)))[1]
     assert data.train.inputs.mean().abs() < 1e-5
     assert data.train.inputs.std() == pytest.approx(1)
 
 
 def test_distribution_record(digits):
-    found = ri.run(replace(QUICK, method="distribution", sparsity=0.0, activation="tanh"))
+    found = ri.run(changed(QUICK, method="distribution", sparsity=0.0, activation="tanh"))
     assert len(found["histograms"]) == 4
     for histogram in found["histograms"]:
         assert sum(histogram["counts"]) == histogram["samples"] == len(digits.train.inputs)
@@ -129,7 +133,7 @@ def test_distribution_record(digits):
 
 
 def test_a_validation_run_never_reports_on_the_test_set():
-    found = ri.run(replace(QUICK, split="validation"))
+    found = ri.run(changed(QUICK, split="validation"))
     assert found["test_accuracy"] is None
     assert 0 <= found["validation_accuracy"] <= 1
 
@@ -143,7 +147,7 @@ def test_profiles():
     assert {c.seed for c in table} == set(range(5))
     assert {c.activation for c in table} == {"relu", "sigmoid", "tanh"}
     assert {0.25, 0.5, 0.75, 0.9, 0.95} <= {c.sparsity for c in table}
-    for method in ri.SCORES:
+    for method in ("relative", *ri.OTHERS):
         mine = [c for c in table if c.method == method and c.seed == 0]
         assert {(c.scope, c.finetune_epochs, c.activity) for c in mine} == {
             (scope, epochs, activity)
@@ -158,15 +162,20 @@ def test_profiles():
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"method": "magic"}, "method: got 'magic'"), ({"scaling": "log"}, "scaling: got 'log'")],
+    [
+        ({"method": "magic"}, "method: got 'magic'"),
+        ({"scaling": "log"}, "scaling: got 'log'"),
+        ({"split": "train"}, "split: got 'train'"),
+        ({"method": "wanda", "decay": 0.5}, "decay: no setting of method 'wanda'"),
+    ],
 )
 def test_a_wrong_config_is_named(change, words):
     with pytest.raises(ValueError, match=words):
-        ri.run(replace(QUICK, **change))
+        ri.run(changed(QUICK, **change))
 
 
 def test_real_mnist_at_three_quarters(mnist):
-    config = ri.Config(epochs=3, activity=ri.AWARE, **ri.READING)
+    config = make(ri.Config, epochs=3, activity=ri.AWARE, **ri.READING)
     record = records.run_one(ri.run, config)
     assert record["kept"] == 266_200 // 4
     assert record["test_accuracy"] > 0.95

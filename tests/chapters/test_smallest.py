@@ -1,19 +1,18 @@
 """The chapter on the smallest networks: what is recorded, and what the tables make of it."""
 
-from dataclasses import asdict, replace
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from pruning import training
+from pruning import comparison, training
 from pruning.chapters.smallest import experiment as smallest
 from pruning.chapters.smallest import figures, tables
 from pruning.evidence import records
+from pruning.evidence.configs import changed, flat
 from pruning.figures import captions
 from pruning.networks import export, sparsity
 
-TINY = replace(smallest.configs("quick")[0], epochs=6, finetune_epochs=2, density=0.1)
+TINY = changed(smallest.configs("quick")[0], epochs=6, finetune_epochs=2, density=0.1)
 
 
 def test_a_small_network_is_on_record_whole(digits):
@@ -24,16 +23,16 @@ def test_a_small_network_is_on_record_whole(digits):
     )
     assert sparsity.effective_weights(model) == record["effective"]
     assert int(sparsity.sparsity_report(model).kept.sum()) == record["kept"]
-    other = records.run_one(smallest.run, replace(TINY, seed=1))
+    other = records.run_one(smallest.run, changed(TINY, seed=1))
     assert "connections" not in other  # one seed is enough to draw
-    stacked = smallest.run_stack([TINY, replace(TINY, seed=1)])
+    stacked = smallest.run_stack([TINY, changed(TINY, seed=1)])
     assert "connections" in stacked[0]
     assert "connections" not in stacked[1]
 
 
 def put(seed, accuracy, kept=380, **move):
-    config = replace(smallest.BASE, study="ablation", split="validation", seed=seed, **move)
-    return asdict(config) | {"validation_accuracy": accuracy, "kept": kept}
+    config = changed(smallest.BASE, study="ablation", split="validation", seed=seed, **move)
+    return flat(config) | {"validation_accuracy": accuracy, "kept": kept}
 
 
 def test_a_move_is_compared_with_the_same_seed_without():
@@ -59,7 +58,7 @@ def test_every_move_is_of_one_kind_and_in_the_search():
     configs = smallest.configs("search", 1)
     assert len(set(configs)) == len(configs) == sum(len(moves) for moves in smallest.MOVES.values())
     assert all(config.split == "validation" for config in configs)
-    named = tables.labelled([asdict(c) | {"validation_accuracy": 0.9, "kept": 1} for c in configs])
+    named = tables.labelled([flat(c) | {"validation_accuracy": 0.9, "kept": 1} for c in configs])
     assert len(named) == len({(r["family"], r["move"]) for r in named}) == len(configs)
 
 
@@ -69,8 +68,8 @@ def far(density, seed, accuracy, kept, **more):
 
 
 def test_only_the_listed_runs_are_the_frontier():
-    wanted = [asdict(config) for config in smallest.configs("paper")[:3]]
-    earlier = asdict(replace(smallest.configs("paper")[0], alpha=7.0))
+    wanted = [flat(config) for config in smallest.configs("paper")[:3]]
+    earlier = flat(changed(smallest.configs("paper")[0], alpha=7.0))
     assert tables.listed([*wanted, earlier, put(0, 0.95)]) == wanted
 
 
@@ -109,16 +108,17 @@ def test_a_network_as_files():
 
 
 def test_a_budget_is_kept_and_the_runs_without_one_are_told_apart():
-    record = records.run_one(smallest.run, replace(TINY, density=0.3, at_most=100))
+    record = records.run_one(smallest.run, changed(TINY, density=0.3, at_most=100))
     assert record["kept"] == 100
     assert all(
-        config.at_most == round(config.density * smallest.FULL) for config in smallest.configs("paper")
+        config.settings.at_most == round(config.density * comparison.LENET_WEIGHTS)
+        for config in smallest.configs("paper")
     )
-    assert smallest.budgeted(smallest.PAPER).alpha == smallest.CHOSEN["alpha"]
-    without = asdict(replace(smallest.BASE, **smallest.CHOSEN, study="frontier"))
+    assert smallest.budgeted(comparison.PAPER_WEIGHTS).settings.alpha == smallest.CHOSEN["alpha"]
+    without = flat(changed(smallest.BASE, **smallest.CHOSEN, study="frontier"))
     del without["at_most"]  # records from before there were budgets
     found = [without | {"density": density} for density in (0.00139, 0.001)]
-    found += [asdict(smallest.budgeted(404)), put(0, 0.9)]
+    found += [flat(smallest.budgeted(404)), put(0, 0.9)]
     assert tables.open_ended(found) == found[:1]
 
 

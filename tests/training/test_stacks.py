@@ -1,22 +1,27 @@
 """A stack of networks beside the same networks alone."""
 
-import dataclasses
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import nn
 
-from pruning import training
+from pruning import comparison, training
 from pruning.chapters.compression_curves import experiment as cc
 from pruning.evidence import records
-from pruning.methods import gates
+from pruning.evidence.configs import changed, flat
+from pruning.methods import gates, gates_training
 from pruning.networks import models, sparsity
 from pruning.networks.masks import kept, set_mask
 from pruning.training import stacks
 
 SIZES = (12, 7, 5, 3)
-CONFIG = cc.Config(dataset="digits", hidden=(16, 8), batch_size=64, epochs=3, finetune_epochs=2, alpha=2.0)
+CONFIG = cc.Config(
+    dataset="digits",
+    hidden=(16, 8),
+    batch_size=64,
+    epochs=3,
+    finetune_epochs=2,
+)
+CONFIG = changed(CONFIG, alpha=2.0)
 
 
 def networks(count=3, sizes=SIZES):
@@ -57,9 +62,11 @@ def pruned_everywhere(model):
 def test_gates_sample_and_learn_as_alone(sizes):
     taus, inits, targets = (1.0, 2.0, 5.0), (0.9, 0.6, 0.3), (0.5, 0.1, 0.02)
     alone, x = networks(sizes=sizes), torch.randn(3, 9, sizes[0])
-    stacked = stacks.gate(stacks.stack(alone), torch.tensor(taus), torch.tensor(inits), generators()).train()
+    stacked = gates_training.gate_stack(
+        stacks.stack(alone), torch.tensor(taus), torch.tensor(inits), generators()
+    ).train()
     outputs = stacked(x)
-    kept, total = stacks.kept(stacked)
+    kept, total = gates_training.kept(stacked)
     loss = outputs.square().sum() + gates.off_target(kept, total, torch.tensor(targets), log=True).sum()
     loss.backward()
     for k, model in enumerate(alone):
@@ -76,18 +83,21 @@ def test_gates_sample_and_learn_as_alone(sizes):
 @pytest.mark.parametrize(("method", "at_most"), [("gates", 0), ("gates", 100), ("random", 0), ("dense", 0)])
 def test_the_same_training_as_alone(method, at_most):
     configs = [
-        replace(CONFIG, method=method, seed=seed, density=density, tau=tau, at_most=at_most)
+        changed(
+            changed(CONFIG, method=method, seed=seed, density=density),
+            **({"tau": tau, "at_most": at_most} if method == "gates" else {}),
+        )
         for seed, density, tau in ((0, 0.3, 2.0), (1, 0.1, 1.0), (2, 0.3, 4.0))
     ]
     if method == "dense":  # one shape
-        configs = [replace(config, density=1.0) for config in configs]
-    data = cc.load("digits", "test")
+        configs = [changed(config, density=1.0) for config in configs]
+    data = comparison.load("digits", "test")
     torch.manual_seed(123)
     state = torch.get_rng_state()
-    together = cc.train_stack(configs, data)
+    together = comparison.train_stack(configs, data)
     assert torch.equal(torch.get_rng_state(), state)
     for config, (model, metrics) in zip(configs, together, strict=True):
-        alone, expected = cc.train(config, data)
+        alone, expected = comparison.train(config, data)
         if at_most:  # these networks have more open gates than that
             assert sparsity.sparsity_report(alone).kept.sum() == at_most
         assert alone.state_dict().keys() == model.state_dict().keys()
@@ -98,9 +108,9 @@ def test_the_same_training_as_alone(method, at_most):
 
 
 def test_a_sweep_together_gives_the_records_of_a_sweep_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(cc.joblib, "cpu_count", lambda: 1)
-    configs = [replace(CONFIG, density=density, seed=seed) for density in (0.3, 0.1) for seed in range(2)]
-    configs += [replace(CONFIG, method="set", density=0.3, finetune_lr=1e-2)]  # which does not stack
+    monkeypatch.setattr(comparison.joblib, "cpu_count", lambda: 1)
+    configs = [changed(CONFIG, density=density, seed=seed) for density in (0.3, 0.1) for seed in range(2)]
+    configs += [changed(CONFIG, method="set", density=0.3, finetune_lr=1e-2)]  # which does not stack
     found = {}
     for name, together in (("alone", None), ("together", cc.TOGETHER)):
         path = tmp_path / f"{name}.jsonl"
@@ -118,19 +128,15 @@ def test_a_sweep_together_gives_the_records_of_a_sweep_alone(tmp_path, monkeypat
 
 def test_groups_hold_every_config_once_and_mix_only_what_may_differ():
     configs = cc.configs("quick")
-    groups = cc.groups(configs)
+    groups = comparison.groups(configs)
     assert sorted(map(repr, configs)) == sorted(repr(config) for group in groups for config in group)
     free = {"seed", "density", "tau", "init", "alpha"}
     for group in groups:
-        differ = {
-            field.name
-            for field in dataclasses.fields(group[0])
-            if len({getattr(config, field.name) for config in group}) > 1
-        }
+        differ = {field for field in flat(group[0]) if len({flat(config)[field] for config in group}) > 1}
         assert differ <= free
     large = [cc.Config(seed=seed) for seed in range(4)]
     if not torch.cuda.is_available():
-        assert cc.groups(large) == [[config] for config in large]
+        assert comparison.groups(large) == [[config] for config in large]
 
 
 def broken(configs):
@@ -139,7 +145,7 @@ def broken(configs):
 
 def test_a_group_that_fails_is_run_one_by_one(tmp_path):
     together = records.Together(lambda configs: [configs], broken)
-    configs = [replace(CONFIG, seed=seed) for seed in range(2)]
+    configs = [changed(CONFIG, seed=seed) for seed in range(2)]
     made = list(
         records.sweep(cc.run, configs, tmp_path / "r.jsonl", jobs=1, progress=False, together=together)
     )
@@ -168,5 +174,6 @@ def test_what_does_not_stack_is_refused():
     with pytest.raises(ValueError, match="without a bias"):
         stacks.stack([nn.Sequential(nn.Linear(4, 3, bias=False))])
     x, y = torch.randn(8, 12), torch.zeros(8, dtype=torch.long)
+    stacked = stacks.stack(networks())
     with pytest.raises(ValueError, match="checkpoint: got one for a stack"):
-        stacks.fit(stacks.stack(networks()), x, y, generators(), epochs=1, checkpoint=object())
+        training.fit(stacked, x, y, generators=generators(), epochs=1, checkpoint=object())

@@ -116,7 +116,8 @@ def search() -> list[Config]:
         for rate in (1e-3, 3e-3, 1e-2)
         for method, more in (
             ("set", {"fraction": 0.3}), ("set", {"fraction": 0.1}),
-            ("deepr", {"l1": 1e-4}), ("deepr", {"l1": 1e-3}), ("deepr", {"l1": 1e-2}), ("deepr", {"l1": 1e-1}),
+            ("deepr", {"l1": 1e-4}), ("deepr", {"l1": 1e-3}),
+            ("deepr", {"l1": 1e-2}), ("deepr", {"l1": 1e-1}),
         )
     ]  # fmt: skip
     # one step beyond where the best of the two lay at the edge

@@ -1,12 +1,13 @@
 """What the chapter `relative_importance` shows of its records: selections, tables, sentences."""
 
-from dataclasses import fields
-
 from pruning import methods
-from pruning.chapters.relative_importance.experiment import OTHERS, READING, Config
+from pruning.chapters.relative_importance.experiment import OTHERS, READING
 from pruning.evidence import records
+from pruning.evidence.configs import flat
 from pruning.evidence.records import Record
+from pruning.methods import relative
 from pruning.methods.oneshot import Score
+
 
 
 def _is_reading(record: Record) -> bool:
@@ -36,9 +37,9 @@ def labelled(found: list[Record]) -> list[Record]:
         score = record["method"]
         if score == "relative":
             score = f"relative: {record['kind']}{'' if record['blind'] else ', not blind'}"
-        defaults = {field.name: field.default for field in fields(Config)}
+        default = flat(relative.Settings())
         names = {"alpha": "α", "beta": "β", "decay": "s", "form": "form", "tolerance": "tolerance"}
-        moved = [f"{names[k]} = {record[k]}" for k in names if record[k] != defaults[k]]
+        moved = [f"{names[k]} = {record[k]}" for k in names if record.get(k, default[k]) != default[k]]
         said.append(record | {"score": score, "setting": ", ".join(moved) or "α = β = s = 1"})
     return said
 

@@ -71,9 +71,7 @@ def _network(config: Config) -> Record:
     settings = smallest.budgeted(config.weights, config.network)
     if config.dataset != "mnist":
         hidden = HIDDEN[config.dataset]
-        total = models.weight_count(
-            (data.train.inputs.shape[1], *hidden, len(data.class_names))
-        )
+        total = models.weight_count((data.train.inputs.shape[1], *hidden, len(data.class_names)))
         settings = make(
             comparison.Config,
             dataset=config.dataset,
@@ -100,9 +98,7 @@ def network(dataset: str, method: str, weights: int, seed: int) -> Record:
     """
     own = {"dataset": dataset, "method": method, "weights": weights, "network": seed}
     path = records.records_folder() / "why_gates_win.jsonl"
-    if found := [
-        r for r in records.read(path) if r["study"] == "networks" and own.items() <= r.items()
-    ]:
+    if found := [r for r in records.read(path) if r["study"] == "networks" and own.items() <= r.items()]:
         return found[-1]
     if dataset == "mnist":
         raise LookupError(f"{path}: has no network {own}; run the study 'networks' first")
@@ -127,16 +123,12 @@ def _untrained(widths: Sequence[int], activation: str, seed: int) -> tuple[Layer
         torch.manual_seed(seed)
         model = models.mlp(widths, activation)
     layers = [layer for layer in model if isinstance(layer, nn.Linear)]
-    return [layer.weight.detach() for layer in layers], [
-        layer.bias.detach() for layer in layers
-    ]
+    return [layer.weight.detach() for layer in layers], [layer.bias.detach() for layer in layers]
 
 
 def prepared(config: Config, varying: Tensor) -> tuple[Layers, Layers, Layers]:
     """Weights, masks and biases that an arm begins with."""
-    kept, weights, biases = parts(
-        network(config.dataset, config.method, config.weights, config.network)
-    )
+    kept, weights, biases = parts(network(config.dataset, config.method, config.weights, config.network))
     widths = [kept[0].shape[1], *(len(layer) for layer in kept)]
     rewire, start = ARMS[config.arm]
     rng = np.random.default_rng([config.network, config.seed, list(ARMS).index(config.arm)])
@@ -191,13 +183,9 @@ def _moving(config: Config) -> Record:
     """Go on training a whole network while a share of its connections moves after each
     epoch."""
     data = comparison.load(config.dataset, config.split)
-    kept, weights, biases = parts(
-        network(config.dataset, config.method, config.weights, config.network)
-    )
+    kept, weights, biases = parts(network(config.dataset, config.method, config.weights, config.network))
     model = models.mlp([kept[0].shape[1], *(len(layer) for layer in kept)], "silu")
-    layers = {
-        name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)
-    }
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     with torch.no_grad():
         for layer, weight, bias in zip(layers.values(), weights, biases, strict=True):
             layer.weight.copy_(weight)
@@ -226,12 +214,8 @@ def _moving(config: Config) -> Record:
         "kept": sum(int(mask.sum()) for mask in after.values()),
         "effective": sum(int(layer.sum()) for layer in wirings.living(list(after.values()))),
         "stayed": sum(int((after[name] & found[name]).sum()) for name in after),
-        "test_accuracy": training.evaluate(
-            model, data.test.inputs, data.test.targets
-        ).accuracy,
-        "train_accuracy": training.evaluate(
-            model, data.train.inputs, data.train.targets
-        ).accuracy,
+        "test_accuracy": training.evaluate(model, data.test.inputs, data.test.targets).accuracy,
+        "train_accuracy": training.evaluate(model, data.train.inputs, data.train.targets).accuracy,
         "validation_accuracy": None,
         "provenance": {"data": data.checksum},
     }
@@ -300,14 +284,10 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
             for arm in ARMS
         ]
     if profile != "paper":
-        raise ValueError(
-            f"profile: got {profile!r}, needs one of ['paper', 'quick', 'search']"
-        )
+        raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick', 'search']")
     found = [Config(network=network, seed=network) for network in range(NETWORKS)]
     found += [
-        Config(
-            study="again", arm=arm, network=network, seed=seed, rate=RATE[arm], epochs=EPOCHS
-        )
+        Config(study="again", arm=arm, network=network, seed=seed, rate=RATE[arm], epochs=EPOCHS)
         for seed in range(seeds or AGAIN)
         for arm in ARMS
         for network in range(NETWORKS)
