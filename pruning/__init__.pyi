@@ -6,13 +6,16 @@ from .methods.gates import density as density
 from .methods.gates import density_loss as density_loss
 from .methods.gates import gate as gate
 from .methods.gates import gate_parameters as gate_parameters
+from .methods.gradual import GradualPruning as GradualPruning
 from .methods.hardening import harden as harden
 from .methods.relative import ContributionStatistics as ContributionStatistics
 from .methods.relative import contribution_statistics as contribution_statistics
 from .methods.relative import layer_sparsities as layer_sparsities
 from .methods.relative import relative_importance as relative_importance
+from .methods.rewind import Rewinding as Rewinding
 from .methods.rewiring import SET as SET
 from .methods.rewiring import DeepR as DeepR
+from .methods.rigl import RigL as RigL
 from .methods.scores import magnitude as magnitude
 from .methods.scores import nnrelief as nnrelief
 from .methods.scores import prune_by_score as prune_by_score
@@ -22,6 +25,7 @@ from .methods.scores import snip as snip
 from .methods.scores import stade as stade
 from .methods.scores import wanda as wanda
 from .methods.stochgrad import StochGradAdam as StochGradAdam
+from .methods.synflow import synflow as synflow
 from .networks import export as export
 from .networks import models as models
 from .networks.compact import compact as compact
