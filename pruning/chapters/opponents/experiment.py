@@ -164,6 +164,13 @@ def chosen(weights: int, method: str, found: list[Record]) -> dict[str, Any]:
     return best
 
 
+def best(weights: int, seed: int, found: list[Record]) -> list[Config]:
+    """Every method at a number of weights, with the best settings on record."""
+    return [
+        _at(method, weights, chosen(weights, method, found), seed=seed) for method in SPACES
+    ]
+
+
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """The runs of a profile, those that matter most first.
 
@@ -199,9 +206,9 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
     if profile == "paper":
         known = records.read(records.records_folder() / "opponents.jsonl")
         return [
-            _at(method, weights, chosen(weights, method, known), seed=seed)
+            config
             for weights in SHARES
             for seed in range(seeds or SEEDS)
-            for method in SPACES
+            for config in best(weights, seed, known)
         ]
     raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick', 'search']")

@@ -1,14 +1,16 @@
 """What the chapter shows of its records: methods at the same numbers of weights, and the
 margin of gates."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas
 import yaml
 
-from pruning.chapters.opponents.experiment import SHARES, SPACES, TRIED
+from pruning.chapters.opponents.experiment import SHARES, SPACES, TRIED, Config, best
 from pruning.comparison import LENET_WEIGHTS
+from pruning.evidence import configs as flat
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.methods import find
@@ -26,6 +28,13 @@ def budget(record: Record) -> int:
     return round(record["density"] * LENET_WEIGHTS)
 
 
+def final(found: list[Record]) -> list[Record]:
+    """The runs with the settings that the search has found so far, none with earlier ones."""
+    wanted = {config for weights in SHARES for config in best(weights, 0, found)}
+    tested = records.select(found, study="opponents", dataset="mnist")
+    return [r for r in tested if replace(flat.of_record(r, Config), seed=0) in wanted]
+
+
 def comparison(found: list[Record], gates: list[Record]) -> pandas.DataFrame:
     """One row a method and number of weights, the best first: settings tried on the validation
     split, seeds,
@@ -33,7 +42,7 @@ def comparison(found: list[Record], gates: list[Record]) -> pandas.DataFrame:
 
     `found` are the records of this chapter, `gates` those of the gates at about these weights.
     """
-    tested = records.select(found, study="opponents", dataset="mnist")
+    tested = final(found)
     tried = records.select(found, study="search", dataset="mnist")
     rows = []
     for weights in SHARES:
@@ -117,10 +126,10 @@ def margin(table: pandas.DataFrame, weights: int) -> str:
     ours, others = part[part.method == "gates"], part[part.method != "gates"]
     if ours.empty or others.empty:
         return f"at {weights:,} weights nothing is on record yet"
-    best = others.sort_values("mean").iloc[-1]
-    gap = ours["mean"].iloc[0] - best["mean"]
-    seeds = f"{best.seeds} seed{'s' if best.seeds > 1 else ''}"
+    second = others.sort_values("mean").iloc[-1]
+    gap = ours["mean"].iloc[0] - second["mean"]
+    seeds = f"{second.seeds} seed{'s' if second.seeds > 1 else ''}"
     return (
-        f"at {weights:,} weights {gap:+.1f} points on {best.method} "
-        f"({best['mean']:.1f} %, {seeds}, {best.tried} of {TRIED} settings tried)"
+        f"at {weights:,} weights {gap:+.1f} points on {second.method} "
+        f"({second['mean']:.1f} %, {seeds}, {second.tried} of {TRIED} settings tried)"
     )
