@@ -62,7 +62,8 @@ def representatives(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str
     share = 100 * few.kept.mean() / few.dense_weights.mean()
     said = (
         f"neighbours' importance {estimate(ratios.few)} with {share:.2f} % of the weights, "
-        f"{estimate(ratios.many)} with {100 * claim['many']:g} %; by chance {estimate(ratios.anywhere)} on varying pixels, "
+        f"{estimate(ratios.many)} with {100 * claim['many']:g} %; "
+        f"by chance {estimate(ratios.anywhere)} on varying pixels, "
         f"{estimate(ratios.in_proportion)} in proportion to the larger network's map"
     )
     if len(ratios) < MIN_SEEDS:

@@ -33,6 +33,11 @@ def _where(cells: list[str], cell: Any) -> str:
     return ", ".join(f"{name} {value}" for name, value in zip(cells, values, strict=True))
 
 
+def _group(groups: Any, cell: Any) -> pandas.Series:
+    """The values of one cell; pandas names groups by tuples and the index of a single column by its values."""
+    return groups.get_group(cell if isinstance(cell, tuple) else (cell,))
+
+
 def reaches(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     """Null: the mean over seeds is not above `value` (t-test at 5 %), for the combination of `cells` that was
     `chosen` on the validation split, and for the best one of the reading that names the method (`named`).
@@ -44,11 +49,12 @@ def reaches(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     seeds, mean, kept = int(groups.count().min()), groups.mean(), int(found.kept.max())
     picked = chosen(found, claim["chosen"]).test_accuracy
     named = chosen(found, claim["named"]).groupby(claim["cells"]).test_accuracy
-    normalised = named.get_group(named.mean().idxmax())
+    normalised = _group(named, named.mean().idxmax())
     said = (
         f"{percent(picked)} with {kept:,} weights or fewer under the reading chosen on the validation split; "
         f"reached under {(mean >= claim['value']).sum()} of {len(mean)} combinations of reading, threshold "
-        f"and training; the normalised contribution, which names the method, has at most {percent(normalised)}"
+        "and training; the normalised contribution, which names the method, has at most "
+        f"{percent(normalised)}"
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
@@ -120,7 +126,7 @@ def gains(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     clear = pandas.Series(holm(above(gain) for _, gain in groups) < LEVEL, index=mean.index)
     best = mean.idxmax()
     said = (
-        f"at most {estimate(groups.get_group(best))} points above the unpruned network fine-tuned alike "
+        f"at most {estimate(_group(groups, best))} points above the unpruned network fine-tuned alike "
         f"({_where(claim['cells'], best)}); clearly above it in {clear.sum()} of {len(mean)} cells{note}"
     )
     if seeds < MIN_SEEDS or absent:
