@@ -34,7 +34,7 @@ def _where(cells: list[str], cell: Any) -> str:
 
 
 def _group(groups: Any, cell: Any) -> pandas.Series:
-    """The values of one cell; pandas names groups by tuples and the index of a single column by its values."""
+    """The values of one cell. pandas names groups by tuples, but a single column's index by its values."""
     return groups.get_group(cell if isinstance(cell, tuple) else (cell,))
 
 
