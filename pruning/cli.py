@@ -10,6 +10,10 @@ from pruning import chapters
 # Commands import what they need when they run, so that `pruning --help` answers at once.
 
 
+# of argparse: name=value, as often and as many as one likes
+SET = {"nargs": "+", "action": "extend", "default": [], "metavar": "NAME=VALUE"}
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text!r}, needs a whole number of at least 1")
@@ -51,13 +55,51 @@ def _chapters(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _methods(arguments: argparse.Namespace) -> int:
+    import dataclasses
+
+    from pruning import methods
+
+    if arguments.method is None:
+        for name, method in sorted(methods.found(methods.Method).items()):
+            print(f"{name:12} {method.label}")
+        return 0
+    method = methods.find(arguments.method)
+    print(f"{method.name}: {method.label}")
+    for field in dataclasses.fields(method.settings):
+        print(f"  {field.name} = {field.default!r:10}  {field.metadata['help']}")
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pruning.evidence import configs, records
+    from pruning.training import loop
+
+    experiment = chapters.part(arguments.chapter, "experiment")
+    base = experiment.Config()
+    config = configs.changed(base, **configs.parse(base, arguments.set))
+    shown = loop.SHOW_PROGRESS.set(True)
+    try:
+        record = records.run_one(experiment.run, config)
+    finally:
+        loop.SHOW_PROGRESS.reset(shown)
+    if arguments.out:
+        records.append(Path(arguments.out), record)
+    for name, value in record.items():
+        if not isinstance(value, dict) and len(str(value)) < 80 and value is not None:
+            print(f"{name:32} {value}")
+    return 0
+
+
 def _sweep(arguments: argparse.Namespace) -> int:
     from pruning.evidence import cluster, records
+    from pruning.evidence.configs import narrowed
 
     experiment = chapters.part(arguments.chapter, "experiment")
     configs = experiment.configs(arguments.profile, arguments.seeds)
     if arguments.data:
         configs = chapters.on_data(arguments.chapter, configs, arguments.data)
+    configs = narrowed(configs, arguments.set)
     path = Path(arguments.out or records.records_folder() / f"{arguments.chapter}.jsonl")
     todo = len(records.missing(configs, records.read(path)))
     print(f"{arguments.chapter}, {arguments.profile}: {todo} of {len(configs)} runs to do → {path}")
@@ -112,6 +154,14 @@ def parser() -> argparse.ArgumentParser:
     listed = commands.add_parser("chapters", help="list the chapters that have an experiment")
     listed.add_argument("--names", action="store_true", help="print the names alone")
     listed.set_defaults(do=_chapters)
+    known = commands.add_parser("methods", help="list the methods, or the settings of one")
+    known.add_argument("method", nargs="?", help="a method's name, for its settings")
+    known.set_defaults(do=_methods)
+    one = commands.add_parser("run", help="train one network and print what is found")
+    one.add_argument("chapter", choices=chapters.names())
+    one.add_argument("--set", **SET, help="its config, e.g. method=gates density=0.01 tau=3 seed=5")
+    one.add_argument("--out", help="record file to append to (default: none)")
+    one.set_defaults(do=_run)
     sweep = commands.add_parser("sweep", help="run a chapter's experiments that are not on record yet")
     sweep.add_argument("chapter", choices=chapters.names())
     sweep.add_argument(
@@ -121,6 +171,9 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--seeds", type=_positive, help="number of seeds, from 0 (default: the profile's)")
     sweep.add_argument("--jobs", type=_jobs, default=-1, help="processes, -1 for one a core (default)")
     sweep.add_argument("--scheduler", help="a Dask scheduler's address, or file:PATH: run on its workers")
+    sweep.add_argument(
+        "--set", **SET, help="only the runs with these values; if no run has one, it is given to all"
+    )
     sweep.add_argument("--out", help="record file (default: book/records/<chapter>.jsonl)")
     sweep.add_argument("--dry-run", action="store_true", help="only say what is missing")
     sweep.set_defaults(do=_sweep)

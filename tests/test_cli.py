@@ -122,3 +122,30 @@ def test_another_data_set(tmp_path, monkeypatch, capsys):
     assert "data: got 'imagenet', compression_curves needs one of" in capsys.readouterr().err
     assert cli.main(["sweep", "pathways", "--out", str(out), "--data", "digits"]) == 1
     assert "the runs of pathways are not on a data set" in capsys.readouterr().err
+
+
+def test_run_trains_one_network_and_prints_what_it_found(tmp_path, capsys):
+    out = tmp_path / "one.jsonl"
+    small = ["dataset=digits", "hidden=8,6", "epochs=1", "finetune_epochs=1", "tau=3", "seed=5"]
+    assert cli.main(["run", "compression_curves", "--set", *small, "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert "test_accuracy" in said.out
+    assert "epoch" in said.err  # the bar
+    (record,) = records.read(out)
+    assert (record["tau"], record["seed"], record["hidden"]) == (3.0, 5, [8, 6])
+    assert cli.main(["run", "compression_curves", "--set", "taau=3"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_sweep_takes_a_part_of_its_list(capsys):
+    part = ["method=gates", "density=0.01", "dataset=mnist"]
+    assert cli.main(["sweep", "compression_curves", "--dry-run", "--set", *part]) == 0
+    assert "of 10 runs" in capsys.readouterr().out
+
+
+def test_methods_and_their_settings_are_listed(capsys):
+    assert cli.main(["methods"]) == 0
+    assert "gates" in capsys.readouterr().out
+    assert cli.main(["methods", "gates"]) == 0
+    assert "tau = 2.0" in capsys.readouterr().out
+    assert cli.main(["methods", "magic"]) == 1

@@ -8,7 +8,7 @@ command line the fields of both stand side by side, so that tau is tau wherever 
 import dataclasses
 import math
 from ast import literal_eval
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 C = TypeVar("C")
@@ -130,3 +130,19 @@ def _typed(name: str, text: str, like: Any) -> Any:
         kind = "a number or None" if like is None else f"a value such as {like!r}"
         raise ValueError(f"{name}: got {text!r}, needs {kind}")
     return value
+
+
+def narrowed(configs: Sequence[C], assignments: Iterable[str]) -> list[C]:
+    """A list of configs, narrowed or changed by ``name=value`` texts, one after the other.
+
+    If some configs have the value, those stay. If none has it, all that know the name are changed to
+    it, each once. Raises ValueError for a name that none knows, or a value of another type.
+    """
+    found = list(configs)
+    for assignment in assignments:
+        name = assignment.partition("=")[0]
+        knowing = [config for config in found if name in flat(config)]
+        value = parse((knowing or found)[0], [assignment])[name]
+        having = [config for config in knowing if flat(config)[name] == value]
+        found = having or [changed(config, **{name: value}) for config in knowing]
+    return list(dict.fromkeys(found))

@@ -1,4 +1,6 @@
-"""What every rule shares: the four verdicts and how numbers are said."""
+"""What every rule shares: the four verdicts, intervals and tests, and how numbers are said."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import pandas
@@ -9,6 +11,8 @@ from pruning.evidence.records import spread
 REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURED = "reproduced", "partly", "not reproduced", "not measured"
 VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURED)
 MIN_SEEDS = 3  # fewer are no evidence
+LEVEL = 0.05  # of every test
+ROUNDING = 1e-9  # accuracies that differ by less are the same
 
 
 def interval(values: pandas.Series, level: float = 0.95) -> tuple[float, float] | None:
@@ -38,9 +42,47 @@ def share(right: pandas.Series) -> str:
     return f"{100 * right.mean():.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]"
 
 
+def above(values: pandas.Series, null: float = 0.0) -> float:
+    """One-sided p-value of Student's t-test that the mean of `values`, one a seed, is not above `null`.
+
+    Of fewer than MIN_SEEDS values it is 1: they are no evidence. Where all are the same it is 0 or 1.
+    """
+    values = values.dropna().astype(float)
+    if len(values) < MIN_SEEDS:
+        return 1.0
+    error = values.sem()
+    if error < ROUNDING:
+        return float(values.mean() <= null + ROUNDING)
+    return float(stats.t.sf((values.mean() - null) / error, len(values) - 1))
+
+
+def larger(ours: pandas.Series, theirs: pandas.Series) -> float:
+    """One-sided p-value of Welch's t-test that the mean of `ours` is not above that of `theirs`, for runs
+    that are not pairs. Of fewer than MIN_SEEDS values it is 1."""
+    ours, theirs = (values.dropna().astype(float) for values in (ours, theirs))
+    if min(len(ours), len(theirs)) < MIN_SEEDS:
+        return 1.0
+    if max(ours.sem(), theirs.sem()) < ROUNDING:
+        return float(ours.mean() <= theirs.mean() + ROUNDING)
+    groups = [n for g in (ours, theirs) for n in (g.mean(), g.std(), len(g))]
+    return float(stats.ttest_ind_from_stats(*groups, equal_var=False, alternative="greater").pvalue)
+
+
+def holm(values: Iterable[float]) -> np.ndarray:
+    """P-values adjusted for how many there are (Holm 1979): the chance of even one false rejection among all
+    of them stays below the level at which each adjusted value is judged."""
+    values = np.asarray(list(values), dtype=float)
+    order, count = values.argsort(kind="stable"), len(values)
+    stepped = np.maximum.accumulate(values[order] * (count - np.arange(count))).clip(max=1)
+    adjusted = np.empty(count)
+    adjusted[order] = stepped
+    return adjusted
+
+
 def at_least(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
-    """The mean over seeds exceeds `value` and no seed keeps more than `weights` (where the claim names a
-    number): reproduced; only some seed does both: partly."""
+    """Null: the mean over seeds is not above `value`. Reproduced where the one-sided t-test rejects it at 5 %
+    and no seed keeps more than `weights` (where the claim names a number); partly where only some seed does
+    both."""
     if found.empty:
         return NOT_MEASURED, 0, ""
     accuracy, seeds = found.test_accuracy, found.seed.nunique()
@@ -49,6 +91,6 @@ def at_least(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, ours
     small = found.kept <= claim.get("weights", float("inf"))
-    if small.all() and accuracy.mean() > claim["value"]:
+    if small.all() and above(accuracy, claim["value"]) < LEVEL:
         return REPRODUCED, seeds, ours
     return PARTLY if (small & (accuracy > claim["value"])).any() else NOT_REPRODUCED, seeds, ours

@@ -1,6 +1,7 @@
 """The one training loop. Data lie in memory, batches are index lists, methods join in by hooks."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from pruning.training.checkpoints import Checkpoint, Progress
+
+# whether every training shows a bar: set by the command `pruning run`
+SHOW_PROGRESS: ContextVar[bool] = ContextVar("show_progress", default=False)
 
 
 class TrainingError(RuntimeError):
@@ -138,7 +142,13 @@ def fit(
         at = Progress() if checkpoint is None else checkpoint.load(model, opt, callbacks, settings)
         batches = -(-len(inputs) // batch_size)
         model.train()
-        bar = tqdm(total=epochs, initial=len(at.history), disable=not progress, unit="epoch", leave=False)
+        bar = tqdm(
+            total=epochs,
+            initial=len(at.history),
+            disable=not (progress or SHOW_PROGRESS.get()),
+            unit="epoch",
+            leave=False,
+        )
         for epoch in range(len(at.history) + 1, epochs + 1):
             where = f"epoch {epoch} of {epochs}"
             if at.order is None:

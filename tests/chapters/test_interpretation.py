@@ -11,10 +11,11 @@ import pruning
 from pruning.chapters.pathways import experiment as pathways
 from pruning.chapters.pathways.rules import pathways as pathways_rule
 from pruning.chapters.pixel_representatives import experiment as pixel_representatives
+from pruning.chapters.pixel_representatives import pixels
 from pruning.chapters.pixel_representatives import tables as pixel_tables
 from pruning.chapters.pixel_representatives.rules import representatives, two_pixels
 from pruning.chapters.shap_agreement import experiment as shap_agreement
-from pruning.chapters.shap_agreement.rules import agrees, central, faster
+from pruning.chapters.shap_agreement.rules import agrees, central, diagonal, faster
 from pruning.evidence import records, statistics
 from pruning.figures import drawing
 from pruning.networks import sparsity, structure
@@ -172,40 +173,101 @@ def frame(rows):
 
 def test_rules_of_these_chapters():
     right = {"false_paths": 0, "missing_paths": 0, "symmetry_same_role": [0.9], "symmetry_other": [0.1]}
-    rows = [right | {"task": t, "seed": s} for t in ("a", "b") for s in range(4)]
-    assert pathways_rule({"share": 0.9}, frame(rows))[0] == statistics.REPRODUCED
+    rows = [right | {"task": t, "seed": s, "alpha": 0.03} for t in ("a", "b") for s in range(4)]
+    claim = {"share": 0.9, "alpha": 0.03, "authors_alpha": 0.01}
+    assert pathways_rule(claim, frame(rows))[0] == statistics.REPRODUCED
     rows[0] = rows[0] | {"false_paths": 1}
-    assert pathways_rule({"share": 0.9}, frame(rows))[0] == statistics.PARTLY
-    assert pathways_rule({"share": 0.9}, frame(rows[:6]))[0] == statistics.NOT_MEASURED
+    assert pathways_rule(claim, frame(rows))[0] == statistics.PARTLY
+    assert pathways_rule(claim, frame(rows[:6]))[0] == statistics.NOT_MEASURED
+    authors = [row | {"alpha": 0.01, "false_paths": 3} for row in rows]
+    verdict, _, said = pathways_rule(claim, frame(rows + authors))
+    assert verdict == statistics.PARTLY
+    assert "with the authors' α = 0.01 exactly the paths in 0 % [0, 49] (a)" in said
 
-    def agreeing(value):
-        base = {"pearson_shap.value": value, "density": 0.01, "method": "gates"}
-        return frame([base | {"seed": s} for s in range(3)])
-
-    claim = {"value": 0.8, "density": 0.01}
-    verdicts = [agrees(claim, agreeing(v))[0] for v in (0.9, 0.5, 0.1)]
-    assert verdicts == [statistics.REPRODUCED, statistics.PARTLY, statistics.NOT_REPRODUCED]
-
-    share = [{"central.14": [v, 0.6], "seed": s} for s, v in enumerate((0.5, 0.4, 0.24))]
-    assert central({"side": 14}, frame(share))[0] == statistics.PARTLY
-    assert (
-        central({"side": 14}, frame([share[0] | {"seed": s} for s in range(3)]))[0] == statistics.REPRODUCED
-    )
-
-    def maps(few, many):
-        base = {"kept": 4, "dense_weights": 100}
-        return frame(
-            [base | {"seed": s, "density": 0.01, "neighbour_ratio": few, "morans_i": few} for s in range(3)]
-            + [base | {"seed": s, "density": 0.1, "neighbour_ratio": many, "morans_i": 0.3} for s in range(3)]
-        )
-
-    claim = {"few": 0.01, "many": 0.1}
-    verdicts = [representatives(claim, maps(*pair))[0] for pair in ((0.2, 0.5), (0.2, 0.1), (0.6, 0.5))]
-    assert verdicts == [statistics.REPRODUCED, statistics.PARTLY, statistics.NOT_REPRODUCED]
+    share = [{"central.14": [v, 0.6], "seed": s} for s, v in enumerate((0.5, 0.45, 0.48))]
+    assert central({"side": 14}, frame(share))[0] == statistics.PARTLY  # above the area, not the variance
+    more = [{"central.14": [v, 0.6], "seed": s} for s, v in enumerate((0.7, 0.71, 0.72))]
+    assert central({"side": 14}, frame(more))[0] == statistics.REPRODUCED
+    wide = [{"central.14": [v, 0.6], "seed": s} for s, v in enumerate((0.5, 0.26, 0.1))]
+    assert central({"side": 14}, frame(wide))[0] == statistics.NOT_REPRODUCED
 
     rule = {"label": "2", "recall": 0.3, "accuracy": 0.9}
-    rows = [{"seed": s, "rules": [rule | {"precision": p}]} for s, p in enumerate((0.8, 0.5, 0.4))]
-    assert two_pixels({"label": "2", "value": 0.74}, frame(rows))[0] == statistics.PARTLY
+    few = {"density": 0.01}
+    rows = [few | {"seed": s, "rules": [rule | {"precision": p}]} for s, p in enumerate((0.8, 0.5, 0.4))]
+    claim = {"label": "2", "value": 0.74, "density": 0.01}
+    assert two_pixels(claim, frame(rows))[0] == statistics.PARTLY
+    pairs = {"pairs": [{"on": 0.5, "reaching": 9807, "pairs": 306_936}], "density": 1.0, "seed": 0}
+    said = two_pixels(claim, frame([*rows, pairs]))[2]
+    assert "with pixels above 0.5 on, 9,807 of 306,936 pairs reach 74 %" in said
     rows = [{"seed": s, "method_seconds.shap": 2.0, "method_seconds.eq4": 0.001} for s in range(3)]
     assert faster({"factor": 1000}, frame(rows))[0] == statistics.REPRODUCED
     assert faster({"factor": 5000}, frame(rows))[0] == statistics.NOT_REPRODUCED
+
+
+def test_near_the_diagonal_is_measured_against_the_diagonal():
+    """Points in order but far from y = x agree in part; features that both leave out say nothing."""
+    exact = [0.5, 0.3, 0.2, 0.0]
+    bent = [0.9, 0.06, 0.04, 0.0]
+
+    def agreeing(ours, theirs, spearman):
+        base = {"density": 0.01, "method": "gates", "pearson_shap.value": 0.9}
+        base |= {"importance.shap": theirs, "spearman_shap.value": spearman}
+        noisy = [[ours[0] - 0.01 * s, ours[1] + 0.01 * s, *ours[2:]] for s in range(3)]
+        return frame([base | {"seed": s, "importance.eq4": noisy[s]} for s in range(3)])
+
+    claim = {"value": 0.8, "density": 0.01}
+    assert agrees(claim, agreeing(exact, exact, 0.98))[0] == statistics.REPRODUCED
+    assert agrees(claim, agreeing(bent, exact, 0.98))[0] == statistics.PARTLY
+    assert agrees(claim, agreeing(bent, exact, -0.2))[0] == statistics.NOT_REPRODUCED
+    with_zeros, without = diagonal([*exact, 0, 0], [*bent, 0, 0]), diagonal(exact[:3], bent[:3])
+    assert with_zeros == without
+    residual = (0.4**2 + 0.24**2 + 0.16**2) / sum((v - 1 / 3) ** 2 for v in bent[:3])
+    assert without == pytest.approx(1 - residual)
+
+
+def test_representatives_must_avoid_neighbours_and_not_only_be_thin():
+    """The large map fills a block; the small one keeps pixels of it at random, or spread, or in a clump."""
+    many = torch.zeros(12, 12)
+    many[2:10, 2:10] = 1
+    generator = torch.Generator().manual_seed(0)
+
+    def records_of(choose):
+        rows = []
+        for seed in range(4):
+            small = torch.zeros(144)
+            small[choose(seed)] = 1 + torch.rand(12, generator=generator)
+            base = {"seed": seed, "kept": 4, "dense_weights": 100, "top": 6, "shape": [12, 12]}
+            for density, image in ((0.01, small.view(12, 12)), (0.1, many)):
+                ratio = pixels.neighbour_ratio(image, 6)
+                values = image.flatten().tolist()
+                rows.append(base | {"density": density, "neighbour_ratio": ratio, "importance": values})
+        return frame([*rows, {"varying": [1] * 144, "density": 1.0, "seed": 0}])
+
+    block = many.flatten().nonzero().flatten()
+    lattice = [12 * i + j for i in (2, 5, 8) for j in (2, 4, 7, 9)]
+    clumped = [12 * i + j for i in (4, 5, 6) for j in (4, 5, 6, 7)]
+    claim = {"few": 0.01, "many": 0.1}
+    found = [
+        representatives(claim, records_of(choose))[0]
+        for choose in (
+            lambda seed: lattice,
+            lambda seed: block[torch.randperm(64, generator=generator)[:12]],
+            lambda seed: clumped,
+        )
+    ]
+    assert found == [statistics.REPRODUCED, statistics.PARTLY, statistics.PARTLY]
+    said = representatives(claim, records_of(lambda seed: lattice))[2]
+    assert "by chance" in said
+    assert "in proportion to the larger network's map" in said
+
+
+def test_a_map_placed_at_random_keeps_its_values():
+    image = torch.zeros(6, 6)
+    image[0, 0], image[5, 5] = 2.0, 1.0
+    inside = torch.zeros(6, 6)
+    inside[2, 2] = inside[2, 3] = 1.0
+    # both values on the two allowed pixels: the top one has the other beside it
+    ratios = pixels.placed_null(image, inside, top=1, draws=20)
+    assert torch.allclose(ratios, torch.full((20,), (1.0 / 8) / 2.0, dtype=torch.float64))
+    with pytest.raises(ValueError, match="weights: 1 pixels above 0, needs one for each of the 2 values"):
+        pixels.placed_null(image, torch.eye(6) * torch.tensor([0, 0, 1, 0, 0, 0]), 1)

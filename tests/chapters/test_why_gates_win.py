@@ -142,9 +142,7 @@ def of_network(network, masks):
         "widths": list(WIDTHS),
         "test_accuracy": 0.9,
         "connections": [
-            [level, i, o, 1.0]
-            for level, mask in enumerate(masks)
-            for o, i in mask.nonzero().tolist()
+            [level, i, o, 1.0] for level, mask in enumerate(masks) for o, i in mask.nonzero().tolist()
         ],
         "bias_values": [[0.0] * width for width in WIDTHS[1:]],
     }

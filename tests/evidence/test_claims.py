@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+import scipy.stats
 
 from pruning import cli
-from pruning.chapters.relative_importance.rules import best_in_cells, gains, improves
+from pruning.chapters.relative_importance.rules import best_in_cells, gains, improves, reaches
 from pruning.evidence import claims, records, statistics
 from pruning.pages import scoreboard
 
@@ -78,7 +79,7 @@ def test_ahead_needs_every_competitor_on_record(tmp_path):
         put(tmp_path, gates(seed, 0.94, density=0.01, method="deepr"))
         put(tmp_path, gates(seed, 0.96, density=0.01, method="set"))
     assert verdict(tmp_path, "G2").verdict == statistics.PARTLY
-    assert "set: ahead at 0 of 1 densities" in verdict(tmp_path, "G2").ours
+    assert "set: clearly ahead at 0 of 1 densities" in verdict(tmp_path, "G2").ours
     put(tmp_path, gates(0, 0.99, density=0.01, method="snip"))  # one seed of another method is no matter
     assert verdict(tmp_path, "G2").seeds == 3
 
@@ -158,13 +159,13 @@ CLAIM = {
             0.95,
             0.95,
             statistics.REPRODUCED,
-            "in 2 of 2 cells (activation, sparsity), clearly in 2; clearly behind in 0",
+            "in 2 of 2 cells (activation, sparsity), clearly behind in 0",
         ),
         (
             0.95,
             0.99,
             statistics.PARTLY,
-            "in 1 of 2 cells (activation, sparsity), clearly in 1; clearly behind in 1",
+            "in 1 of 2 cells (activation, sparsity), clearly behind in 1",
         ),
         (0.99, 0.99, statistics.NOT_REPRODUCED, "in 0 of 2"),
     ],
@@ -209,18 +210,92 @@ def test_improves(relu, tanh, expected):
     assert f"{100 * (relu - 0.96):+.2f} points" in ours
 
 
+GAINS = {
+    "cells": ["sparsity", "finetune_epochs"],
+    "value": 0.0113,
+    "method": "relative",
+    "control": "unpruned",
+}
+
+
 @pytest.mark.parametrize(
     ("accuracy", "expected"),
-    [(0.995, statistics.REPRODUCED), (0.985, statistics.PARTLY), (0.98, statistics.NOT_REPRODUCED)],
+    [(0.998, statistics.REPRODUCED), (0.985, statistics.PARTLY), (0.981, statistics.NOT_REPRODUCED)],
 )
-def test_gains(accuracy, expected):
-    found = [relative(seed, accuracy + 0.001 * (seed - 1)) for seed in range(3)]
-    found += [relative(seed, 0.90, sparsity=0.5) for seed in range(3)]
-    claim = {"cells": ["sparsity"], "value": 0.0113}
-    verdict, seeds, ours = gains(claim, records.table(found))
+def test_gains_are_over_the_unpruned_network_that_was_fine_tuned_alike(accuracy, expected):
+    found = [relative(seed, accuracy + 0.0005 * (seed - 1), finetune_epochs=1) for seed in range(3)]
+    found += [relative(seed, 0.90, sparsity=0.5, finetune_epochs=1) for seed in range(3)]
+    assert gains(GAINS, records.table(found))[0] == statistics.NOT_MEASURED  # no control
+    control = {"method": "unpruned", "sparsity": 0.0}
+    found += [relative(seed, 0.97, **control) for seed in range(3)]  # not fine-tuned: no control either
+    assert gains(GAINS, records.table(found))[0] == statistics.NOT_MEASURED
+    found += [relative(seed, 0.981, finetune_epochs=1, **control) for seed in range(3)]
+    verdict, seeds, ours = gains(GAINS, records.table(found))
     assert (verdict, seeds) == (expected, 3)
-    assert f"at most {100 * (accuracy - 0.98):.2f} ± 0.10 [" in ours
-    assert "points above it (sparsity 0.75)" in ours
+    assert f"at most {100 * (accuracy - 0.981):.2f} ± 0.05 [" in ours
+    assert "fine-tuned alike (sparsity 0.75, finetune_epochs 1)" in ours
+
+
+def test_the_more_cells_the_more_a_gain_must_show():
+    """A p-value of 0.03 is a gain in one cell, and chance among ten."""
+    found = [relative(seed, 0.98, method="unpruned", sparsity=0.0) for seed in range(3)]
+    found += [relative(seed, 0.98 + gain) for seed, gain in enumerate((0.002, 0.003, 0.005))]
+    assert statistics.above(pandas.Series([0.002, 0.003, 0.005])) == pytest.approx(0.0317, abs=1e-4)
+    claim = GAINS | {"cells": ["sparsity"]}
+    assert gains(claim, records.table(found))[0] == statistics.PARTLY
+    for cell in range(1, 10):
+        found += [relative(seed, 0.97 + 0.001 * seed, sparsity=0.01 * cell) for seed in range(3)]
+    assert gains(claim, records.table(found))[0] == statistics.NOT_REPRODUCED
+
+
+REACHES = {
+    "cells": ["kind", "scope"],
+    "value": 0.9763,
+    "chosen": {"kind": "absolute", "scope": "global"},
+    "named": {"kind": "relative"},
+}
+
+
+@pytest.mark.parametrize(
+    ("absolute", "normalised", "expected"),
+    [
+        (0.979, 0.978, statistics.REPRODUCED),
+        (0.979, 0.975, statistics.PARTLY),
+        (0.9764, 0.975, statistics.NOT_REPRODUCED),  # above, but not clearly
+    ],
+)
+def test_a_value_reached_by_another_reading_is_partly(absolute, normalised, expected):
+    found = [
+        relative(seed, mean + 0.0005 * (seed - 1), kind=kind, scope=scope, kept=66_550)
+        for seed in range(3)
+        for kind, mean in (("absolute", absolute), ("relative", normalised))
+        for scope in ("global", "layer")
+    ]
+    verdict, seeds, ours = reaches(REACHES, records.table(found))
+    assert (verdict, seeds) == (expected, 3)
+    assert f"has at most {100 * normalised:.2f}" in ours
+    assert "reached under " + ("4" if normalised > 0.9763 else "2") + " of 4 combinations" in ours
+
+
+def test_tests_are_scipy_s_own():
+    rng = np.random.default_rng(0)
+    one, other = pandas.Series(rng.normal(0.5, 1, 6)), pandas.Series(rng.normal(0, 2, 9))
+    expected = scipy.stats.ttest_1samp(one, 0.1, alternative="greater").pvalue
+    assert statistics.above(one, 0.1) == pytest.approx(expected)
+    expected = scipy.stats.ttest_ind(one, other, equal_var=False, alternative="greater").pvalue
+    assert statistics.larger(one, other) == pytest.approx(expected)
+    same = pandas.Series([0.2] * 5)
+    assert (statistics.above(same, 0.1), statistics.above(same, 0.2)) == (0, 1)
+    assert (statistics.larger(same, same - 0.1), statistics.larger(same, same)) == (0, 1)
+    assert statistics.above(one[:2]) == statistics.larger(one[:2], other) == 1
+
+
+def test_holm_s_correction():
+    # the example of Aickin and Gensler (1996): p = 0.01, 0.04, 0.03, 0.005 become 0.03, 0.06, 0.06, 0.02
+    adjusted = statistics.holm([0.01, 0.04, 0.03, 0.005])
+    assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.7, 0.9]) == pytest.approx([1, 1])
+    assert len(statistics.holm([])) == 0
 
 
 def test_an_interval_is_student_s():

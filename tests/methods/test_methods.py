@@ -192,8 +192,10 @@ def test_nothing_about_stacking_is_inherited(monkeypatch, digits):
     mine = Method("mine", gates.settings, phases, **LOOK)
     assert mine.stack is None
     monkeypatch.setattr(methods, "found", lambda kind: {"mine": mine, "gates": gates})
+    monkeypatch.setattr(comparison.joblib, "cpu_count", lambda: 1)
     several = [config_of("mine", seed=seed) for seed in range(3)]
-    assert comparison.groups(several, cores=1) == [[config] for config in several]
+    assert len(comparison.groups([config_of("gates", seed=seed) for seed in range(3)])) == 1
+    assert comparison.groups(several) == [[config] for config in several]
 
 
 def test_one_shot_methods_share_one_dense_training(digits, monkeypatch):

@@ -75,6 +75,29 @@ def shuffled_null(image: Tensor, draws: int = 1000, seed: int = 0, inside: Tenso
     return found
 
 
+def placed_null(image: Tensor, weights: Tensor, top: int = 20, draws: int = 200, seed: int = 0) -> Tensor:
+    """`neighbour_ratio` of `draws` maps, (draws,), that have the values of `image`, but on other pixels.
+
+    Pixels are drawn without replacement with probabilities in proportion to `weights`, a map of the same
+    shape: 1 where a pixel may be used at all, or another network's importance. What is left of the ratio then
+    says how thin the map is and where on the image it lies, and nothing of which neighbour was chosen.
+    Raises ValueError where fewer pixels have a weight than `image` has values.
+    """
+    values, weights = _checked(image), _checked(weights)
+    values = values[values > 0]
+    allowed = int((weights > 0).sum())
+    if allowed < len(values):
+        raise ValueError(f"weights: {allowed} pixels above 0, needs one for each of the {len(values)} values")
+    generator = torch.Generator().manual_seed(seed)
+    found = torch.empty(draws, dtype=torch.float64)
+    for draw in range(draws):
+        places = torch.multinomial(weights.flatten(), len(values), generator=generator)
+        order = torch.randperm(len(values), generator=generator)
+        placed = torch.zeros(image.numel(), dtype=torch.float64).scatter_(0, places, values[order])
+        found[draw] = neighbour_ratio(placed.view(image.shape), top)
+    return found
+
+
 @dataclass(frozen=True)
 class Rule:
     """ "Both pixels on means this class", measured: of the images it picks, `precision` are of the class; it

@@ -199,7 +199,8 @@ def _table(network: Config, sparsities=SPARSITIES, finetune=True) -> list[Config
             if fraction >= 0.75
             or (config.method in FINETUNED and getattr(config.settings, "kind", "absolute") == "absolute")
         ]
-    return [changed(network, method="unpruned", sparsity=0.0)] + [
+    unpruned = [changed(network, method="unpruned", sparsity=0.0, finetune_epochs=e) for e in (0, 1)]
+    return unpruned[: 1 + finetune] + [
         changed(config, scope=scope, sparsity=fraction, finetune_epochs=epochs)
         for config, epochs, fraction in done
         for scope in scores.SCOPES

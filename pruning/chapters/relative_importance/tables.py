@@ -9,7 +9,6 @@ from pruning.methods import relative
 from pruning.methods.oneshot import Score
 
 
-
 def _is_reading(record: Record) -> bool:
     return all(record[key] == value for key, value in READING.items())
 

@@ -61,9 +61,7 @@ def spread(table: pandas.DataFrame, arm: str) -> str:
     return records.spread(row["mean"], row["sd"], 1)
 
 
-def overlap(
-    found: Sequence[Record], varying: Tensor, likely: Tensor, draws: int = 20
-) -> pandas.DataFrame:
+def overlap(found: Sequence[Record], varying: Tensor, likely: Tensor, draws: int = 20) -> pandas.DataFrame:
     """What the networks of two seeds share, in the mean over pairs, beside three chances.
 
     pixels : those that both read.
