@@ -307,3 +307,15 @@ def test_autocast_training_is_a_plain_autocast_loop():
                 opt.step()
         results.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.allclose(*results, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sampling_rate": 0.8}, "sampling_rate: got 0.8, needs 1 for 'adam'"),
+        ({"optimizer": "sgd", "eps": 1e-7}, "betas, eps: got .*'sgd'"),
+    ],
+)
+def test_a_setting_that_the_optimizer_ignores_is_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        resnet_pruning.optimizer(resnet_pruning.Config(**change), nn.Linear(2, 2))

@@ -136,7 +136,15 @@ class Course(training.Callback):
 
 
 def optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
-    """The config's optimizer. Raises ValueError for an unknown name."""
+    """The config's optimizer. Raises ValueError for an unknown name, or a setting it ignores."""
+    if config.optimizer != "stochgradadam" and config.sampling_rate != 1:
+        raise ValueError(
+            f"sampling_rate: got {config.sampling_rate}, needs 1 for {config.optimizer!r}, which has none"
+        )
+    if config.optimizer == "sgd" and (config.betas, config.eps) != (Config.betas, Config.eps):
+        raise ValueError(
+            f"betas, eps: got {config.betas}, {config.eps}, needs the defaults for 'sgd', which has none"
+        )
     common = {"lr": config.lr * config.rate_factor, "weight_decay": config.weight_decay}
     adam = common | {"betas": config.betas, "eps": config.eps}
     if config.optimizer == "adam":
