@@ -10,9 +10,7 @@ from pruning.methods import find
 LOWEST = 70.0  # per cent; points below stand at the edge
 
 
-def frontier(
-    found: list[Record], gates: list[Record], published: list[dict], ax: Axes
-) -> Axes:
+def frontier(found: list[Record], gates: list[Record], published: list[dict], ax: Axes) -> Axes:
     """Test accuracy against weights: a line for the gates, a mark a method and number of
     weights, crosses for
     what others published."""
@@ -40,16 +38,18 @@ def frontier(
     weights = [point["weights"] for point in published]
     accuracies = [point["accuracy"] for point in published]
     ax.plot(weights, accuracies, "k+", markersize=9, label="published by others")
-    for point in published:
+    for position, point in enumerate(published):
         ax.annotate(
             point["name"],
             (point["weights"], point["accuracy"]),
-            xytext=(5, -11),
+            xytext=(0, (-14, 12, -26, 24)[position % 4]),
+            ha="center",
             textcoords="offset points",
             fontsize=9,
         )
     ax.set_xscale("log")
     style.error_scale(ax, LOWEST, 98.6)
+    ax.set_ylim(LOWEST - 1, 98.6)
     ax.set_xlabel("weights kept")
     ax.set_ylabel("test accuracy (%)")
     style.legend_below(ax)
@@ -60,9 +60,7 @@ def caption(found: list[Record], gates: list[Record]) -> str:
     """One line of Markdown for under the figure."""
     seeds = {r["seed"] for r in found}
     ours = {r["seed"] for r in gates}
-    said = (
-        f"up to {len(seeds)} seeds a point, {len(found)} runs" if found else "none on record"
-    )
+    said = f"up to {len(seeds)} seeds a point, {len(found)} runs" if found else "none on record"
     return (
         f"*paper profile · data: mnist · gates: up to {len(ours)} seeds a point; "
         f"opponents: {said} · line: mean; below {LOWEST:.0f} % at the edge*"

@@ -48,8 +48,7 @@ def comparison(found: list[Record], gates: list[Record]) -> pandas.DataFrame:
     for weights in SHARES:
         near = [r for r in gates if 0.95 * weights <= r["kept"] <= 1.05 * weights]
         groups = {"gates": near} | {
-            method: [r for r in tested if r["method"] == method and budget(r) == weights]
-            for method in SPACES
+            method: [r for r in tested if r["method"] == method and budget(r) == weights] for method in SPACES
         }
         for method, part in groups.items():
             if not part:
@@ -59,9 +58,7 @@ def comparison(found: list[Record], gates: list[Record]) -> pandas.DataFrame:
                 {
                     "weights": weights,
                     "method": find(method).short,
-                    "tried": sum(
-                        r["method"] == method and budget(r) == weights for r in tried
-                    ),
+                    "tried": sum(r["method"] == method and budget(r) == weights for r in tried),
                     "seeds": len({r["seed"] for r in part}),
                     "kept": np.mean([r["kept"] for r in part]),
                     "effective": np.mean([r["effective"] for r in part]),
@@ -86,9 +83,7 @@ def searched(found: list[Record]) -> pandas.DataFrame:
                 "weights": budget(record),
                 "method": find(record["method"]).short,
                 "accuracy": 100 * record["validation_accuracy"],
-                "settings": ", ".join(
-                    f"{name} {said(value)}" for name, value in settings.items()
-                ),
+                "settings": ", ".join(f"{name} {said(value)}" for name, value in settings.items()),
             }
         )
     if not rows:

@@ -42,6 +42,7 @@ ARMS = {
 }
 RATES = (0.01, 0.03, 0.1)
 RATE = dict.fromkeys(ARMS, 0.03)
+OPPONENTS = ("rigl", "gradual", "deepr", "rewind", "l0", "synflow")  # whose wiring is trained again
 MOVED = (0.0, 0.01, 0.05, 0.15)  # of each layer's connections, at each of the first epochs
 
 
@@ -94,14 +95,18 @@ def _network(config: Config) -> Record:
 def network(dataset: str, method: str, weights: int, seed: int) -> Record:
     """A whole network, from the records; outside of MNIST it is trained where there is none.
 
-    Raises LookupError for a network of MNIST that is not on record.
+    The networks of other methods than gates are those of the chapter "Strong opponents". Raises LookupError for a network of MNIST that is not on record.
     """
     own = {"dataset": dataset, "method": method, "weights": weights, "network": seed}
     path = records.records_folder() / "why_gates_win.jsonl"
-    if found := [r for r in records.read(path) if r["study"] == "networks" and own.items() <= r.items()]:
+    study = "networks"
+    if method != "gates":
+        own = {"dataset": dataset, "method": method, "kept": weights, "seed": seed}
+        path, study = path.with_name("opponents.jsonl"), "opponents"
+    if found := [r for r in records.read(path) if r["study"] == study and own.items() <= r.items()]:
         return found[-1]
     if dataset == "mnist":
-        raise LookupError(f"{path}: has no network {own}; run the study 'networks' first")
+        raise LookupError(f"{path}: has no network {own}; run the study {study!r} first")
     return _network(Config(dataset, method=method, weights=weights, network=seed))
 
 
@@ -291,6 +296,11 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
         for seed in range(seeds or AGAIN)
         for arm in ARMS
         for network in range(NETWORKS)
+    ]
+    found += [
+        Config(study="again", method=method, arm="mask", seed=seed, rate=RATE["mask"], epochs=EPOCHS)
+        for seed in range(seeds or AGAIN)
+        for method in OPPONENTS
     ]
     found += [
         Config(

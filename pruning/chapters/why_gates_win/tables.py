@@ -14,6 +14,7 @@ from pruning.chapters.why_gates_win import arms
 from pruning.chapters.why_gates_win.experiment import ARMS, WEIGHTS, parts
 from pruning.evidence import records
 from pruning.evidence.records import Record
+from pruning.methods import find
 
 KEPT = {  # in words
     "found": "everything",
@@ -192,3 +193,29 @@ def moving_says(table: pandas.DataFrame) -> str:
         f"Without an exchange the training goes on to {still:.1f} %, with the best of them to "
         f"{best.after:.1f} %, of the connections at the start {best.left:.0f} being left."
     )
+
+
+def wirings_of(found: list[Record], networks: list[Record]) -> pandas.DataFrame:
+    """One row a method, the best first: the accuracy of its own networks, and of their wiring
+    with new
+    weights, in per cent. `networks` are the methods' own, recorded whole."""
+    again = records.table([r for r in found if r["arm"] == "mask"])
+    rows = []
+    for method, part in again.groupby("method"):
+        seeds = set(part.network)
+        own = [
+            100 * r["test_accuracy"]
+            for r in networks
+            if r["method"] == method and r.get("network", r["seed"]) in seeds
+        ]
+        means = 100 * part.groupby("network").test_accuracy.mean()
+        rows.append(
+            {
+                "method": find(method).short,
+                "networks": len(means),
+                "own": np.mean(own),
+                "wiring": means.mean(),
+                "effective": part.effective.mean(),
+            }
+        )
+    return pandas.DataFrame(rows).sort_values("wiring", ascending=False, ignore_index=True)
