@@ -191,3 +191,19 @@ def test_what_moves_is_compared_with_what_does_not():
     assert "95.0 %" in said
     assert "300" in said
     assert "not on record" in tables.moving_says(tables.moved([], []))
+
+
+def test_wirings_of_methods_stand_beside_their_own_networks():
+    own = [
+        {"method": m, "seed": 0, "network": 0, "test_accuracy": a}
+        for m, a in (("gates", 0.96), ("rigl", 0.91))
+    ]
+    again = [
+        {"method": m, "arm": "mask", "network": 0, "seed": s, "effective": 400, "test_accuracy": a}
+        for m, a in (("gates", 0.94), ("rigl", 0.89))
+        for s in range(3)
+    ]
+    table = tables.wirings_of(again, own)
+    assert table.method.tolist() == ["gates", "RigL"]
+    assert table.own.tolist() == pytest.approx([96, 91])
+    assert table.wiring.tolist() == pytest.approx([94, 89])

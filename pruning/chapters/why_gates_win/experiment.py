@@ -95,7 +95,8 @@ def _network(config: Config) -> Record:
 def network(dataset: str, method: str, weights: int, seed: int) -> Record:
     """A whole network, from the records; outside of MNIST it is trained where there is none.
 
-    The networks of other methods than gates are those of the chapter "Strong opponents". Raises LookupError for a network of MNIST that is not on record.
+    The networks of other methods than gates are those of the chapter "Strong opponents". Raises
+    LookupError for a network of MNIST that is not on record.
     """
     own = {"dataset": dataset, "method": method, "weights": weights, "network": seed}
     path = records.records_folder() / "why_gates_win.jsonl"
