@@ -1,6 +1,7 @@
 """The command `pruning`: data, chapters, sweeps, claims and the book, for the terminal."""
 
 import argparse
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -193,6 +194,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         return arguments.do(arguments)
+    except BrokenPipeError:  # the reader of the output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, RuntimeError, OSError) as error:
         print(f"pruning: {error}", file=sys.stderr)
         return 1

@@ -63,21 +63,22 @@ def test_the_text_has_a_method_and_a_chapter():
 def test_the_commands_do_what_the_text_says(copy):
     said = {command: run(command, copy) for block in COMMANDS for command in block.splitlines()}
     battery, chapters, sweep, claims = said.values()
-    assert "passed" in battery or "." in battery
+    assert int(re.search(r"(\d+) passed", battery)[1]) >= 5
     assert "first_look" in chapters
     assert "4 of 4 runs to do" in sweep
     found = records.read(copy / "first_look.jsonl")
     assert {record["method"] for record in found} == {"untrained", "random"}
     for record in found:
         assert record["kept"] == pytest.approx(record["density"] * record["dense_weights"], abs=1)
-        assert record["test_accuracy"] > 0.15
+        assert record["test_accuracy"] > 0.3
     assert re.search(r"^F1 +not measured +1 seeds", claims, re.MULTILINE)
 
 
 def test_what_the_text_adds_is_in_the_style_of_the_house(copy):
+    sources = [name for name in FILES if name.endswith(".py")]
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, *FILES],
+            [sys.executable, "-m", "ruff", *command, *sources],
             cwd=copy,
             capture_output=True,
             text=True,
