@@ -1,6 +1,7 @@
 """The command `pruning`: data, chapters, sweeps, claims and the book, for the terminal."""
 
 import argparse
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -94,6 +95,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _sweep(arguments: argparse.Namespace) -> int:
     from pruning.evidence import cluster, records
     from pruning.evidence.configs import narrowed
+    from pruning.evidence.sweep import sweep
 
     experiment = chapters.part(arguments.chapter, "experiment")
     configs = experiment.configs(arguments.profile, arguments.seeds)
@@ -107,7 +109,14 @@ def _sweep(arguments: argparse.Namespace) -> int:
         return 0
     with cluster.workers(arguments.scheduler) if arguments.scheduler else nullcontext():
         together = getattr(experiment, "TOGETHER", None)
-        runs = records.sweep(experiment.run, configs, path, jobs=arguments.jobs, together=together)
+        runs = sweep(
+            experiment.run,
+            configs,
+            path,
+            jobs=arguments.jobs,
+            together=together,
+            retry=arguments.retry,
+        )
         for _ in runs:
             pass
     return 0
@@ -175,6 +184,7 @@ def parser() -> argparse.ArgumentParser:
         "--set", **SET, help="only the runs with these values; if no run has one, it is given to all"
     )
     sweep.add_argument("--out", help="record file (default: book/records/<chapter>.jsonl)")
+    sweep.add_argument("--retry", action="store_true", help="run again what failed in an earlier sweep")
     sweep.add_argument("--dry-run", action="store_true", help="only say what is missing")
     sweep.set_defaults(do=_sweep)
     board = commands.add_parser("claims", help="the papers' claims and what the records say of them")
@@ -193,9 +203,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         return arguments.do(arguments)
+    except BrokenPipeError:  # the reader of the output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, RuntimeError, OSError) as error:
         print(f"pruning: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\npruning: interrupted; the same command continues", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

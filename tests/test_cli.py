@@ -1,4 +1,7 @@
 import json
+import os
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -149,3 +152,39 @@ def test_methods_and_their_settings_are_listed(capsys):
     assert cli.main(["methods", "gates"]) == 0
     assert "tau = 2.0" in capsys.readouterr().out
     assert cli.main(["methods", "magic"]) == 1
+
+
+def installed(tmp_path, *arguments, **environment):
+    """The command of a copy of the package alone, as a wheel installs it: no checkout around it."""
+    package = tmp_path / "site" / "pruning"
+    shutil.copytree(chapters.FOLDER.parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(chapters.FOLDER.parents[1] / "data" / "registry.toml", package / "registry.toml")
+    variables = {name: text for name, text in os.environ.items() if not name.startswith("PRUNING_")}
+    return subprocess.run(
+        [sys.executable, "-m", "pruning.cli", *arguments],
+        cwd=tmp_path,
+        env=variables | {"PYTHONPATH": str(package.parent)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_installed_package_says_where_it_looks_for_records(tmp_path):
+    done = installed(tmp_path, "claims")
+    assert done.returncode == 1
+    assert done.stderr.startswith("pruning: records: got the folder 'records', which does not exist")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_installed_package_judges_the_claims(tmp_path):
+    folder = chapters.FOLDER.parents[1] / "book" / "records"
+    done = installed(tmp_path, "claims", PRUNING_RECORDS=str(folder))
+    assert done.returncode == 0, done.stderr
+    assert "G1  reproduced" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    command = f"set -o pipefail; {sys.executable} -m pruning.cli claims | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""

@@ -1,6 +1,8 @@
 """A Dask cluster in place of this machine's processes: `records.sweep` inside `workers` runs on it."""
 
+import sys
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 
 import joblib
@@ -8,6 +10,15 @@ import joblib
 
 class ClusterError(RuntimeError):
     """The cluster cannot be reached, or nothing on it could run a sweep."""
+
+
+def killed() -> tuple[type[Exception], ...]:
+    """What is raised for a run whose worker process was killed, here or (more than once) on a cluster."""
+    if "distributed" not in sys.modules:
+        return (BrokenExecutor,)
+    from distributed import KilledWorker
+
+    return (BrokenExecutor, KilledWorker)
 
 
 @contextmanager

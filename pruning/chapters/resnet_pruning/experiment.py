@@ -20,8 +20,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from pruning import training
 from pruning.data import datasets, images
-from pruning.evidence import records
 from pruning.evidence.records import Record
+from pruning.evidence.runs import device_name
 from pruning.methods import scores
 from pruning.methods.stochgrad import StochGradAdam
 from pruning.networks import models
@@ -307,7 +307,7 @@ def run(config: Config) -> Record:
             for name in ("unpruned", "pruned", "recalibrated")
         },
         "training_seconds": round(checkpoint.seconds, 1),
-        "provenance": records.provenance(device) | {"data": data.checksum},
+        "provenance": {"device": device_name(device), "data": data.checksum},
     }
     checkpoint.remove()
     return metrics

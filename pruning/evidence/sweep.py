@@ -1,0 +1,213 @@
+"""Sweeps: every config that is not on record is run, and its record is written at once.
+
+A run that raises an exception stops no other run. It is a `Failure`: written to a file beside the
+records (``<chapter>.failures``, one JSON object a line, for this checkout only), and reported when
+the sweep ends. A later sweep skips it and reports it again, unless it is told to retry.
+"""
+
+import contextlib
+import functools
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from pruning.evidence import cluster, records
+from pruning.evidence.configs import flat
+from pruning.evidence.records import Record, RecordError
+from pruning.evidence.runs import Failure, Together, run_group
+
+WATCH = 1.0  # seconds between two looks of a worker process at the process that started it
+
+
+class SweepError(RuntimeError):
+    """Some runs of a sweep failed; every other run is done. `failures` has one entry a failed run."""
+
+    def __init__(self, failures: list[Failure], total: int, where: str = ""):
+        self.failures = failures
+        lines = [f"{len(failures)} of {total} runs failed{where}", *map(str, failures)]
+        super().__init__("\n  ".join(lines))
+
+
+def _end_with(parent: int) -> None:
+    """Start-up of a worker process: it ends soon after `parent`, however that one was ended."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(WATCH)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes started in the block never see Ctrl-C: it is for the process that started them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _parallel(work: Callable, groups: list[list], jobs: int, ahead: int) -> Iterator[tuple[int, list]]:
+    """(index, outcomes) of every group, as they come."""
+    parallel = joblib.Parallel(
+        n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=ahead,
+        initializer=_end_with, initargs=(os.getpid(),),
+    )  # fmt: skip
+    with _deaf_to_interrupts():
+        found = parallel(joblib.delayed(_numbered)(k, work, group) for k, group in enumerate(groups))
+    yield from found
+
+
+def _numbered(index: int, work: Callable, group: list) -> tuple[int, list]:
+    return index, work(group)
+
+
+def _outcomes(work: Callable, groups: list[list], jobs: int) -> Iterator[Record | Failure]:
+    """Records and failures as they come.
+
+    If a worker process is killed (most often because memory is short), every group that may have
+    been on it runs again, one after another; a group whose process is killed again has failed.
+    """
+    ahead = 2 * joblib.effective_n_jobs(jobs)
+    left = dict(enumerate(groups))
+    while left:
+        keys = list(left)
+        try:
+            for index, outcomes in _parallel(work, list(left.values()), jobs, ahead):
+                del left[keys[index]]
+                yield from outcomes
+        except cluster.killed():
+            for key in list(left)[:ahead]:
+                group = left.pop(key)
+                try:
+                    # two jobs, because joblib runs a single one in this process
+                    for _, outcomes in _parallel(work, [group], 2, 1):
+                        yield from outcomes
+                except cluster.killed():
+                    error = "its process was killed, most often because memory is short"
+                    yield from (Failure(config, error) for config in group)
+
+
+def _grouped(together: Together | None, configs: list[Any]) -> list[list[Any]]:
+    if together is not None:
+        with contextlib.suppress(Exception):  # a config that cannot be grouped fails when it runs
+            return together.groups(configs)
+    return [[config] for config in configs]
+
+
+@contextlib.contextmanager
+def _writing(path: Path | None) -> Iterator[None]:
+    """Hold the record file for this process alone."""
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RecordError(f"{path}: another sweep is writing it; wait for that one") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def failures_file(path: Path) -> Path:
+    """Where the failed runs of a record file are listed."""
+    return path.with_suffix(".failures")
+
+
+def _keep(path: Path, failure: Failure) -> None:
+    said = {"error": failure.error, "traceback": failure.traceback}
+    records.append_line(failures_file(path), flat(failure.config) | said)
+
+
+def earlier_failures(path: Path, kind: type) -> list[Failure]:
+    """The failed runs that earlier sweeps have left beside a record file."""
+    found = records.lines(failures_file(path))
+    return [Failure(records.config_of(r, kind), r["error"], r["traceback"]) for _, r in found]
+
+
+def _skipped(path: Path, configs: set[Any], todo: set[Any], retry: bool) -> list[Failure]:
+    """Those of `todo` that failed earlier and are not to be retried. The list on disk keeps them and what
+    belongs to other sweeps; it loses what is on record by now, or is to be retried."""
+    earlier = earlier_failures(path, type(next(iter(configs))))
+    skipped = [failure for failure in earlier if failure.config in todo and not retry]
+    kept = [failure for failure in earlier if failure.config not in configs] + skipped
+    if len(kept) < len(earlier):
+        failures_file(path).unlink()
+        for failure in kept:
+            _keep(path, failure)
+    return skipped
+
+
+def sweep(
+    run: Callable[[Any], Record],
+    configs: Iterable[Any],
+    path: Path | None = None,
+    *,
+    jobs: int = -1,
+    progress: bool = True,
+    together: Together | None = None,
+    retry: bool = False,
+) -> Iterator[Record]:
+    """Run what is not on record yet, in parallel, and yield each new record once it is on disk.
+
+    Parameters
+    ----------
+    run : maps a config to a dict of metrics; importable, so that worker processes can find it.
+    configs : frozen dataclass instances.
+    path : the record file; None keeps nothing and runs everything.
+    jobs : processes; -1 for one a core. A ``joblib.parallel_config`` around the call overrides the
+        backend. Only this process writes. Its workers end within seconds of it, even if it is killed.
+    progress : show a bar.
+    together : how the experiment runs several configs at once, if it does.
+    retry : run again what failed in an earlier sweep; by default it is skipped and reported.
+
+    If the sweep is stopped at any moment, it loses the runs in flight and nothing else.
+
+    Raises
+    ------
+    RecordError : at once, if another sweep is writing the same file.
+    SweepError : at the end, if runs failed, now or (skipped) earlier.
+    """
+    configs = list(dict.fromkeys(configs))
+    with _writing(path):
+        todo, failed = configs, []
+        if path is not None and configs:
+            todo = records.missing(configs, records.read(path))
+            failed = _skipped(path, set(configs), set(todo), retry)
+            skipped = {failure.config for failure in failed}
+            todo = [config for config in todo if config not in skipped]
+        done = len(configs) - len(todo)
+        groups = _grouped(together, todo) if todo else []
+        work = functools.partial(run_group, run, together)
+        with tqdm(total=len(configs), initial=done, disable=not progress, unit="run") as bar:
+            for outcome in _outcomes(work, groups, min(jobs, max(1, len(groups)))):
+                bar.update()
+                if isinstance(outcome, Failure):
+                    failed.append(outcome)
+                    bar.set_postfix(failed=len(failed))
+                    if path is not None:
+                        _keep(path, outcome)
+                    continue
+                if path is not None:
+                    records.append(path, outcome)
+                yield outcome
+    if failed:
+        where = f"; {failures_file(path)} has their tracebacks" if path is not None else ""
+        raise SweepError(failed, len(configs), where)

@@ -1,0 +1,211 @@
+"""Sweeps whose runs fail, whose processes are killed, and that are stopped themselves."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pruning.evidence import records
+from pruning.evidence.runs import Together
+from pruning.evidence.sweep import SweepError, failures_file, sweep
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int = 0
+    method: str = "gates"
+
+
+METRICS = {"dataset": "none", "kept": 2, "effective": 1, "test_accuracy": 0.5, "provenance": {"data": "x"}}
+CONFIGS = [Config(seed) for seed in range(4)]
+FAILING = {1: KeyError("lost"), 2: ArithmeticError("too much")}
+
+
+def run(config):
+    if config.seed in FAILING:
+        raise FAILING[config.seed]
+    return METRICS
+
+
+def quiet(*arguments, **more):
+    return sweep(*arguments, jobs=1, progress=False, **more)
+
+
+def seeds(path):
+    return [record["seed"] for record in records.read(path)]
+
+
+def test_failed_runs_stop_no_other_and_are_reported_at_the_end(tmp_path):
+    path = tmp_path / "chapter.jsonl"
+    with pytest.raises(SweepError) as caught:
+        list(quiet(run, CONFIGS, path))
+    assert seeds(path) == [0, 3]
+    assert [failure.config.seed for failure in caught.value.failures] == [1, 2]
+    assert str(caught.value).splitlines()[1:] == [
+        "  seed=1: KeyError: 'lost'",
+        "  seed=2: ArithmeticError: too much",
+    ]
+    assert "2 of 4 runs failed" in str(caught.value)
+    kept = failures_file(path).read_text()
+    assert "raise FAILING[config.seed]\\n" in kept, "the traceback is kept"
+
+
+def test_failed_runs_are_skipped_and_reported_until_they_are_retried(tmp_path, monkeypatch):
+    path = tmp_path / "chapter.jsonl"
+    with pytest.raises(SweepError):
+        list(quiet(run, CONFIGS, path))
+    tried = []
+    with pytest.raises(SweepError, match="2 of 4"):
+        list(quiet(lambda config: tried.append(config) or METRICS, CONFIGS, path))
+    assert tried == []
+    other = [Config(seed, "other") for seed in (1, 5)]
+    with pytest.raises(SweepError, match="1 of 2"):  # another sweep of the same file
+        list(quiet(run, other, path))
+    assert seeds(path) == [0, 3, 5]
+    monkeypatch.delitem(FAILING, 2)
+    with pytest.raises(SweepError, match="1 of 4"):
+        list(quiet(run, CONFIGS, path, retry=True))
+    assert seeds(path) == [0, 3, 5, 2]
+    monkeypatch.delitem(FAILING, 1)
+    assert [r["seed"] for r in quiet(run, CONFIGS, path, retry=True)] == [1]
+    assert list(quiet(run, CONFIGS, path)) == []
+    assert [r["method"] for _, r in records.lines(failures_file(path))] == ["other"]
+    assert [r["method"] for r in quiet(run, other, path, retry=True)] == ["other"]
+    assert not failures_file(path).exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_a_metric_that_is_no_number_is_a_failure_and_leaves_no_line(tmp_path, value):
+    path = tmp_path / "chapter.jsonl"
+    with pytest.raises(SweepError, match="1 of 1 runs failed"):
+        list(quiet(lambda config: METRICS | {"loss": value}, CONFIGS[:1], path))
+    assert records.read(path) == []
+
+
+def test_without_a_file_failures_are_reported_all_the_same():
+    found = []
+    with pytest.raises(SweepError, match="seed=1: KeyError: 'lost'"):
+        found.extend(quiet(run, CONFIGS))
+    assert [record["seed"] for record in found] == [0, 3]
+
+
+def test_a_group_that_fails_is_run_one_by_one(tmp_path):
+    def broken(configs):
+        raise ValueError("the stack does not fit")
+
+    path = tmp_path / "chapter.jsonl"
+    with pytest.raises(SweepError, match="2 of 4"):
+        list(quiet(run, CONFIGS, path, together=Together(lambda configs: [configs], broken)))
+    assert seeds(path) == [0, 3]
+
+
+def test_the_commit_is_read_when_the_run_starts(monkeypatch):
+    from pruning.evidence import runs
+
+    now = ["before"]
+    monkeypatch.setattr(runs, "provenance", lambda: {"commit": now[0], "device": "cpu"})
+
+    def commits(config):
+        now[0] = "after"
+        return METRICS | {"provenance": {"device": "gpu", "commit": "its own"}}
+
+    origin = runs.run_one(commits, Config())["provenance"]
+    assert (origin["commit"], origin["device"]) == ("before", "gpu")
+
+
+PROGRAM = """
+import argparse, dataclasses, os, pathlib, signal, sys, time
+from pruning import cli
+from pruning.evidence import sweep
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = 0
+    method: str = "gates"
+
+def run(config):
+    time.sleep(float(sys.argv[2]) if len(sys.argv) > 2 else 0.05)
+    if os.environ.get("KILLED") == str(config.seed):
+        os.kill(os.getpid(), signal.SIGKILL)
+    origin = {"data": str(os.getpid())}
+    return {"dataset": "none", "kept": 1, "effective": 1, "test_accuracy": 0.5, "provenance": origin}
+
+def work(arguments):
+    configs = [program.Config(seed) for seed in range(6)]
+    for _ in sweep.sweep(program.run, configs, pathlib.Path(sys.argv[1]), jobs=2):
+        pass
+    return 0
+
+if __name__ == "__main__":
+    import program
+    # the command line's own main, with this sweep as its command
+    parser = argparse.ArgumentParser()
+    parser.set_defaults(do=work)
+    cli.parser = lambda: parser
+    sys.exit(cli.main([]))
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    running = []
+
+    def go(*arguments, **more):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.getcwd(), str(tmp_path)])} | more
+        command = [sys.executable, "program.py", *arguments]
+        running.append(
+            subprocess.Popen(
+                command, cwd=tmp_path, env=environment, text=True, start_new_session=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+        )  # fmt: skip
+        return running[-1]
+
+    yield go
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_run_that_kills_its_process_fails_alone(tmp_path, start):
+    process = start("chapter.jsonl", KILLED="3")
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "seed=3: its process was killed" in said
+    assert "Traceback" not in said
+    found = records.read(tmp_path / "chapter.jsonl")
+    assert sorted(r["seed"] for r in found) == [0, 1, 2, 4, 5]
+    assert str(process.pid) not in {r["provenance"]["data"] for r in found}
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_the_sweep_that_started_them(tmp_path, start, how):
+    process = start("chapter.jsonl", "1.5")
+    path = tmp_path / "chapter.jsonl"
+    wait_for(lambda: path.is_file() and path.stat().st_size > 0, process)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    os.killpg(process.pid, how) if how == signal.SIGINT else process.send_signal(how)
+    _, said = process.communicate(timeout=20)  # until nobody holds its standard error open
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert alive == []
+    assert "Traceback" not in said
+    assert Path(path).read_bytes().endswith(b"\n")
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert said.splitlines()[-1] == "pruning: interrupted; the same command continues"
