@@ -42,7 +42,7 @@ ARMS = {
 }
 RATES = (0.01, 0.03, 0.1)
 RATE = dict.fromkeys(ARMS, 0.03)
-OPPONENTS = ("rigl", "gradual", "deepr", "rewind", "l0", "synflow")  # whose wiring is trained again
+OPPONENTS = ("rigl", "gradual", "deepr", "variational", "rewind", "l0", "synflow")  # trained again too
 MOVED = (0.0, 0.01, 0.05, 0.15)  # of each layer's connections, at each of the first epochs
 
 
