@@ -8,6 +8,7 @@ from torch import nn
 
 import pruning
 from pruning.methods import relative
+from pruning.methods.activations import blind_ranges
 from pruning.methods.relative import contribution_statistics, relative_importance
 
 ACTIVATIONS = [nn.ReLU(), nn.LeakyReLU(0.3), nn.Sigmoid(), nn.Tanh(), nn.SiLU(), nn.GELU()]
@@ -32,7 +33,7 @@ def same_range(z, after, ranges):
 def by_loops(layer, x, activation, kind, tolerance=None):
     """Mean, deviation and blind fraction by a loop over samples and weights, in double precision."""
     w, b = layer.weight.detach().double(), layer.bias.detach().double()
-    ranges = relative.blind_ranges(activation, tolerance)
+    ranges = blind_ranges(activation, tolerance)
     f = activation or nn.Identity()
     found = torch.zeros(len(x), *w.shape, dtype=torch.float64)
     blind = torch.zeros(len(x), len(w))
