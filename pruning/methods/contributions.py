@@ -19,7 +19,6 @@ pairs of a sample and a neuron are searched whose z is nearer to an end of the r
 weight times the sample's largest input.
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Iterable
@@ -34,7 +33,8 @@ from pruning.networks.batches import BATCH, Batches, batches
 from pruning.networks.layers import Visit, Weight, visit_layers, weights
 
 KINDS = ("relative", "absolute", "output")
-CHUNK = 2**18  # numbers that a cache holds, where contributions are looked at one by one
+CHUNK = 2**17  # numbers that a cache holds, where contributions are looked at one by one
+SHORT = 8  # batches that are summed in float32
 SAFE = 1e15  # float32 holds a number from 1 / SAFE to SAFE, its square and its inverse
 
 
@@ -53,30 +53,33 @@ class ContributionStatistics:
     blind: Tensor
 
 
-def _within(z: Tensor, low: float, high: float) -> Tensor:
-    if low == -math.inf:
-        return z <= high
-    return z >= low if high == math.inf else (z >= low) & (z <= high)
-
-
-def _union(masks: Iterable[Tensor]) -> Tensor:
-    return functools.reduce(torch.logical_or, masks)
+def _inside(z: Tensor, ranges: list[tuple[float, float]]) -> Tensor:
+    """1 where z lies in one of the ranges, 0 elsewhere, in z's dtype: faster than booleans."""
+    inside = torch.zeros_like(z)
+    for low, high in ranges:
+        if low == -math.inf:
+            inside += z.clone().le_(high)
+        elif high == math.inf:
+            inside += z.clone().ge_(low)
+        else:
+            inside += z.clone().le_(high).mul_(z.clone().ge_(low))
+    return inside
 
 
 class _Moments:
     """Σ c / w, Σ (c / w)² ("output": Σ c, Σ c²) and counts of a layer.
 
-    Sums are float32 within a batch and float64 over batches.
-    Where contributions hardly vary in a batch, float32 is too short for the difference of the two sums: such
-    neurons are summed again in float64.
+    Sums are float32 within `SHORT` batches and float64 beyond. Where contributions hardly vary in a batch,
+    float32 is too short for the difference of the two sums: these neurons are summed in float64.
     """
 
     def __init__(self, weight: Weight, activation: nn.Module | None, kind: str, ranges: list):
         self.weight, self.activation, self.kind, self.ranges = weight, activation, kind, ranges
         self.w, self.bias = weight.matrix(), weight.bias()  # (groups, outputs, inputs), (groups, outputs)
-        self.samples, self.blind = 0, 0
-        self.first = torch.zeros_like(self.w, dtype=torch.float64)
-        self.second = torch.zeros_like(self.first)
+        self.size = self.w.abs()
+        self.samples, self.blind = 0, self.w.new_zeros(self.w.shape[:2], dtype=torch.float64)
+        self.sums = [torch.zeros_like(self.w, dtype=torch.float64) for _ in range(2)]
+        self.recent, self.pending = [torch.zeros_like(self.w) for _ in range(2)], 0
 
     def add(self, call: Visit) -> None:
         """Take in a batch."""
@@ -86,36 +89,53 @@ class _Moments:
             z = x @ self.w.mT + (0 if self.bias is None else self.bias[:, None])
         far = max(abs(call.low), abs(call.high))
         dtype = self.w.dtype if 1 / SAFE < far < SAFE else torch.float64
+        inside = _inside(z, self.ranges) if self.ranges else None
         self.samples += x.shape[1]
-        if self.ranges:
-            self.blind = self.blind + _union(_within(z, *ends) for ends in self.ranges).sum(1)
+        if inside is not None:
+            self.blind += inside.sum(1)
         if self.kind == "output":
             sums = _output_sums(*(t.to(dtype) for t in (x, self.w, z)), self.activation)
         else:
-            sums = self._sums(x, z, call.low >= 0, dtype)
-        self.first += sums[0]
-        self.second += sums[1]
-        if self.kind == "output" or sums[0].dtype == torch.float64:
-            return
+            sums = self._sums(x, z, inside, call.low >= 0, dtype)
+        if sums[0].dtype == torch.float64:
+            return self._add_exact(sums)
         spread = torch.addcmul(
             sums[1], sums[0], sums[0], value=-1.001 / x.shape[1]
         )  # Σ c² − 1.001 (Σ c)² / n
         if spread.amin() < 0:
             rows = (spread.amin(2) < 0).any(0).nonzero().flatten()
-            exact = self._sums(x, z, call.low >= 0, torch.float64, rows)
-            for total, short, long in zip((self.first, self.second), sums, exact, strict=True):
-                total[:, rows] += long - short[:, rows]
+            self._add_exact(self._sums(x, z, inside, call.low >= 0, torch.float64, rows), rows)
+            for short in sums:
+                short[:, rows] = 0
+        for recent, short in zip(self.recent, sums, strict=True):
+            recent += short
+        self.pending += 1
+        if self.pending == SHORT:
+            self._flush()
+
+    def _add_exact(self, sums: tuple[Tensor, Tensor], rows: Tensor | slice = slice(None)) -> None:
+        for total, part in zip(self.sums, sums, strict=True):
+            total[:, rows] += part
+
+    def _flush(self) -> None:
+        self._add_exact(self.recent)
+        self.recent, self.pending = [recent.zero_() for recent in self.recent], 0
 
     def _sums(
-        self, x: Tensor, z: Tensor, positive: bool, dtype: torch.dtype, rows: Tensor | slice = slice(None)
+        self,
+        x: Tensor,
+        z: Tensor,
+        inside: Tensor | None,
+        positive: bool,
+        dtype: torch.dtype,
+        rows: Tensor | slice = slice(None),
     ) -> tuple[Tensor, Tensor]:
         """Σ c / w and Σ (c / w)² over the samples, (groups, outputs, inputs), of all neurons or some."""
-        w, z = self.w[:, rows], z[..., rows]
         a = (x if positive or self.kind == "absolute" else x.abs()).to(dtype)
         if self.kind == "absolute":
-            share = torch.ones_like(z, dtype=dtype)
+            share = torch.ones_like(z[..., rows], dtype=dtype)
         else:
-            size = w.abs().to(dtype).mT
+            size = self.size[:, rows].to(dtype).mT
             if self.bias is None:
                 share = a @ size
             else:
@@ -125,30 +145,28 @@ class _Moments:
                 share.masked_fill_(share == 0, math.inf)
                 least = share.amin().item()
             if dtype != torch.float64 and not (least > 1 / SAFE and most < SAFE):
-                return self._sums(x, z, positive, torch.float64, rows)
+                return self._sums(x, z, inside, positive, torch.float64, rows)
             share = share.reciprocal_()
-        open_share = share
+        seen = share if inside is None else share * (1 - inside[..., rows])
+        first = seen.mT @ a
+        second = seen.square().mT @ a.square()
+        w, z = self.w[:, rows], z[..., rows]
         for low, high in self.ranges:
-            open_share = open_share.masked_fill(_within(z, low, high), 0.0)
-        first = open_share.mT @ a
-        second = open_share.square().mT @ a.square()
-        for low, high in self.ranges:
-            inside = _within(z, low, high)
+            within = inside[..., rows] if len(self.ranges) == 1 else _inside(z, [(low, high)])
             for end, margin, outwards in ((low, z - low, w), (high, high - z, -w)):
                 if math.isfinite(end):
-                    _add_escapes(first, second, x, a, outwards, share, margin, inside, positive)
+                    _add_escapes(first, second, x, a, outwards, share, margin, within, positive)
         return first, second
 
     def result(self) -> ContributionStatistics:
         """The statistics of all that was added."""
-        n, w = self.samples, self.w.double()
+        self._flush()
+        w = self.w.double()
         factor = {"relative": w.abs(), "absolute": w, "output": torch.ones_like(w)}[self.kind]
-        mean = factor * self.first / n
-        std = factor.abs() * (self.second / n - (self.first / n).square()).clamp_min(0).sqrt()
-        blind = self.blind.double() / n if self.ranges else w.new_zeros(w.shape[:2])
-        return ContributionStatistics(
-            n, self.weight.shaped(mean), self.weight.shaped(std), blind.flatten()
-        )
+        mean, square = (total.div_(self.samples) for total in self.sums)
+        std = square.addcmul_(mean, mean, value=-1).clamp_min_(0).sqrt_().mul_(factor.abs())
+        mean, std = self.weight.shaped(mean.mul_(factor)), self.weight.shaped(std)
+        return ContributionStatistics(self.samples, mean, std, (self.blind / self.samples).flatten())
 
 
 def _add_escapes(first, second, x, a, outwards, share, margin, inside, positive):
@@ -156,25 +174,37 @@ def _add_escapes(first, second, x, a, outwards, share, margin, inside, positive)
 
     x, a (groups, samples, inputs); outwards, the signed weights, (groups, outputs, inputs); share, margin and
     inside (groups, samples, outputs). What escapes is decided in the model's precision, in which z is known.
+    Pairs of a sample and a neuron that are near enough are looked at in blocks of inputs.
     """
-    reach = (x if positive else x.abs()).amax(2)
-    most = (outwards if positive else outwards.abs()).amax(2)
-    near = (reach[..., None] * most[:, None] > margin) & inside
-    group, output, sample = near.mT.nonzero(as_tuple=True)
-    row, at = group * outwards.shape[1] + output, group * x.shape[1] + sample
+    inputs = x.shape[2]
+    block = min(range(min(128, inputs), min(64, inputs) - 1, -1), key=lambda size: -inputs % size)
+    if inputs % block:
+        x, a, outwards = (F.pad(t, (0, -inputs % block)) for t in (x, a, outwards))
+    x, a, outwards = (t.reshape(-1, block) for t in (x, a, outwards))  # rows of one sample or one output
+    blocks = -(-inputs // block)
+    reach, most = ((t if positive else t.abs()).amax(1).view(-1, blocks) for t in (x, outwards))
+    bound = reach.amax(1).view(*share.shape[:2], 1) * most.amax(1).view(len(share), 1, -1)
+    group, output, sample = ((bound > margin) & (inside > 0)).mT.nonzero(as_tuple=True)
     margin, share = margin[group, sample, output], share[group, sample, output]
-    x, a, outwards, first, second = (t.flatten(0, 1) for t in (x, a, outwards, first, second))
-    step = max(1, CHUNK // x.shape[1])
-    for start in range(0, len(row), step):
-        part = slice(start, start + step)
-        escapes = outwards[row[part]].mul_(x[at[part]]).gt_(margin[part, None])
-        parts = escapes.to(a.dtype).mul_(a[at[part]])
+    output, sample = group * most.shape[0] // len(first) + output, group * inside.shape[1] + sample
+    near = reach.index_select(0, sample).mul_(most.index_select(0, output)) > margin[:, None]
+    at, pair = near.t().nonzero(as_tuple=True)
+    row, source = output[pair] * blocks + at, sample[pair] * blocks + at
+    sums = [torch.zeros_like(outwards, dtype=first.dtype) for _ in range(2)]
+    for part in torch.arange(len(pair), device=x.device).split(max(1, CHUNK // block)):
+        some, where = pair[part], source[part]
+        values = outwards.index_select(0, row[part])
+        escapes = values.mul_(x.index_select(0, where)).gt_(margin[some, None])
+        parts = escapes.to(a.dtype).mul_(a.index_select(0, where))
         rows, counts = row[part].unique_consecutive(return_counts=True)
-        offsets, every = counts.cumsum(0) - counts, torch.arange(len(parts), device=x.device)
-        for sums, factor in ((first, share[part]), (second, share[part].square())):
-            added = F.embedding_bag(every, parts, offsets, mode="sum", per_sample_weights=factor)
-            sums.index_add_(0, rows, added)
+        starts, every = counts.cumsum(0) - counts, torch.arange(len(parts), device=x.device)
+        for total, factor in zip(sums, (share[some], share[some].square()), strict=True):
+            total.index_add_(
+                0, rows, F.embedding_bag(every, parts, starts, mode="sum", per_sample_weights=factor)
+            )
             parts = parts.square_()
+    for total, added in zip((first, second), sums, strict=True):
+        total += added.view(*total.shape[:2], -1)[..., :inputs]
 
 
 def _output_sums(x, w, z, activation):
@@ -266,7 +296,8 @@ def contributions(
             total = (x.abs() @ w.abs().T + (0.0 if bias is None else bias.abs()))[:, outputs]
             c = torch.where(total > 0, c.abs() / total, 0.0)
         if ranges:
-            c = c.masked_fill(_union(_within(z, *r) & _within(z - before, *r) for r in ranges), 0.0)
+            unseen = sum(_inside(z, [each]) * _inside(z - before, [each]) for each in ranges)
+            c = c.masked_fill(unseen > 0, 0.0)
         parts.append(c)
 
     visit_layers(model, inputs, {layer: found[layer]}, visit)

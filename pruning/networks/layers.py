@@ -82,7 +82,7 @@ def weights(
     if gated := [key for key in find_gates(model) if key in chosen]:
         raise ValueError(f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first")
     for key, weight in chosen.items():
-        if not weight.value().isfinite().all():
+        if not all(math.isfinite(end) for end in weight.value().aminmax()):
             raise ValueError(
                 f"model: the weight of layer {key!r} has NaN or infinite entries, needs finite ones"
             )
