@@ -111,8 +111,13 @@ def _warn_of_others(model: nn.Module, ignore: list[str]) -> None:
 
 
 def layers(model: nn.Module) -> dict[str, nn.Module]:
-    """{key: module} of `weights`."""
-    return {key: weight.module for key, weight in weights(model).items()}
+    """{name: Linear or Conv2d layer}. Raises ValueError if there is none, or if one is gated."""
+    found = {name: layer for name, layer, _ in prunable(model) if isinstance(layer, LAYERS)}
+    if not found:
+        raise ValueError("model: has no Linear or Conv2d layer")
+    if gated := find_gates(model):
+        raise ValueError(f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first")
+    return found
 
 
 @dataclass(frozen=True)
