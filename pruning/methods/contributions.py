@@ -75,7 +75,10 @@ class _Moments:
 
     def __init__(self, weight: Weight, activation: nn.Module | None, kind: str, ranges: list):
         self.weight, self.activation, self.kind, self.ranges = weight, activation, kind, ranges
-        self.w, self.bias = weight.matrix(), weight.bias()  # (groups, outputs, inputs), (groups, outputs)
+        self.w, self.bias = (
+            weight.matrix(),
+            weight.bias(),
+        )  # (groups, outputs, inputs), (groups, outputs)
         self.size = self.w.abs()
         self.samples, self.blind = 0, self.w.new_zeros(self.w.shape[:2], dtype=torch.float64)
         self.sums = [torch.zeros_like(self.w, dtype=torch.float64) for _ in range(2)]
@@ -186,7 +189,10 @@ def _add_escapes(first, second, x, a, outwards, share, margin, inside, positive)
     bound = reach.amax(1).view(*share.shape[:2], 1) * most.amax(1).view(len(share), 1, -1)
     group, output, sample = ((bound > margin) & (inside > 0)).mT.nonzero(as_tuple=True)
     margin, share = margin[group, sample, output], share[group, sample, output]
-    output, sample = group * most.shape[0] // len(first) + output, group * inside.shape[1] + sample
+    output, sample = (
+        group * most.shape[0] // len(first) + output,
+        group * inside.shape[1] + sample,
+    )
     near = reach.index_select(0, sample).mul_(most.index_select(0, output)) > margin[:, None]
     at, pair = near.t().nonzero(as_tuple=True)
     row, source = output[pair] * blocks + at, sample[pair] * blocks + at
@@ -200,7 +206,9 @@ def _add_escapes(first, second, x, a, outwards, share, margin, inside, positive)
         starts, every = counts.cumsum(0) - counts, torch.arange(len(parts), device=x.device)
         for total, factor in zip(sums, (share[some], share[some].square()), strict=True):
             total.index_add_(
-                0, rows, F.embedding_bag(every, parts, starts, mode="sum", per_sample_weights=factor)
+                0,
+                rows,
+                F.embedding_bag(every, parts, starts, mode="sum", per_sample_weights=factor),
             )
             parts = parts.square_()
     for total, added in zip((first, second), sums, strict=True):
@@ -245,8 +253,8 @@ def contribution_statistics(
     One pass in evaluation mode, constant memory, moments in float64 from matrix products in the model's
     precision. "output" computes samples × weights numbers one by one: give it thousands of samples, not all.
 
-    Raises ValueError for an unknown kind, a tolerance out of range, no samples, inputs of a layer that are NaN
-    or infinite, a layer not reached, or one whose output goes into different activations.
+    Raises ValueError for an unknown kind, a tolerance out of range, no samples, inputs of a layer that are
+    NaN or infinite, a layer not reached, or one whose output goes into different activations.
     """
     if kind not in KINDS:
         raise ValueError(f"kind: got {kind!r}, needs one of {KINDS}")
@@ -269,7 +277,12 @@ def contribution_statistics(
 
 
 def contributions(
-    model: nn.Module, inputs: Batches, layer: str, outputs: Tensor, sources: Tensor, kind: str = "relative"
+    model: nn.Module,
+    inputs: Batches,
+    layer: str,
+    outputs: Tensor,
+    sources: Tensor,
+    kind: str = "relative",
 ) -> Tensor:
     """Contributions of chosen weights of a Linear layer, sample by sample: (samples, weights).
 

@@ -26,7 +26,13 @@ from torch.nn.utils import parametrize
 
 from pruning.networks.batches import BATCH, Batches, call, pairs
 from pruning.networks.columns import bias, from_matrix, groups, to_matrix
-from pruning.networks.layers import InputStatistics, Visit, input_statistics, visit_layers, weights
+from pruning.networks.layers import (
+    InputStatistics,
+    Visit,
+    input_statistics,
+    visit_layers,
+    weights,
+)
 from pruning.networks.masks import effective, find_gates, kept, set_mask
 from pruning.networks.prunable import prunable
 

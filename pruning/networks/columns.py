@@ -94,8 +94,8 @@ def attention(
     if module._qkv_same_embed_dim:
         if len({len(x) for x in sources}) > 1:
             raise ValueError(
-                f"model: query, key and value of an attention layer have {[len(x) for x in sources]} samples; "
-                "its joint projection has a score only where they have equally many: name it in ignore="
+                f"model: query, key and value of an attention layer have {[len(x) for x in sources]} "
+                "samples; its joint projection has a score only where they have equally many: ignore="
             )
         parts = [
             F.linear(*each) for each in zip(sources, module.in_proj_weight.chunk(3), biases, strict=True)

@@ -153,13 +153,13 @@ def visit_layers(
     for key, weight in chosen.items():
         if isinstance(weight.module, (nn.RNNBase, nn.RNNCellBase)):
             raise ValueError(
-                f"model: {key!r} belongs to a recurrent layer, which does not show the inputs of its weights; "
-                "magnitude, random_scores and snip score it; else name it in ignore="
+                f"model: {key!r} belongs to a recurrent layer, which does not show the inputs of its "
+                "weights; magnitude, random_scores and snip score it; else name it in ignore="
             )
         if not type(weight.module).forward.__module__.startswith("torch.nn."):
             raise ValueError(
-                f"model: {key!r} has a forward of its own ({type(weight.module).__name__}), so what its weight is "
-                "multiplied with is not known; name it in ignore="
+                f"model: {key!r} has a forward of its own ({type(weight.module).__name__}), so what its "
+                "weight is multiplied with is not known; name it in ignore="
             )
         hooked[weight.module] = key
     for name, module in model.named_modules():
@@ -187,8 +187,8 @@ def visit_layers(
                 low, high = (end.item() for end in x.aminmax())
                 if not (math.isfinite(low) and math.isfinite(high)):
                     raise ValueError(
-                        f"inputs: layer {weight.key!r} gets inputs that are NaN or infinite; check the data, and "
-                        "the weights before it"
+                        f"inputs: layer {weight.key!r} gets inputs that are NaN or infinite; check the "
+                        "data, and the weights before it"
                     )
                 seen[weight.key] += len(x)
                 visit(Visit(weight, x, outputs, low, high))
@@ -208,7 +208,8 @@ def visit_layers(
             handle.remove()
     if unused := [key for key, samples in seen.items() if not samples]:
         raise ValueError(
-            f"model: layers {unused} got no input in a forward pass, so they have no score; name them in ignore="
+            f"model: layers {unused} got no input in a forward pass, so they have no score; "
+            "name them in ignore="
         )
 
 

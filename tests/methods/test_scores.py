@@ -22,7 +22,10 @@ def mlp():
 def convnet():
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 9, 3)
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(6 * 9, 3),
     )
 
 
@@ -234,12 +237,19 @@ def test_scores_see_the_last_optimizer_step():
         ({"scores": {}}, "scores: got none"),
         ({"scores": {"7": torch.ones(3, 5)}}, "got layer '7'"),
         ({"scores": {"0": torch.ones(5, 6), "2": torch.ones(5, 3)}}, r"got shape \(5, 3\)"),
-        ({"scores": {"0": torch.ones(5, 6), "2": torch.full((3, 5), math.nan)}}, "NaN in layer '2'"),
+        (
+            {"scores": {"0": torch.ones(5, 6), "2": torch.full((3, 5), math.nan)}},
+            "NaN in layer '2'",
+        ),
     ],
 )
 def test_errors_name_the_argument_and_change_nothing(change, words):
     model = mlp()
-    arguments = {"scores": pruning.magnitude(model), "sparsity": 0.5, "scope": "global"} | change
+    arguments = {
+        "scores": pruning.magnitude(model),
+        "sparsity": 0.5,
+        "scope": "global",
+    } | change
     with pytest.raises(ValueError, match=words):
         pruning.prune_by_score(model, **arguments)
     assert not is_masked(model[0])
