@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-ALL = ["gated_step", "batches", "prune", "contributions", "optimizer", "stacks"]
+ALL = ["gated_step", "batches", "prune", "contributions", "optimizer", "stacks", "compact"]
 
 for name in sys.argv[1:] or ALL:
     if name not in ALL:

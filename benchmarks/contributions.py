@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 import pruning
 from benchmarks.timing import interleaved, show
-from pruning.networks.layers import batches
+from pruning.networks.batches import batches
 
 SAMPLES = 10_000
 

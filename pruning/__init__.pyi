@@ -29,6 +29,7 @@ from .methods.synflow import synflow as synflow
 from .networks import export as export
 from .networks import models as models
 from .networks.compact import compact as compact
+from .networks.hardware import hardware_report as hardware_report
 from .networks.importance import feature_importance as feature_importance
 from .networks.masks import Mask as Mask
 from .networks.masks import finalize as finalize

@@ -5,12 +5,14 @@ For pruning by relative importance (arXiv:2410.16151), see `pruning.relative`.
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pruning.networks.layers import layers
+from pruning.networks.batches import batches, call, evaluating
+from pruning.networks.prunable import prunable
 from pruning.training import Callback
 
 SMOOTH = (nn.Sigmoid, nn.Tanh, nn.SiLU, nn.GELU)
@@ -57,28 +59,48 @@ def blind_ranges(activation: nn.Module | None, tolerance: float | None = None) -
     return [pair for pair, is_flat in zip(itertools.pairwise(ends), flat, strict=True) if is_flat]
 
 
-def activations_after(model: nn.Module, inputs: Tensor) -> dict[str, nn.Module]:
-    """{layer: the activation module that takes its output}, from one forward pass in evaluation mode."""
-    outputs: dict[str, Tensor] = {}
-    found: dict[str, nn.Module] = {}
+def activations_after(model: nn.Module, batch: Tensor | Mapping[str, Any]) -> dict[str, nn.Module]:
+    """{layer: the activation module that takes its output}, from one forward pass in evaluation mode.
 
-    def before(activation, args):
-        found.update({name: activation for name, output in outputs.items() if output is args[0]})
+    `batch` is one of `batches`, of which one sample is used. Raises ValueError for a layer that is called
+    several times and whose outputs go into different activations.
+    """
+    taken: dict[str, list[tuple[Tensor, nn.Module | None]]] = {}
+
+    def before(activation, args, kwargs):
+        given = args[0] if args else kwargs["input"]
+        for outputs in taken.values():
+            outputs[:] = [(z, activation if z is given else found) for z, found in outputs]
 
     def after(name):
-        return lambda layer, args, output: outputs.__setitem__(name, output)
+        return lambda layer, args, output: taken.setdefault(name, []).append((output, None))
 
-    hooks = [m.register_forward_pre_hook(before) for m in model.modules() if isinstance(m, ACTIVATIONS)]
-    hooks += [layer.register_forward_hook(after(name)) for name, layer in layers(model).items()]
-    was_training = model.training
-    model.eval()
+    hooks = [
+        m.register_forward_pre_hook(before, with_kwargs=True)
+        for m in model.modules()
+        if isinstance(m, ACTIVATIONS)
+    ]
+    hooks += [
+        module.register_forward_hook(after(key))
+        for key, module, parameter in prunable(model)
+        if parameter == "weight"
+    ]
     try:
-        with torch.no_grad():
-            model(inputs)
+        with evaluating(model), torch.no_grad():
+            call(model, next(batches(batch, 1)))
     finally:
-        model.train(was_training)
         for hook in hooks:
             hook.remove()
+    found = {}
+    for name, outputs in taken.items():
+        kinds = {activation for _, activation in outputs}
+        if len({repr(activation) for activation in kinds}) > 1:
+            raise ValueError(
+                f"model: layer {name!r} is called {len(outputs)} times and its outputs go into different "
+                f"activations, {sorted(map(repr, kinds))}; name it in ignore="
+            )
+        if (activation := kinds.pop()) is not None:
+            found[name] = activation
     return found
 
 

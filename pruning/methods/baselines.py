@@ -1,10 +1,13 @@
 """What a learned mask must beat at the same number of weights (Fig 2a of arXiv:2311.12526).
 
 random  weights deleted at random, over the whole network, before training; the structure stays
+random_paths  the same, but every weight that stays lies on a path from an input to an output
 dense   a fully connected network of that size: its hidden layers are narrowed until the
 weights fit
 """
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -56,6 +59,55 @@ def delete_at_random(model: nn.Sequential, density: float) -> None:
         set_mask(layer, part.view_as(layer.weight))
 
 
+def random_paths(sizes: Sequence[int], weights: int) -> list[torch.Tensor]:
+    """Masks of a random network in which each of the `weights` connections lies on a path.
+
+    Paths are drawn uniformly, neuron by neuron, and joined until no further one fits; what is
+    left goes to connections between neurons that a path reaches already.
+
+    Returns a boolean mask (outputs, inputs) a layer. Raises ValueError where not one path fits.
+    """
+    depth = len(sizes) - 1
+    if weights < depth:
+        raise ValueError(f"weights: got {weights}, needs {depth} or more, one a layer of a path")
+    masks = [torch.zeros(o, i, dtype=torch.bool) for i, o in itertools.pairwise(sizes)]
+    kept = 0
+    while True:
+        nodes = [int(torch.randint(size, ())) for size in sizes]
+        edges = list(zip(masks, itertools.pairwise(nodes), strict=True))
+        added = sum(not mask[o, i] for mask, (i, o) in edges)
+        if kept + added > weights or kept == sum(mask.numel() for mask in masks):
+            break
+        for mask, (i, o) in edges:
+            mask[o, i] = True
+        kept += added
+    reached = [masks[0].any(0), *(mask.any(1) for mask in masks)]
+    free = [
+        outputs[:, None] & inputs & ~mask
+        for mask, (inputs, outputs) in zip(masks, itertools.pairwise(reached), strict=True)
+    ]
+    places = [(level, *place) for level, part in enumerate(free) for place in part.nonzero().tolist()]
+    for chosen in torch.randperm(len(places))[: weights - kept].tolist():
+        level, o, i = places[chosen]
+        masks[level][o, i] = True
+    return masks
+
+
+def keep_random_paths(model: nn.Sequential, weights: int) -> None:
+    """Put the masks of `random_paths` on a chain of Linear layers."""
+    layers = [layer for layer in model if isinstance(layer, nn.Linear)]
+    sizes = [layers[0].in_features, *(layer.out_features for layer in layers)]
+    for layer, mask in zip(layers, random_paths(sizes, weights), strict=True):
+        set_mask(layer, mask)
+
+
+def random_paths_phases(settings: Settings, problem: Problem) -> list[Phase]:
+    """Paths are drawn, then one training of their weights."""
+    schedule = HoldThenCosine(settings.descent)
+    keep = partial(keep_random_paths, weights=problem.weights)
+    return [Phase(problem.all_epochs, Adam(settings.finetune_lr), schedule, before=keep)]
+
+
 def dense_phases(settings: Settings, problem: Problem) -> list[Phase]:
     """One training of all weights."""
     return [Phase(problem.all_epochs, Adam(settings.finetune_lr), HoldThenCosine(settings.descent))]
@@ -93,6 +145,16 @@ RANDOM = Method(
     colour="#de8f05",
     marker="^",
     stack=alike(random_phases),
+)
+RANDOM_PATHS = Method(
+    "random_paths",
+    Settings,
+    random_paths_phases,
+    label="random paths, fixed structure",
+    short="random paths",
+    colour="#c44e52",
+    marker="8",
+    stack=alike(random_paths_phases),
 )
 DENSE = Method(
     "dense",

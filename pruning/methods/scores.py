@@ -15,6 +15,7 @@ own reading (NNrelief also globally, see there).
 """
 
 import math
+import numbers
 import warnings
 from collections.abc import Callable, Iterable
 
@@ -23,71 +24,123 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from pruning.networks.batches import BATCH, Batches, call, pairs
+from pruning.networks.columns import bias, from_matrix, groups, to_matrix
 from pruning.networks.layers import (
     InputStatistics,
-    batches,
+    Visit,
     input_statistics,
-    layers,
-    reached,
-    spread,
-    visit_inputs,
-    weight,
+    visit_layers,
+    weights,
 )
-from pruning.networks.masks import kept, set_mask
+from pruning.networks.masks import effective, find_gates, kept, set_mask
+from pruning.networks.prunable import prunable
 
 Scores = dict[str, Tensor]
+Names = Iterable[str] | None
 SCOPES = ("global", "layer", "neuron")
 
 
-def magnitude(model: nn.Module) -> Scores:
-    """|W|: what magnitude pruning keeps the largest of. Raises ValueError for a model without layers."""
-    return {name: weight(layer).abs() for name, layer in layers(model).items()}
+def magnitude(model: nn.Module, *, layers: Names = None, ignore: Names = None) -> Scores:
+    """|W|: what magnitude pruning keeps the largest of.
+
+    `layers` and `ignore` name the weights to score, see `pruning.networks.layers.weights`, in every score.
+    Raises ValueError for a model without weights, for gates, and for weights that are not finite.
+    """
+    return {key: weight.value().abs() for key, weight in weights(model, layers, ignore).items()}
 
 
-def random_scores(model: nn.Module, generator: torch.Generator | None = None) -> Scores:
+def random_scores(
+    model: nn.Module,
+    generator: torch.Generator | None = None,
+    *,
+    layers: Names = None,
+    ignore: Names = None,
+) -> Scores:
     """Uniform in [0, 1): random pruning, from a CPU generator where one is given."""
-    return {
-        name: torch.rand(layer.weight.shape, generator=generator).to(layer.weight.device)
-        for name, layer in layers(model).items()
-    }
+    values = {key: weight.value() for key, weight in weights(model, layers, ignore).items()}
+    return {key: torch.rand(w.shape, generator=generator).to(w.device) for key, w in values.items()}
 
 
-def _by_inputs(model, inputs, formula: Callable[[Tensor, InputStatistics, Callable], Tensor]) -> Scores:
-    statistics = input_statistics(model, inputs)
-    return {
-        name: formula(
-            weight(layer),
-            statistics[name],
-            lambda feature, layer=layer: spread(layer, feature).to(layer.weight.dtype),
-        )
-        for name, layer in layers(model).items()
-    }
+def _by_inputs(
+    model: nn.Module,
+    inputs: Batches,
+    of_weight: Callable[[Tensor], Tensor],
+    of_input: Callable[[InputStatistics], Tensor],
+    options: dict,
+) -> Scores:
+    """`of_weight` (groups, outputs, inputs) times `of_input` (groups, inputs).
+
+    In the weight's precision, float32 or more; in float64 where that overflows or underflows.
+    """
+    statistics = input_statistics(model, inputs, **options)
+    scores = {}
+    for key, weight in weights(model, statistics).items():
+        w, feature = weight.matrix(), of_input(statistics[key])[:, None]
+        score, exact = of_weight(w) * feature.to(w.dtype), of_weight(w.double()) * feature
+        fits = score.isfinite().all() and torch.equal(score == 0, exact == 0)
+        scores[key] = weight.shaped(score if fits else exact)
+    return scores
 
 
-def wanda(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> Scores:
+def wanda(
+    model: nn.Module,
+    inputs: Batches,
+    *,
+    layers: Names = None,
+    ignore: Names = None,
+    batch_size: int = BATCH,
+) -> Scores:
     """|W| · ‖x‖₂ (arXiv:2306.11695, Eq. 1), meant to be compared within each output neuron.
 
-    `inputs` is one tensor, samples first, or an iterable of batches; the same in `nnrelief`, `stade`, `ria`.
-    Raises ValueError where it has no samples or a layer is not reached.
+    Parameters
+    ----------
+    inputs : one tensor, samples first, or batches as `pruning.networks.batches.batches` takes them: tensors,
+        pairs (inputs, targets), dicts of arguments, or what a ``DataLoader`` yields.
+    layers, ignore : names of weights, or of modules that hold them, to score and to leave out.
+    batch_size : samples at a time, which bounds the memory of a pass; a larger batch is split.
+
+    The same in `nnrelief`, `stade`, `ria`. Scores are float32 for models of half precision, and float64
+    where float32 overflows. Raises ValueError where there are no samples, inputs of a layer are NaN or
+    infinite, a layer is not reached, or what its weight is multiplied with cannot be seen (recurrent layers).
     """
-    return _by_inputs(model, inputs, lambda w, s, shaped: w.abs() * shaped(s.norm))
+    options = {"layers": layers, "ignore": ignore, "batch_size": batch_size}
+    return _by_inputs(model, inputs, torch.abs, lambda s: s.norm, options)
 
 
-def stade(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> Scores:
+def stade(
+    model: nn.Module,
+    inputs: Batches,
+    *,
+    layers: Names = None,
+    ignore: Names = None,
+    batch_size: int = BATCH,
+) -> Scores:
     """W² · Var(x) (arXiv:2503.22451): the variance a weight adds to its neuron. The mean it adds can go
-    into the bias, see `prune_by_score`."""
-    return _by_inputs(model, inputs, lambda w, s, shaped: w.square() * shaped(s.variance))
+    into the bias, see `prune_by_score`. Parameters as in `wanda`."""
+    options = {"layers": layers, "ignore": ignore, "batch_size": batch_size}
+    return _by_inputs(model, inputs, torch.square, lambda s: s.variance, options)
 
 
-def ria(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> Scores:
-    """(|W| / Σ of its input's column + |W| / Σ of its neuron's row) · ‖x‖₂^½ (ICLR 2024)."""
+def ria(
+    model: nn.Module,
+    inputs: Batches,
+    *,
+    layers: Names = None,
+    ignore: Names = None,
+    batch_size: int = BATCH,
+) -> Scores:
+    """(|W| / Σ of its input's column + |W| / Σ of its neuron's row) · ‖x‖₂^½ (ICLR 2024).
 
-    def formula(w, s, shaped):
+    Parameters as in `wanda`. A column of a grouped convolution is one input within its group.
+    """
+
+    def relative(w: Tensor) -> Tensor:
         size = w.abs()
-        row = size.flatten(1).sum(1).view(-1, *[1] * (w.dim() - 1))
-        return (_share(size, size.sum(0)) + _share(size, row)) * shaped(s.norm.sqrt())
+        return _share(size, size.sum(1, keepdim=True)) + _share(size, size.sum(2, keepdim=True))
 
-    return _by_inputs(model, inputs, formula)
+    options = {"layers": layers, "ignore": ignore, "batch_size": batch_size}
+    return _by_inputs(model, inputs, relative, lambda s: s.norm.sqrt(), options)
 
 
 def _share(part: Tensor, total: Tensor) -> Tensor:
@@ -95,73 +148,124 @@ def _share(part: Tensor, total: Tensor) -> Tensor:
     return torch.where(total > 0, part / total, 0.0)
 
 
-def nnrelief(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> Scores:
+def nnrelief(
+    model: nn.Module,
+    inputs: Batches,
+    *,
+    layers: Names = None,
+    ignore: Names = None,
+    batch_size: int = BATCH,
+) -> Scores:
     """What the connections stronger than this one leave of their neuron's total (arXiv:2109.10795).
 
     The importance of a connection is mean |W·x|, the bias is one more connection with |b|, and NNrelief keeps
     the strongest that make up a share α of each neuron's total. A connection is kept if those before it
     reach less than α: that is score > 1 − α, so one global threshold on this score is the paper's rule.
+    Parameters as in `wanda`.
     """
-    sums = dict.fromkeys(layers(model), 0.0)
-    samples = dict.fromkeys(sums, 0)
+    chosen = weights(model, layers, ignore)
+    sums = dict.fromkeys(chosen, 0.0)
+    samples = dict.fromkeys(chosen, 0)
 
-    def visit(name, layer, x):
-        sums[name] = sums[name] + x.abs().sum(0, dtype=torch.float64)
-        samples[name] += len(x)
+    def visit(call: Visit) -> None:
+        sums[call.weight.key] = sums[call.weight.key] + call.x.abs().sum(0, dtype=torch.float64)
+        samples[call.weight.key] += len(call.x)
 
-    visit_inputs(model, inputs, visit)
-    reached(model, samples)
+    visit_layers(model, inputs, chosen, visit, batch_size)
     scores = {}
-    for name, layer in layers(model).items():
-        w = weight(layer)
-        strength = w.double().abs() * spread(layer, sums[name] / samples[name])
-        bias = w.new_zeros(len(w)) if layer.bias is None else layer.bias.detach().abs()
-        connections = torch.cat([strength.flatten(1), bias.double()[:, None]], 1)
-        share = _share(connections, connections.sum(1, keepdim=True))
-        order = share.argsort(dim=1, descending=True, stable=True)
-        before = share.gather(1, order).cumsum(1) - share.gather(1, order)
-        left = torch.empty_like(share).scatter_(1, order, 1 - before)
+    for key, weight in chosen.items():
+        w, bias = weight.matrix(), weight.bias()
+        strength = w.double().abs() * (sums[key] / samples[key])[:, None]
+        bias = w.new_zeros(w.shape[:2]) if bias is None else bias.abs()
+        connections = torch.cat([strength, bias.double()[..., None]], 2)
+        share = _share(connections, connections.sum(2, keepdim=True))
+        order = share.argsort(dim=2, descending=True, stable=True)
+        before = share.gather(2, order).cumsum(2) - share.gather(2, order)
+        left = torch.empty_like(share).scatter_(2, order, 1 - before)
         # a neuron that is always 0 has no shares: its connections are the last to keep
-        left = torch.where(connections.sum(1, keepdim=True) > 0, left, 0.0)
-        scores[name] = left[:, :-1].reshape(w.shape).to(w.dtype)
+        left = torch.where(connections.sum(2, keepdim=True) > 0, left, 0.0)
+        scores[key] = weight.shaped(left[..., :-1]).to(w.dtype)
     return scores
 
 
 def snip(
     model: nn.Module,
-    inputs: Tensor | Iterable[Tensor],
-    targets: Tensor | Iterable[Tensor],
+    inputs: Batches,
+    targets: Tensor | Iterable[Tensor] | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    *,
+    layers: Names = None,
+    ignore: Names = None,
+    batch_size: int = BATCH,
 ) -> Scores:
     """Connection sensitivity |W · ∂L/∂W| (arXiv:1810.02340, Eq. 6), L the mean loss over all samples.
 
-    Computed in the model's present mode; gradients already stored in it stay. The paper takes it at
-    initialisation with ``scope="global"``. Raises ValueError if inputs and targets do not pair up.
+    Parameters
+    ----------
+    inputs : as in `wanda`.
+    targets : as many as inputs, in the same batches; None where `inputs` yields pairs (inputs, targets).
+    loss : (outputs, targets) ↦ 0-dim tensor, the mean over the batch.
+
+    Computed in the model's present mode; buffers (running statistics), gradients already stored, and what is
+    frozen stay as they are. The paper takes it at initialisation with ``scope="global"``.
+    Raises ValueError if inputs and targets do not pair up, a loss is not finite, or a layer is not reached.
     """
-    found = layers(model)
-    weights = [layer.weight for layer in found.values()]
+    chosen = weights(model, layers, ignore)
     if isinstance(inputs, Tensor) and isinstance(targets, Tensor) and len(inputs) != len(targets):
         raise ValueError(f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many")
-    total, samples = [torch.zeros_like(w) for w in weights], 0
-    for x, y in zip(batches(inputs), batches(targets, "targets"), strict=True):
-        # a pruned layer's weight is computed when it is read, so the loss must be asked for that tensor
-        with parametrize.cached():
-            outputs = model(x)
-            weights = [layer.weight for layer in found.values()]
-        for sums, grad in zip(total, torch.autograd.grad(loss(outputs, y), weights), strict=True):
-            sums += grad * len(x)
-        samples += len(x)
-    return {
-        name: (layer.weight.detach() * sums / samples).abs()
-        for (name, layer), sums in zip(found.items(), total, strict=True)
-    }
+    values = {key: weight.value() for key, weight in chosen.items()}
+    total, samples = {key: torch.zeros_like(value) for key, value in values.items()}, 0
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        for p in frozen:
+            p.requires_grad_(p.is_floating_point())
+        for x, y, size in _with_targets(inputs, targets, batch_size):
+            # a pruned layer's weight is computed when it is read, so the loss must be asked for that tensor
+            with parametrize.cached():
+                value = loss(call(model, x), y)
+                read = [getattr(weight.module, weight.parameter) for weight in chosen.values()]
+            if not value.isfinite():
+                raise ValueError(f"loss: got {value.item()} on a batch, needs a finite number")
+            gradients = torch.autograd.grad(value, read, allow_unused=True)
+            for key, gradient in zip(chosen, gradients, strict=True):
+                if gradient is None:
+                    raise ValueError(f"model: the loss does not depend on layer {key!r}; name it in ignore=")
+                total[key] += gradient.to(total[key].dtype) * size
+            samples += size
+    finally:
+        for p in frozen:
+            p.requires_grad_(False)
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+    return {key: (value * total[key] / samples).abs() for key, value in values.items()}
+
+
+def _with_targets(inputs: Batches, targets: Tensor | Iterable[Tensor] | None, batch_size: int):
+    """Batches of (inputs, targets, number of samples)."""
+    if targets is None:
+        for x, y in pairs(inputs, batch_size):
+            if not isinstance(y, Tensor):
+                raise ValueError(
+                    "targets: got None and batches without targets, needs pairs (inputs, targets)"
+                )
+            yield x, y, len(y)
+        return
+    labels = (y for y, _ in pairs(targets, batch_size, "targets"))
+    for (x, _), y in zip(pairs(inputs, batch_size), labels, strict=True):
+        size = len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
+        if len(y) != size:
+            raise ValueError(f"targets: got a batch of {len(y)} for {size} inputs, needs as many")
+        yield x, y, size
 
 
 def _removed(scores: Tensor, pruned: Tensor, count: int) -> Tensor:
     """True at the `count` lowest scores of each row, those pruned already first, equal ones by position."""
     if count == 0:
         return torch.zeros_like(pruned)
-    scores = scores.masked_fill(pruned, -math.inf)
+    lowest_score = torch.finfo(scores.dtype).min  # −inf itself is for what is pruned already
+    scores = scores.clamp_min(lowest_score).masked_fill(pruned, -math.inf)
     threshold = scores.kthvalue(count, dim=1, keepdim=True).values
     lowest = scores <= threshold
     if (lowest.sum(1) == count).all():
@@ -177,9 +281,9 @@ def _count(sparsity: float, weights: int) -> int:
 
 def _checked(
     model: nn.Module, scores: Scores, sparsity: float | dict[str, float], scope: str
-) -> dict[str, nn.Module]:
+) -> dict[str, tuple[nn.Module, str]]:
     fractions = sparsity.values() if isinstance(sparsity, dict) else [sparsity]
-    if not all(0 <= fraction < 1 for fraction in fractions):
+    if not all(isinstance(fraction, numbers.Real) and 0 <= fraction < 1 for fraction in fractions):
         raise ValueError(f"sparsity: got {sparsity!r}, needs a fraction removed in [0, 1)")
     if scope not in SCOPES:
         raise ValueError(f"scope: got {scope!r}, needs one of {SCOPES}")
@@ -190,14 +294,21 @@ def _checked(
         )
     if not scores:
         raise ValueError("scores: got none, needs the score of at least one layer")
-    known = layers(model)
+    known = {key: (module, parameter) for key, module, parameter in prunable(model)}
+    if gated := sorted(find_gates(model).keys() & scores.keys()):
+        raise ValueError(f"model: layers {gated} are gated; call pruning.harden(model) first")
     for name, score in scores.items():
         if name not in known:
             raise ValueError(f"scores: got layer {name!r}, needs some of {sorted(known)}")
-        if score.shape != known[name].weight.shape:
+        if not isinstance(score, Tensor) or not score.is_floating_point():
+            kind = score.dtype if isinstance(score, Tensor) else type(score).__name__
+            raise TypeError(
+                f"scores: got {kind} for layer {name!r}, needs a tensor of floating point numbers"
+            )
+        shape = kept(*known[name]).shape
+        if score.shape != shape:
             raise ValueError(
-                f"scores: got shape {tuple(score.shape)} for layer {name!r}, "
-                f"needs {tuple(known[name].weight.shape)}"
+                f"scores: got shape {tuple(score.shape)} for layer {name!r}, needs {tuple(shape)}"
             )
         if score.isnan().any():
             raise ValueError(f"scores: got NaN in layer {name!r}, needs numbers")
@@ -229,31 +340,34 @@ def prune_by_score(
     anything is changed, for values out of range, unknown layers, other shapes, and NaN.
     """
     found = _checked(model, scores, sparsity, scope)
-    flat = {name: score.detach().flatten(1) for name, score in scores.items()}
-    kept_now = {name: kept(layer) for name, layer in found.items()}
-    pruned = {name: ~mask.flatten(1) for name, mask in kept_now.items()}
+    kept_now = {name: kept(*owner) for name, owner in found.items()}
+
+    def rows(name: str, values: Tensor) -> Tensor:
+        """What competes, one row each."""
+        return to_matrix(*found[name], values).flatten(0, 1) if scope == "neuron" else values.reshape(1, -1)
+
+    flat = {name: rows(name, score.detach()) for name, score in scores.items()}
+    pruned = {name: ~rows(name, mask) for name, mask in kept_now.items()}
     if scope == "global":
-        one = torch.cat([score.reshape(1, -1) for score in flat.values()], 1)
-        gone = torch.cat([p.reshape(1, -1) for p in pruned.values()], 1)
+        one, gone = (torch.cat(list(parts.values()), 1) for parts in (flat, pruned))
         lost = _removed(one, gone, _count(sparsity, one.numel()))
         removed = dict(zip(flat, lost.split([score.numel() for score in flat.values()], 1), strict=True))
     else:
         fraction = sparsity if isinstance(sparsity, dict) else dict.fromkeys(flat, sparsity)
-        rows = {name: (1, -1) if scope == "layer" else flat[name].shape for name in flat}
         removed = {
-            name: _removed(
-                flat[name].reshape(rows[name]),
-                pruned[name].reshape(rows[name]),
-                _count(fraction[name], flat[name].reshape(rows[name]).shape[1]),
-            )
+            name: _removed(flat[name], pruned[name], _count(fraction[name], flat[name].shape[1]))
             for name in flat
         }
-    for name, layer in found.items():
-        mask = ~removed[name].view(layer.weight.shape) & kept_now[name]
+    for name, (module, parameter) in found.items():
+        lost = removed[name]
+        if scope == "neuron":
+            matrix = lost.unflatten(0, (groups(module, parameter), -1))
+            lost = from_matrix(module, parameter, matrix, kept_now[name].shape)
+        mask = ~lost.view(kept_now[name].shape) & kept_now[name]
         if not mask.any():
             warnings.warn(f"layer {name!r} has no weight left", stacklevel=2)
-        if input_means is not None and layer.bias is not None:
-            mean = spread(layer, input_means[name].mean).to(layer.bias.dtype)
-            layer.bias += (weight(layer) * mean * ~mask).flatten(1).sum(1)
-        set_mask(layer, mask)
+        if input_means is not None and (shift := bias(module, parameter)) is not None:
+            w, gone = (to_matrix(module, parameter, t) for t in (effective(module, parameter), ~mask))
+            shift += (w * input_means[name].mean.to(shift.dtype)[:, None] * gone).sum(2)
+        set_mask(module, mask, parameter)
     return model

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from pruning.networks.compact import compact
+from pruning.networks.graph import Examples, two_samples
 from pruning.networks.rebuild import Select
 
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -114,15 +115,34 @@ def to_numpy(model: nn.Module, path: str | Path) -> int:
     return _written(path, write)
 
 
-def to_onnx(model: nn.Module, path: str | Path, inputs: int) -> int:
-    """Write the compact network as ONNX, "inputs" (batch, inputs) ↦ "outputs"; returns its size in bytes.
+def onnx_program(model: nn.Module, example_inputs: Examples) -> torch.onnx.ONNXProgram:
+    """A model as an ONNX program for any batch size; needs the extra `export` (onnx, onnxscript)."""
+    args, kwargs = two_samples(example_inputs)
+    alone = len(args) == 1 and not kwargs
+    names = {"input_names": ["inputs"], "output_names": ["outputs"]} if alone else {}
+    batch = [{0: torch.export.Dim.DYNAMIC} if x.dim() else None for x in (*args, *kwargs.values())]
+    shapes = dict(zip(kwargs, batch, strict=True)) if kwargs else tuple(batch)
+    return torch.onnx.export(
+        model, args, kwargs=kwargs, dynamo=True, verbose=False, dynamic_shapes=shapes, **names
+    )
 
-    inputs : features of the full input. Needs the extra `export` (onnx, onnxscript); raises TypeError for a
-    model that `compact` does not handle.
+
+def to_onnx(model: nn.Module, path: str | Path, example_inputs: int | Examples) -> int:
+    """Write the compact network as ONNX and return the size of the file in bytes.
+
+    A model with one input tensor has "inputs" (batch, …) ↦ "outputs"; others keep their names. The
+    batch may have any size.
+
+    Parameters
+    ----------
+    example_inputs : as for `pruning.compact`; for a chain of Linear layers the number of features
+        of the full input will do.
+
+    Needs the extra `export` (onnx, onnxscript). Raises as `pruning.compact`.
     """
-    small = compact(model)
-    program = torch.onnx.export(
-        small, (torch.zeros(1, inputs),), dynamo=True, verbose=False,
-        dynamic_shapes=({0: torch.export.Dim("batch")},), input_names=["inputs"], output_names=["outputs"],
-    )  # fmt: skip
+    if isinstance(example_inputs, int):
+        small, example_inputs = compact(model), torch.zeros(2, example_inputs)
+    else:
+        small = compact(model, example_inputs)
+    program = onnx_program(small, example_inputs)
     return _written(path, lambda where: program.save(where))

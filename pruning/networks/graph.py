@@ -91,6 +91,16 @@ def arguments(example_inputs: Examples) -> tuple[tuple[Tensor, ...], dict[str, T
     return args, kwargs
 
 
+def two_samples(example_inputs: Examples) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """`arguments`, with one sample given twice: torch.export takes a batch of one for a constant."""
+
+    def two(example: Tensor) -> Tensor:
+        return torch.cat([example, example]) if example.dim() and len(example) == 1 else example
+
+    args, kwargs = arguments(example_inputs)
+    return tuple(map(two, args)), {name: two(value) for name, value in kwargs.items()}
+
+
 def trace(model: nn.Module, example_inputs: Examples) -> Graph:
     """The graph of any model that ``torch.export`` can follow, for any batch size.
 
@@ -100,14 +110,8 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
 
     Raises TypeError with torch's reason for a model that cannot be traced.
     """
-    args, kwargs = arguments(example_inputs)
-    # a batch of one would be taken for a constant
-    args, kwargs = (
-        tuple(map(_two, args)),
-        {name: _two(value) for name, value in kwargs.items()},
-    )
-    batch = ({0: Dim.AUTO} if value.dim() else None for value in (*args, *kwargs.values()))
-    shapes = [*batch]
+    args, kwargs = two_samples(example_inputs)
+    shapes = [{0: Dim.AUTO} if value.dim() else None for value in (*args, *kwargs.values())]
     plain = plain_copy(model)
     dynamic = dict(zip(kwargs, shapes, strict=True)) if kwargs else tuple(shapes)
     try:
@@ -121,10 +125,6 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
             f"model: torch.export cannot trace {type(model).__name__} with these example_inputs: {reason}"
         ) from error
     return _from_export(program, [*args, *kwargs.values()])
-
-
-def _two(example: Tensor) -> Tensor:
-    return torch.cat([example, example]) if example.dim() and len(example) == 1 else example
 
 
 def _from_export(program: ExportedProgram, examples: list[Tensor]) -> Graph:

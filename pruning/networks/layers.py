@@ -1,125 +1,245 @@
-"""What scores read off a model: its layers, their weights, and the inputs that reach them."""
+"""What scores read off a model: its prunable weights, and the inputs that reach them."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pruning.networks import columns
+from pruning.networks.batches import BATCH, Batches, batches, call, evaluating
 from pruning.networks.masks import effective, find_gates
 from pruning.networks.prunable import prunable
 
 LAYERS = (nn.Linear, nn.Conv2d)
-BATCH = 1000  # samples at a time where `inputs` is one tensor
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A prunable weight of a model; see `prunable` for its key."""
+
+    key: str
+    module: nn.Module
+    parameter: str
+
+    def value(self) -> Tensor:
+        """What the layer computes with, without gradient, in float32 where the model has half precision."""
+        value = effective(self.module, self.parameter)
+        return value.to(torch.promote_types(value.dtype, torch.float32))
+
+    def matrix(self) -> Tensor:
+        """`value` in the form (groups, outputs, inputs)."""
+        return columns.to_matrix(self.module, self.parameter, self.value())
+
+    def shaped(self, matrix: Tensor) -> Tensor:
+        """A number per entry of `matrix` in the shape of the weight."""
+        shape = effective(self.module, self.parameter).shape
+        return columns.from_matrix(self.module, self.parameter, matrix, shape)
+
+    def bias(self) -> Tensor | None:
+        """(groups, outputs), in the dtype of `value`, or None."""
+        found = columns.bias(self.module, self.parameter)
+        return None if found is None else found.to(torch.promote_types(found.dtype, torch.float32))
+
+
+def weights(
+    model: nn.Module, layers: Iterable[str] | None = None, ignore: Iterable[str] | None = None
+) -> dict[str, Weight]:
+    """The weights that scores speak of, by the keys of `prunable`.
+
+    `layers` names those to take (None: all), `ignore` those to leave out: keys, or names of modules,
+    which stand for all weights inside. Warns of parameters with two or more dimensions that no score
+    covers, such as embeddings, unless `layers` chooses or `ignore` names them.
+
+    Raises ValueError for an unknown name, for a model without a weight to score, for gates (`harden` them
+    first), and for weights that are not finite.
+    """
+    known = [name for name, _ in itertools.chain(model.named_modules(), model.named_parameters())]
+    found = {key: Weight(key, module, parameter) for key, module, parameter in prunable(model)}
+    for argument, names in (("layers", layers), ("ignore", ignore)):
+        if isinstance(names, str):
+            raise ValueError(
+                f"{argument}: got the string {names!r}, needs a list of names such as [{names!r}]"
+            )
+        for name in names or ():
+            if name not in known and name not in found:
+                raise ValueError(f"{argument}: got {name!r}, needs some of {sorted(found)}, or modules above")
+    left_out = list(ignore or ())
+    if layers is None:
+        _warn_of_others(model, left_out)
+    chosen = {
+        key: weight
+        for key, weight in found.items()
+        if (layers is None or _inside(key, layers)) and not _inside(key, left_out)
+    }
+    if not chosen:
+        raise ValueError(
+            f"model: has no weight to score, of {sorted(found)}; layers={layers}, ignore={ignore}"
+        )
+    if gated := [key for key in find_gates(model) if key in chosen]:
+        raise ValueError(f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first")
+    for key, weight in chosen.items():
+        if not all(math.isfinite(end) for end in weight.value().aminmax()):
+            raise ValueError(
+                f"model: the weight of layer {key!r} has NaN or infinite entries, needs finite ones"
+            )
+    return chosen
+
+
+def _inside(key: str, names: Iterable[str]) -> bool:
+    return any(key == name or name == "" or key.startswith(f"{name}.") for name in names)
+
+
+def _warn_of_others(model: nn.Module, ignore: list[str]) -> None:
+    covered = {id(p) for _, module, _ in prunable(model) for p in module.parameters(recurse=False)}
+    covered |= {
+        id(p)
+        for _, module, _ in prunable(model)
+        if hasattr(module, "parametrizations")
+        for p in module.parametrizations.parameters()
+    }
+    others = [
+        name
+        for name, p in model.named_parameters()
+        if p.dim() >= 2 and id(p) not in covered and not _inside(name, ignore)
+    ]
+    if others:
+        warnings.warn(f"model: scores do not cover {others}; ignore={others} says so", stacklevel=4)
 
 
 def layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers that scores speak of, {name: Linear or Conv2d}. Raises ValueError if there is none."""
+    """{name: Linear or Conv2d layer}. Raises ValueError if there is none, or if one is gated."""
     found = {name: layer for name, layer, _ in prunable(model) if isinstance(layer, LAYERS)}
     if not found:
-        raise ValueError("model: has no Linear or Conv2d layer to score")
+        raise ValueError("model: has no Linear or Conv2d layer")
     if gated := find_gates(model):
         raise ValueError(f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first")
     return found
 
 
-def weight(layer: nn.Module) -> Tensor:
-    """The weight a layer computes with, without gradient."""
-    return effective(layer)
+@dataclass(frozen=True)
+class Visit:
+    """One call of a layer, in a pass over data: x (samples, groups, inputs), z (samples, groups, outputs)."""
 
-
-def batches(inputs: Tensor | Iterable[Tensor], argument: str = "inputs") -> Iterator[Tensor]:
-    """One tensor in slices along its first dimension, or the batches of an iterable as they come."""
-    empty = True
-    for batch in inputs.split(BATCH) if isinstance(inputs, Tensor) else inputs:
-        if not isinstance(batch, Tensor):
-            raise TypeError(f"{argument}: got a batch of type {type(batch).__name__}, needs tensors")
-        if len(batch):
-            empty = False
-            yield batch
-    if empty:
-        raise ValueError(f"{argument}: got no samples, needs at least one")
-
-
-def columns(layer: nn.Module, x: Tensor) -> Tensor:
-    """What a layer's weights are multiplied with: (samples, groups, inputs of one output).
-
-    For a convolution every position of the kernel on the image is a sample.
-    """
-    if isinstance(layer, nn.Linear):
-        return x.reshape(-1, 1, layer.in_features)
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    patches = F.unfold(x, layer.kernel_size, layer.dilation, 0, layer.stride)
-    return patches.transpose(1, 2).reshape(-1, layer.groups, patches.shape[1] // layer.groups)
-
-
-def rows(layer: nn.Module, z: Tensor) -> Tensor:
-    """A layer's output in the order of `columns`: (samples, groups, outputs of one group)."""
-    if isinstance(layer, nn.Linear):
-        return z.reshape(-1, 1, layer.out_features)
-    return z.flatten(2).transpose(1, 2).reshape(-1, layer.groups, layer.out_channels // layer.groups)
+    weight: Weight
+    x: Tensor
+    z: Tensor
+    low: float  # the least entry of x, and the largest
+    high: float
 
 
 @torch.no_grad()
 def visit_layers(
     model: nn.Module,
-    inputs: Tensor | Iterable[Tensor],
-    visit: Callable[[str, nn.Module, Tensor, Tensor], None],
+    inputs: Batches,
+    chosen: dict[str, Weight],
+    visit: Callable[[Visit], None],
+    batch_size: int = BATCH,
 ) -> None:
-    """One pass in evaluation mode; `visit` gets (name, layer, `columns`, `rows`) of every layer and batch.
+    """One pass in evaluation mode; `visit` gets every call of every chosen weight.
 
-    The model is left in the mode it was in.
+    A module that is called several times for a batch is visited as often. Every module of the model is left
+    in the mode that it was in.
+
+    Raises ValueError, naming the layer, for inputs of a layer that are NaN or infinite, for weights whose
+    inputs cannot be seen (those of recurrent layers), and for layers that no input reaches; TypeError for
+    inputs of another dtype than the layer's.
     """
+    by_place = {(id(weight.module), weight.parameter): weight for weight in chosen.values()}
+    hooked: dict[nn.Module, str] = {}
+    for key, weight in chosen.items():
+        if isinstance(weight.module, (nn.RNNBase, nn.RNNCellBase)):
+            raise ValueError(
+                f"model: {key!r} belongs to a recurrent layer, which does not show the inputs of its "
+                "weights; magnitude, random_scores and snip score it; else name it in ignore="
+            )
+        if not type(weight.module).forward.__module__.startswith("torch.nn."):
+            raise ValueError(
+                f"model: {key!r} has a forward of its own ({type(weight.module).__name__}), so what its "
+                "weight is multiplied with is not known; name it in ignore="
+            )
+        hooked[weight.module] = key
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention) and hooked.pop(module.out_proj, None) is not None:
+            hooked[module] = hooked.get(module, f"{name}.out_proj".removeprefix("."))
+    seen = dict.fromkeys(chosen, 0)
 
-    def hook(name):
-        return lambda layer, args, z: visit(name, layer, columns(layer, args[0]), rows(layer, z))
+    def check(key: str) -> Callable:
+        def before(module, args, kwargs):
+            x, wanted = _first(args, kwargs), next(module.parameters()).dtype
+            if x.dtype != wanted and not torch.is_autocast_enabled(x.device.type):
+                raise TypeError(f"inputs: layer {key!r} got {x.dtype}, needs {wanted}; see Tensor.to")
 
-    handles = [layer.register_forward_hook(hook(name)) for name, layer in layers(model).items()]
-    was_training = model.training
-    model.eval()
+        return before
+
+    def take(key: str) -> Callable:
+        def after(module, args, kwargs, z):
+            if isinstance(module, nn.MultiheadAttention):
+                calls = columns.attention(module, args, kwargs)
+            else:
+                calls = [(module, "weight", *columns.columns(module, _first(args, kwargs), z))]
+            for owner, parameter, x, outputs in calls:
+                if (weight := by_place.get((id(owner), parameter))) is None or not x.numel():
+                    continue
+                low, high = (end.item() for end in x.aminmax())
+                if not (math.isfinite(low) and math.isfinite(high)):
+                    raise ValueError(
+                        f"inputs: layer {weight.key!r} gets inputs that are NaN or infinite; check the "
+                        "data, and the weights before it"
+                    )
+                seen[weight.key] += len(x)
+                visit(Visit(weight, x, outputs, low, high))
+
+        return after
+
+    handles = []
+    for module, key in hooked.items():
+        handles.append(module.register_forward_pre_hook(check(key), with_kwargs=True))
+        handles.append(module.register_forward_hook(take(key), with_kwargs=True))
     try:
-        for batch in batches(inputs):
-            model(batch)
+        with evaluating(model):
+            for batch in batches(inputs, batch_size):
+                call(model, batch)
     finally:
-        model.train(was_training)
         for handle in handles:
             handle.remove()
+    if unused := [key for key, samples in seen.items() if not samples]:
+        raise ValueError(
+            f"model: layers {unused} got no input in a forward pass, so they have no score; "
+            "name them in ignore="
+        )
 
 
-def visit_inputs(
-    model: nn.Module, inputs: Tensor | Iterable[Tensor], visit: Callable[[str, nn.Module, Tensor], None]
-) -> None:
-    """`visit_layers` for what needs the inputs alone."""
-    visit_layers(model, inputs, lambda name, layer, x, z: visit(name, layer, x))
-
-
-def reached(model: nn.Module, samples: dict[str, int]) -> None:
-    """Raise ValueError naming the layers that got no samples: they have no statistics and so no score."""
-    if unused := [name for name in layers(model) if not samples.get(name)]:
-        raise ValueError(f"model: layers {unused} got no input in a forward pass, so they have no score")
-
-
-def spread(layer: nn.Module, feature: Tensor) -> Tensor:
-    """A number per (group, input) in the shape of the layer's weight."""
-    shape = layer.weight.shape
-    return feature.repeat_interleave(shape[0] // len(feature), 0).view(shape)
+def _first(args: tuple, kwargs: dict) -> Tensor:
+    """A layer's input, given by position or by keyword."""
+    return args[0] if args else kwargs.get("input", kwargs.get("query"))
 
 
 @dataclass
 class InputStatistics:
-    """Moments of one layer's inputs, shape (groups, inputs), in float64: sums over 10⁵ samples stay exact."""
+    """Moments of one layer's inputs, shape (groups, inputs), in float64: sums over 10⁵ samples stay exact.
+
+    Deviations from the mean are summed batch by batch and joined (Chan, Golub, LeVeque 1979), so that the
+    variance stays exact where the mean is much larger than it.
+    """
 
     samples: int = 0
     sums: Tensor | float = 0.0
     squares: Tensor | float = 0.0
+    deviations: Tensor | float = field(default=0.0)  # Σ (x − mean)²
 
     def add(self, x: Tensor) -> None:
-        """Take in a batch of `columns`."""
+        """Take in a batch (samples, groups, inputs)."""
         x = x.double()
-        self.samples += len(x)
-        self.sums = self.sums + x.sum(0)
+        sums, before, new = x.sum(0), self.samples, len(x)
+        between = sums / new - (self.sums / before if before else 0.0)
+        self.deviations = self.deviations + (x - sums / new).square().sum(0)
+        self.deviations = self.deviations + between.square() * (before * new / (before + new))
+        self.samples = before + new
+        self.sums = self.sums + sums
         self.squares = self.squares + x.square().sum(0)
 
     @property
@@ -134,13 +254,19 @@ class InputStatistics:
 
     @property
     def variance(self) -> Tensor:
-        """Var(x) = E[x²] − E[x]², at least 0."""
-        return (self.squares / self.samples - self.mean.square()).clamp_min(0)
+        """Var(x), divided by the number of samples."""
+        return self.deviations / self.samples
 
 
-def input_statistics(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> dict[str, InputStatistics]:
+def input_statistics(
+    model: nn.Module,
+    inputs: Batches,
+    layers: Iterable[str] | None = None,
+    ignore: Iterable[str] | None = None,
+    batch_size: int = BATCH,
+) -> dict[str, InputStatistics]:
     """Moments of every layer's inputs, in one pass with constant memory."""
-    found = {name: InputStatistics() for name in layers(model)}
-    visit_inputs(model, inputs, lambda name, layer, x: found[name].add(x))
-    reached(model, {name: statistics.samples for name, statistics in found.items()})
+    chosen = weights(model, layers, ignore)
+    found = {key: InputStatistics() for key in chosen}
+    visit_layers(model, inputs, chosen, lambda call: found[call.weight.key].add(call.x), batch_size)
     return found

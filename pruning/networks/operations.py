@@ -37,6 +37,7 @@ MOVED = {
     aten.stack,
     aten.pad,
     aten.constant_pad_nd,
+    aten._unsafe_view,
     aten.pixel_shuffle,
     aten.pixel_unshuffle,
     aten.channel_shuffle,

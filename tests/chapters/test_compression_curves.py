@@ -157,3 +157,24 @@ def test_dense_method_trains_the_narrow_network(digits):
     )
     widths = tuple(m.out_features for m in model if isinstance(m, nn.Linear))
     assert (64, *widths) == models.narrow_sizes((64, 32, 16, 10), 1360)
+
+
+def test_references_are_scikit_learn_s_own(tmp_path):
+    from sklearn.linear_model import LogisticRegression
+
+    from pruning.chapters.compression_curves.references import Reference
+    from pruning.data import datasets
+
+    record = records.run_one(cc.run, Reference("breast_cancer"))
+    data = datasets.load("breast_cancer")
+    model = LogisticRegression(max_iter=1000).fit(data.train.inputs.numpy(), data.train.targets.numpy())
+    assert record["test_accuracy"] == model.score(data.test.inputs.numpy(), data.test.targets.numpy())
+    assert record["kept"] == 30
+    boosted = records.run_one(cc.run, Reference("breast_cancer", "gradient_boosting"))
+    assert boosted["kept"] is None
+    assert 0.9 < boosted["test_accuracy"] < 1
+    with pytest.raises(ValueError, match="method: got 'forest'"):
+        Reference(method="forest")
+    path = tmp_path / "r.jsonl"
+    records.append(path, record)
+    assert records.missing([Reference("breast_cancer"), cc.Config()], records.read(path)) == [cc.Config()]

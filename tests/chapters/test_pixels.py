@@ -104,3 +104,15 @@ def test_wrong_input_is_named():
         pixels.central_share(torch.ones(5, 5), 9)
     with pytest.raises(ValueError, match="top: got 0"):
         pixels.neighbour_ratio(torch.ones(5, 5), 0)
+
+
+def test_precise_pairs_against_a_loop():
+    on = torch.rand(60, 9, generator=torch.Generator().manual_seed(0)) < 0.3
+    is_class = torch.arange(60) % 3 == 0
+    expected = 0
+    for a, b in itertools.combinations(range(9), 2):
+        both = on[:, a] & on[:, b]
+        expected += bool(both.any()) and (is_class[both].float().mean() >= 0.5).item()
+    assert 0 < expected < 36
+    assert pixels.precise_pairs(on, is_class, 0.5) == (expected, 36)
+    assert pixels.precise_pairs(torch.zeros(5, 4, dtype=torch.bool), is_class[:5], 0.5) == (0, 6)

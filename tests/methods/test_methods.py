@@ -25,6 +25,7 @@ EXACT = {
     "gradual": (round(0.2 * TOTAL), 0),
     "l0": (round(0.2 * TOTAL), 0),
     "random": (round(0.2 * TOTAL), 0),
+    "random_paths": (round(0.2 * TOTAL), 0),
     "rewind": (round(0.2 * TOTAL), 0),
     "rigl": (round(0.2 * TOTAL), 0),
     "set": (round(0.2 * TOTAL), 0),
@@ -251,3 +252,24 @@ def test_wrong_phases_and_problems():
     lenet = Problem(x, y, (784, 300, 100, 10), comparison.PAPER_WEIGHTS / 266_200, 60, 20)
     assert lenet.total == comparison.LENET_WEIGHTS == 266_200
     assert lenet.weights == 404
+
+
+@pytest.mark.parametrize("weights", [3, 4, 40, 150, 12 * 9 + 9 * 7 + 7 * 2])
+def test_every_weight_of_random_paths_is_effective(weights):
+    masks = baselines.random_paths((12, 9, 7, 2), weights)
+    model = models.mlp((12, 9, 7, 2))
+    baselines.keep_random_paths(model, weights)
+    assert sum(int(mask.sum()) for mask in masks) <= weights
+    report = sparsity.sparsity_report(model)
+    assert report.effective.sum() == report.kept.sum()
+    if weights > 10:  # beside a single path there is no other neuron to join
+        assert report.kept.sum() == weights
+
+
+def test_random_paths_are_random_and_one_must_fit():
+    torch.manual_seed(0)
+    counts = sum(baselines.random_paths((6, 5, 4), 2)[0].sum(0) for _ in range(3000))
+    assert counts.sum() == 3000  # one connection from an input each time
+    assert (counts - 500).abs().max() < 5 * (3000 * 1 / 6 * 5 / 6) ** 0.5  # uniform over the inputs
+    with pytest.raises(ValueError, match="weights: got 1, needs 2 or more"):
+        baselines.random_paths((6, 5, 4), 1)

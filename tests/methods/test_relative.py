@@ -8,6 +8,7 @@ from torch import nn
 
 import pruning
 from pruning.methods import relative
+from pruning.methods.activations import blind_ranges
 from pruning.methods.relative import contribution_statistics, relative_importance
 
 ACTIVATIONS = [nn.ReLU(), nn.LeakyReLU(0.3), nn.Sigmoid(), nn.Tanh(), nn.SiLU(), nn.GELU()]
@@ -32,7 +33,7 @@ def same_range(z, after, ranges):
 def by_loops(layer, x, activation, kind, tolerance=None):
     """Mean, deviation and blind fraction by a loop over samples and weights, in double precision."""
     w, b = layer.weight.detach().double(), layer.bias.detach().double()
-    ranges = relative.blind_ranges(activation, tolerance)
+    ranges = blind_ranges(activation, tolerance)
     f = activation or nn.Identity()
     found = torch.zeros(len(x), *w.shape, dtype=torch.float64)
     blind = torch.zeros(len(x), len(w))
@@ -123,7 +124,10 @@ def test_blind_with_the_weight_but_not_without_it_counts():
 def test_two_flat_ends_are_not_one_range():
     model = nn.Sequential(nn.Linear(1, 1), nn.Tanh())
     with torch.no_grad():
-        model[0].weight[:], model[0].bias[:] = 20.0, -10.0  # z = 10; without the weight −10: f from 1 to −1
+        model[0].weight[:], model[0].bias[:] = (
+            20.0,
+            -10.0,
+        )  # z = 10; without the weight −10: f from 1 to −1
     stats = contribution_statistics(model, torch.ones(3, 1))["0"]
     assert stats.mean.item() == pytest.approx(2 / 3)
     assert stats.blind.item() == 1
@@ -152,7 +156,10 @@ def test_convolution_is_the_linear_layer_of_its_patches(groups):
     for group in range(groups):
         part = slice(group * 6 // groups, (group + 1) * 6 // groups)
         linear = nn.Linear(36 // groups, 6 // groups)
-        linear.weight.data, linear.bias.data = conv.weight[part].flatten(1).data, conv.bias[part].data
+        linear.weight.data, linear.bias.data = (
+            conv.weight[part].flatten(1).data,
+            conv.bias[part].data,
+        )
         theirs = contribution_statistics(nn.Sequential(linear, nn.ReLU()), patches[:, group])["0"]
         assert torch.allclose(ours.mean[part].flatten(1), theirs.mean, atol=1e-6)
         assert torch.allclose(ours.std[part].flatten(1), theirs.std, atol=1e-6)

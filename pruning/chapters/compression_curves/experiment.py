@@ -8,6 +8,8 @@ import itertools
 from dataclasses import dataclass
 
 from pruning import comparison
+from pruning.chapters.compression_curves import references
+from pruning.chapters.compression_curves.references import Reference
 from pruning.comparison import FEW, FEWEST
 from pruning.data import datasets
 from pruning.evidence.configs import changed, make
@@ -26,13 +28,22 @@ class Config(comparison.Config):
     study: str = "curves"  # or "frontier", "forms" (of the density loss), "search"
 
 
-def run(config: Config) -> Record:
+def run(config: Config | Reference) -> Record:
     """Train, prune, measure: the metrics of one record."""
+    if isinstance(config, Reference):
+        return references.run(config)
     data = comparison.load(config.dataset, config.split)
     return comparison.measured(config, data, *comparison.train(config, data))
 
 
-TOGETHER = Together(comparison.groups, comparison.run_stack)
+def groups(configs: list[Config | Reference]) -> list[list[Config | Reference]]:
+    """`comparison.groups` of the networks; a model of scikit-learn is fitted alone."""
+    networks = [config for config in configs if not isinstance(config, Reference)]
+    alone = [[config] for config in configs if isinstance(config, Reference)]
+    return comparison.groups(networks) + alone if networks else alone
+
+
+TOGETHER = Together(groups, comparison.run_stack)
 
 
 MNIST_DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.018, 0.01, 0.004, FEW, 0.001)
@@ -159,7 +170,8 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
             runs += _grid(Config(), MNIST_DENSITIES, [seed], fixed)
             runs += _grid(INCOME, INCOME_DENSITIES, [seed], fixed)
             runs += _grid(Config(), MNIST_DENSITIES, [seed], MOVING if others else ())
-        return runs
+            runs += _grid(INCOME, INCOME_DENSITIES[:6], [seed], ("random_paths",) if others else ())
+        return runs + references.configs(range(seeds or OTHER_SEEDS))
     if profile == "search":
         return search()
     raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick', 'search']")

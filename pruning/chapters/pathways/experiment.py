@@ -54,6 +54,9 @@ TASKS = {
 }
 
 
+AUTHORS_ALPHA = 0.01  # of the authors' public notebook; it leaves weak paths
+
+
 @dataclass(frozen=True)
 class Config:
     """One small network, gated to the end."""
@@ -67,7 +70,7 @@ class Config:
     lr: float = 1e-2
     tau: float = 3.0
     init: float = 0.9
-    alpha: float = 0.03  # the notebook has 0.01, which leaves weak paths
+    alpha: float = 0.03  # chosen on seeds that are not on record; see AUTHORS_ALPHA
     finetune_steps: int = 1500
     study: str = "pathways"
 
@@ -165,5 +168,10 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
             Config(task, seed, steps=4000, finetune_steps=800) for seed in range(seeds or 2) for task in TASKS
         ]
     if profile == "paper":
-        return [Config(task, seed) for seed in range(seeds or 10) for task in TASKS]
+        return [
+            Config(task, seed, alpha=alpha)
+            for alpha in (Config.alpha, AUTHORS_ALPHA)
+            for seed in range(seeds or 10)
+            for task in TASKS
+        ]
     raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick']")

@@ -32,6 +32,41 @@ class Config(comparison.Config):
     study: str = "representatives"
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """What the claims compare with, of the images themselves: no network.
+
+    label : the class of the pairs of pixels. precision : that they are to reach.
+    """
+
+    dataset: str = "mnist"
+    method: str = "none"
+    seed: int = 0
+    label: str = "2"
+    precision: float = 0.74
+    study: str = "pixels"
+
+
+def of_images(config: Pixels) -> Record:
+    """Which pixels vary at all in the training images, and how many pairs of pixels, both on, mean the label
+    with the config's precision there: for each pixel above 0, and above ½, as on."""
+    data = datasets.load(config.dataset)
+    x, is_class = data.train.inputs, data.train.targets == data.class_names.index(config.label)
+    varying = x.amax(0) > x.amin(0)
+    pairs = []
+    for on in (0.0, 0.5):
+        reaching, every = pixels.precise_pairs(x > on, is_class, config.precision)
+        pairs.append({"on": on, "reaching": reaching, "pairs": every})
+    return {
+        "varying": varying.int().tolist(),
+        "pairs": pairs,
+        "kept": None,
+        "effective": None,
+        "test_accuracy": None,
+        "provenance": {"data": data.checksum},
+    }
+
+
 def _rules(by_class: Tensor, data: datasets.Dataset) -> list[Record]:
     """For each class: its two most important pixels as a rule, how often they are on, the best pair of all
     pixels and the best of those that its output reads most.
@@ -86,8 +121,10 @@ def describe(by_class: Tensor, data: datasets.Dataset, top: int) -> Record:
     }
 
 
-def run(config: Config) -> Record:
-    """Train, prune, and read the structure."""
+def run(config: Config | Pixels) -> Record:
+    """Train, prune, and read the structure; of `Pixels`, look at the images alone."""
+    if isinstance(config, Pixels):
+        return of_images(config)
     data = datasets.load(config.dataset)
     if data.image_shape is None:
         raise ValueError(f"dataset: got {config.dataset!r}, needs images")
@@ -122,5 +159,5 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
     if profile == "paper":
         few = Config(density=FEW, settings=gates_training.AS_PRINTED)
         pairs = [(changed(few, seed=s), Config(density=MANY, seed=s)) for s in range(seeds or 5)]
-        return [config for pair in pairs for config in pair]
+        return [Pixels(), *(config for pair in pairs for config in pair)]
     raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick']")

@@ -115,6 +115,19 @@ class Rule:
         return 2 * self.precision * self.recall / total if total else 0.0
 
 
+def precise_pairs(on: Tensor, is_class: Tensor, precision: float) -> tuple[int, int]:
+    """Of all pairs of pixels, how many mean the class with at least this precision where both are on, and how
+    many pairs there are.
+
+    on : (images, pixels), boolean. is_class : (images,), boolean. A pair that is never on together does not
+    count as reaching it.
+    """
+    counts = on.float()
+    both, hits = counts.T @ counts, counts[is_class].T @ counts[is_class]
+    reaching = (both > 0) & (hits >= precision * both)
+    return int(reaching.triu(1).sum()), on.shape[1] * (on.shape[1] - 1) // 2
+
+
 def two_pixel_rule(on: Tensor, is_class: Tensor, pixels: tuple[int, int]) -> Rule:
     """Measure one rule on binary images `on` (samples, pixels), `is_class` (samples,) boolean."""
     picked = on[:, pixels[0]] & on[:, pixels[1]]

@@ -1,0 +1,51 @@
+"""What a reader would try first on Income: scikit-learn's own models, beside the pruned networks."""
+
+from dataclasses import dataclass
+
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from pruning import comparison
+from pruning.evidence.records import Record
+
+MODELS = ("logistic_regression", "gradient_boosting")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One model of scikit-learn with its default settings. Its density is 1: nothing is pruned."""
+
+    dataset: str = "income"
+    method: str = "logistic_regression"
+    density: float = 1.0
+    seed: int = 0
+    study: str = "curves"
+
+    def __post_init__(self):
+        if self.method not in MODELS:
+            raise ValueError(f"method: got {self.method!r}, needs one of {MODELS}")
+        if self.density != 1:
+            raise ValueError(f"density: got {self.density!r}, needs 1")
+
+
+def run(config: Reference) -> Record:
+    """Fit and measure. A logistic regression has one weight a feature (and class, of more than two)."""
+    data = comparison.load(config.dataset)
+    if config.method == "logistic_regression":
+        model = LogisticRegression(max_iter=1000)
+    else:
+        model = HistGradientBoostingClassifier(random_state=config.seed)
+    model.fit(data.train.inputs.numpy(), data.train.targets.numpy())
+    kept = int((model.coef_ != 0).sum()) if config.method == "logistic_regression" else None
+    accuracy = model.score(data.test.inputs.numpy(), data.test.targets.numpy())
+    return {
+        "kept": kept,
+        "effective": kept,
+        "test_accuracy": float(accuracy),
+        "provenance": {"data": data.checksum},
+    }
+
+
+def configs(seeds: range) -> list[Reference]:
+    """The regression, which draws nothing at random, once, and the boosting for every seed."""
+    return [Reference(), *(Reference(method="gradient_boosting", seed=seed) for seed in seeds)]

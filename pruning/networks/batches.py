@@ -1,0 +1,87 @@
+"""Batches of any form, and a model in evaluation mode for the time of a pass over them."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+BATCH = 1000  # samples at a time, unless the caller says otherwise
+Batches = Tensor | Mapping[str, Any] | Iterable[Any]
+
+
+def batches(
+    inputs: Batches, batch_size: int = BATCH, argument: str = "inputs"
+) -> Iterator[Tensor | Mapping[str, Any]]:
+    """What a model is called with, at most `batch_size` samples at a time.
+
+    `inputs` is one tensor, samples first; one dict of the model's arguments by keyword; or an iterable of
+    batches, such as a ``DataLoader``, read once. A batch is a tensor, a dict, or a tuple or list whose first
+    element is one of them, (inputs, targets) for instance.
+
+    Raises TypeError for a batch of another type, ValueError for no samples or a batch size below 1.
+    """
+    for batch, _ in pairs(inputs, batch_size, argument):
+        yield batch
+
+
+def pairs(inputs: Batches, batch_size: int = BATCH, argument: str = "inputs") -> Iterator[tuple]:
+    """As `batches`, each with the targets that its tuple or list holds in second place, or None."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size!r}, needs a whole number of samples, 1 or more")
+    empty = True
+    for batch in [inputs] if isinstance(inputs, (Tensor, Mapping)) else inputs:
+        first, *rest = batch if isinstance(batch, (tuple, list)) and batch else (batch,)
+        targets = rest[0] if rest else None
+        samples = _samples(first, argument)
+        empty = empty and samples == 0
+        for start in range(0, samples, batch_size):
+            part = slice(start, start + batch_size)
+            yield _part(first, part, samples), _part(targets, part, samples)
+    if empty:
+        raise ValueError(f"{argument}: got no samples, needs at least one")
+
+
+def _samples(batch: Any, argument: str) -> int:
+    """The length of a batch's first tensor."""
+    tensors = batch.values() if isinstance(batch, Mapping) else [batch]
+    for tensor in tensors:
+        if isinstance(tensor, Tensor) and tensor.dim():
+            return len(tensor)
+    raise TypeError(
+        f"{argument}: got a batch of type {type(batch).__name__}, needs a tensor with samples first, a "
+        "dict of such tensors, or a tuple or list that begins with one of them"
+    )
+
+
+def _part(batch: Any, part: slice, samples: int) -> Any:
+    """Some of a batch's samples: a slice of its tensors, and of those in a dict."""
+    if isinstance(batch, Mapping):
+        return {key: _part(value, part, samples) for key, value in batch.items()}
+    if isinstance(batch, Tensor) and batch.dim() and len(batch) == samples:
+        return batch[part]
+    return batch
+
+
+def call(model: nn.Module, batch: Tensor | Mapping[str, Any]) -> Any:
+    """The model's output for one of `batches`."""
+    return model(**batch) if isinstance(batch, Mapping) else model(batch)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, after which each submodule is in the mode that it was in before.
+
+    Attention layers run without their fused kernels meanwhile, which would bypass the layers inside.
+    """
+    modes = {module: module.training for module in model.modules()}
+    fused = torch.backends.mha.get_fastpath_enabled()
+    model.eval()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for module, training in modes.items():
+            module.training = training

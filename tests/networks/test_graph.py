@@ -1,0 +1,340 @@
+"""Paths, smaller networks and files of models of every kind, beside perturbation and the model itself."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import pruning
+from pruning.networks import export
+from pruning.networks.chain import graph_of
+from pruning.networks.hardware import hardware_report
+from pruning.networks.masks import set_mask
+from pruning.networks.reach import reach
+from pruning.networks.sparsity import effective_masks
+from pruning.networks.structure import reaches
+
+
+def randomized(model):
+    """Weights and statistics of batch norm as after training, in float64."""
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+def channels_removed(model, share=0.5):
+    """Whole output channels masked, as gates of granularity "output" leave them."""
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            keep = torch.rand(len(module.weight)) >= share
+            set_mask(module, keep.view(-1, *[1] * (module.weight.dim() - 1)).expand_as(module.weight))
+    return model
+
+
+class Everything(nn.Module):
+    """A residual sum, a concatenation, depthwise and grouped convolutions, gating, pooling."""
+
+    def __init__(self, width, tail):
+        super().__init__()
+        self.stem = nn.Conv2d(2, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.block = nn.Conv2d(width, width, 3, padding=1)
+        self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.grouped = nn.Conv2d(2 * width, 2 * width, 1, groups=2)
+        self.after = nn.BatchNorm2d(2 * width)
+        self.squeeze = nn.Linear(2 * width, 2 * width)
+        self.head = nn.Linear(2 * width * (4 if tail else 1), 3)
+        self.tail = tail
+
+    def forward(self, x):
+        x = torch.tanh(self.norm(self.stem(x)))
+        y = x + torch.tanh(self.block(input=x))  # called by keyword
+        z = torch.cat([torch.tanh(self.depthwise(y)), F.avg_pool2d(y, 3, 1, 1)], 1)
+        z = F.silu(self.after(self.grouped(z)))
+        z = z * torch.sigmoid(self.squeeze(z.mean((2, 3))))[:, :, None, None]
+        z = F.max_pool2d(z, 2) if self.tail else F.adaptive_avg_pool2d(z, 1)
+        return self.head(z.flatten(1))
+
+
+def matters(model, x, weight, place):
+    """Whether changing a weight changes an output."""
+    with torch.no_grad():
+        before, old = model(x), weight[place].item()
+        weight[place] = old * 1.37 + 0.011
+        after = model(x)
+        weight[place] = old
+    return not torch.equal(before, after)
+
+
+def without_constants(model):
+    """No biases and no shifts: what no input reaches is 0, so that only paths from inputs matter."""
+    for module in model.modules():
+        if getattr(module, "bias", None) is not None:
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.zero_()
+    return model
+
+
+@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 10**6), st.sampled_from([0.3, 0.6]), st.booleans())
+def test_a_weight_is_effective_if_and_only_if_changing_it_matters(seed, share, tail):
+    torch.manual_seed(seed)
+    model = without_constants(randomized(Everything(3, tail)))
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.weight.data *= torch.rand(module.weight.shape) >= share
+    x = torch.randn(8, 2, 4, 4)
+    found = effective_masks(model, x[:1])
+    model = model.double()
+    for key, mask in found.items():
+        weight = model.get_submodule(key).weight
+        for place in (weight != 0).nonzero().tolist():
+            place = tuple(place)
+            assert bool(mask[place]) == matters(model, x.double(), weight, place), (key, place)
+
+
+@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 10**6), st.sampled_from([0.3, 0.6, 0.9]), st.booleans())
+def test_compact_is_smaller_with_the_same_outputs(seed, share, tail):
+    torch.manual_seed(seed)
+    model = channels_removed(randomized(Everything(6, tail)), share)
+    small, x = pruning.compact(model, torch.randn(1, 2, 4, 4)), torch.randn(7, 2, 4, 4)
+    torch.testing.assert_close(small(x), model(x), atol=1e-4, rtol=0)
+    sizes = [sum(p.numel() for p in each.parameters()) for each in (small, Everything(6, tail))]
+    assert sizes[0] < sizes[1]
+
+
+def small_vit():
+    return torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32)
+
+
+def encoder():
+    return nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2)
+
+
+IMAGES = (1, 3, 64, 64)
+MODELS = {
+    "resnet20": (lambda: pruning.models.cifar_resnet(20), (1, 3, 32, 32), 0.8),
+    "resnet18": (torchvision.models.resnet18, IMAGES, 0.8),
+    "mobilenet_v3_small": (torchvision.models.mobilenet_v3_small, IMAGES, 0.8),
+    "vit": (small_vit, (1, 3, 32, 32), 1.0),
+    "encoder": (encoder, (1, 5, 16), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_of_others(name, tmp_path):
+    torch.manual_seed(0)
+    build, shape, at_most = MODELS[name]
+    model, x = channels_removed(randomized(build())), torch.randn(3, *shape[1:])
+    small = pruning.compact(model, torch.zeros(shape))
+    torch.testing.assert_close(small(x), model(x), atol=1e-4, rtol=1e-4)
+    sizes = [sum(p.numel() for p in each.parameters()) for each in (small, build())]
+    assert sizes[0] <= at_most * sizes[1]
+    for other in (copy.deepcopy(small), pickle.loads(pickle.dumps(small))):
+        other.load_state_dict(small.state_dict())
+        assert torch.equal(other(x), small(x))
+    if name in {"resnet20", "vit"}:
+        onnxruntime = pytest.importorskip("onnxruntime")
+        export.to_onnx(model, tmp_path / "network.onnx", torch.zeros(shape))
+        session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+        (found,) = session.run(["outputs"], {"inputs": x.numpy()})
+        np.testing.assert_allclose(found, model(x).detach().numpy(), atol=1e-4)
+        report = pruning.sparsity_report(model, torch.zeros(shape))
+        assert (report.effective <= report.kept).all()
+    if len(shape) == 4:
+        with pytest.raises(ValueError, match="got shape"):
+            small(torch.randn(1, 3, 40, 40))
+
+
+def test_a_constant_channel_behind_padding_is_exact_at_the_border():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 3, padding=1), nn.Flatten(2))
+    model[0].weight.data[1:] = 0  # three channels are the constants of their biases
+    small, x = pruning.compact(model, torch.zeros(1, 1, 5, 5)), torch.randn(2, 1, 5, 5)
+    torch.testing.assert_close(small(x), model(x), atol=1e-5, rtol=0)
+    assert small.get_submodule("0").out_channels == 2  # one constant channel stands for all three
+
+
+def test_only_whole_residual_channels_go():
+    torch.manual_seed(0)
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.c(x + self.b(x))
+
+    model = Residual()
+    model.b.weight.data[:2] = 0  # but a's neurons are needed
+    model.a.weight.data[3] = model.b.weight.data[3] = 0  # dead in both branches
+    model.b.weight.data[:, 3] = 0
+    small = pruning.compact(model, torch.zeros(1, 4))
+    assert [small.get_submodule(n).out_features for n in "abc"] == [3, 3, 2]
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(small(x), model(x), atol=1e-5, rtol=0)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Backwards(nn.Sequential):
+    def forward(self, x):
+        for module in reversed(list(self)):
+            x = module(x)
+        return x
+
+
+def test_modules_used_twice_and_classes_with_their_own_forward():
+    torch.manual_seed(0)
+    shared, x = nn.Linear(4, 4), torch.randn(3, 4)
+    shared.weight.data[0] = 0
+    twice = nn.Sequential(shared, nn.Tanh(), shared, nn.Tanh(), nn.Linear(4, 2))
+    torch.testing.assert_close(pruning.compact(twice)(x), twice(x))
+    assert pruning.effective_weights(twice) == 12 + 3 * 2  # the dead neuron is a constant
+    for model in (
+        nn.Sequential(Doubled(4, 4), nn.ReLU(), nn.Linear(4, 2)),
+        Backwards(nn.Linear(4, 2), nn.ReLU(), nn.Linear(4, 4)),
+    ):
+        with pytest.raises(TypeError, match="not a layer of a chain; give example_inputs"):
+            pruning.compact(model)
+        torch.testing.assert_close(pruning.compact(model, x)(x), model(x))
+        assert pruning.effective_weights(model, x) == 24
+
+
+def test_a_hook_on_a_layer_is_not_overlooked():
+    model, x = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1)), torch.randn(2, 3)
+    model[0].register_forward_hook(lambda module, args, output: -output)
+    with pytest.raises(TypeError, match="forward hooks"):
+        pruning.compact(model)
+    torch.testing.assert_close(pruning.compact(model, x)(x), model(x))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize(
+    "put",
+    [
+        parametrizations.weight_norm,
+        parametrizations.spectral_norm,
+        nn.utils.weight_norm,
+        nn.utils.spectral_norm,
+    ],
+)
+def test_weight_and_spectral_norm(put):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(put(nn.Linear(4, 5)), nn.Tanh(), nn.Linear(5, 2)), torch.randn(3, 4)
+    model(x)
+    model.eval()
+    before = [value.clone() for value in model.state_dict().values()]
+    torch.testing.assert_close(pruning.compact(model)(x), model(x))
+    if put in (parametrizations.weight_norm, parametrizations.spectral_norm):
+        assert pruning.effective_weights(model, x) == 30
+    else:  # the old ones have no weight to mask
+        with pytest.raises(ValueError, match="computed by a forward hook"):
+            pruning.effective_weights(model, x)
+    assert all(map(torch.equal, before, model.state_dict().values()))
+
+
+class Attention(nn.MultiheadAttention):
+    def forward(self, x):
+        return super().forward(x, x, x, need_weights=False)[0]
+
+
+def test_attention_follows_keys_and_values():
+    """Values that are the same for all keys make queries and keys irrelevant."""
+    torch.manual_seed(0)
+    model, x = Attention(4, 2, batch_first=True), torch.randn(1, 3, 4)
+    dense = {key: int(mask.sum()) for key, mask in effective_masks(model, x).items()}
+    assert dense == {"in_proj_weight": 48, "out_proj": 16}
+    model.in_proj_weight.data[8:] = 0  # values are their biases
+    nn.init.normal_(model.in_proj_bias)
+    assert pruning.effective_weights(model, x) == 0
+
+
+class Unfollowed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.lstm = nn.LSTM(4, 4, batch_first=True)
+
+    def forward(self, x):
+        return self.lstm(self.inner(x))[0]
+
+
+class Branching(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) if x.sum() > 0 else x
+
+
+@pytest.mark.parametrize("find", [pruning.effective_weights, pruning.compact])
+def test_what_cannot_be_followed_is_named(find):
+    with pytest.raises(TypeError, match=r"'lstm' runs aten.lstm.input, through which paths cannot"):
+        find(Unfollowed(), torch.zeros(1, 3, 4))
+    with pytest.raises(TypeError, match="cannot trace Branching"):
+        find(Branching(4, 4), torch.zeros(1, 4))
+    with pytest.raises(TypeError, match=r"example_inputs: got int"):
+        find(Branching(4, 4), 3)
+    report = pruning.sparsity_report(Unfollowed(), torch.zeros(1, 3, 4))
+    assert report.effective.isna().all()
+
+
+def test_reaches_of_a_convolution_by_perturbation():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 1, 2), nn.Tanh(), nn.Flatten(), nn.Linear(4, 2))
+    model[0].weight.data[0, 0, 0] = 0
+    model[3].weight.data[0, :3] = 0
+    x = torch.randn(1, 1, 3, 3)
+    found = reaches(model, x)
+    jacobian = torch.autograd.functional.jacobian(lambda x: model(x)[0], x).flatten(1)
+    assert torch.equal(found, jacobian != 0)
+
+
+def test_a_linear_layer_on_an_image_without_flatten():
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Linear(3, 2))
+    model[0].weight.data[1] = 0
+    x = torch.randn(2, 1, 3, 3)
+    assert pruning.effective_weights(model, x) == 1 + 6
+    torch.testing.assert_close(pruning.compact(model, x)(x), model(x))
+
+
+def test_the_graph_leaves_the_model_as_it_was():
+    model = pruning.gate(pruning.models.mlp((4, 3, 2)), init=0.5)
+    before = copy.deepcopy(model.state_dict())
+    reach(graph_of(model))
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    model(torch.randn(2, 4)).sum().backward()
+
+
+def test_hardware_report_of_a_sparse_chain():
+    model = pruning.models.mlp((40, 30, 3))
+    pruning.prune_by_score(model, pruning.random_scores(model), 0.9)
+    report = hardware_report(model, torch.randn(1, 40), batch=8, rounds=3)
+    small = report[report.network == "compact"].set_index("runtime")
+    kept = int(report[report.network == "dense"].weights.iloc[0])
+    assert kept == pruning.sparsity_report(model).kept.sum()
+    assert small.weights.eq(pruning.effective_weights(model)).all()
+    assert report.macs.iloc[0] == 40 * 30 + 30 * 3
+    assert small.macs["SciPy CSR"] == pruning.effective_weights(model)
+    assert report.fastest.sum() == 1
+    assert (report[["ms_one", "ms_batch", "bytes"]] > 0).all(axis=None)
+    with pytest.raises(ValueError, match="batch, rounds: got 0"):
+        hardware_report(model, torch.randn(1, 40), batch=0)
