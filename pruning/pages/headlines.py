@@ -13,7 +13,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from pruning.evidence import records
+from pruning.evidence import claims, records
 from pruning.evidence.claims import Claim
 from pruning.evidence.statistics import VERDICTS
 from pruning.pages import scoreboard
@@ -31,7 +31,7 @@ class Headline:
 
 def _found(claim: Claim) -> pandas.DataFrame:
     path = records.records_folder() / f"{claim['records']}.jsonl"
-    return records.table(records.read(path)).query(claim["query"])
+    return claims.chosen(records.table(records.read(path)), claim["where"])
 
 
 def _few_weights(claim: Claim) -> str:
@@ -54,12 +54,13 @@ def _survival(claim: Claim) -> str:
     ours, adam = (
         100 * runs[runs.method == name].pruned_accuracy.mean() for name in ("stochgradadam", "adam")
     )
-    theirs = [100 * value for value in claim["values"][network]]
+    theirs = " and ".join(f"{100 * value:.2f}" for value in claim["values"][network])
+    data = " and ".join(sorted(runs.dataset.unique()))
     seeds = runs.seed.nunique()
     return (
         f"{network} with half of its weights pruned keeps **{ours:.1f} %** after training with "
         f"StochGradAdam and {adam:.1f} % with Adam ({longest} epochs, {seeds} seed{'s' * (seeds > 1)}, "
-        f"{' and '.join(sorted(runs.dataset.unique()))}). The paper says: {theirs[0]:.2f} and {theirs[1]:.2f} %."
+        f"{data}). The paper says: {theirs} %."
     )
 
 
@@ -82,10 +83,10 @@ SAID: dict[str, tuple[str, Callable[[Claim], str]]] = {  # claim → paper in wo
 def headlines() -> list[Headline]:
     """One headline a paper, in the order of the book."""
     verdicts = scoreboard.board().set_index("id").verdict
-    claims = {claim["id"]: (chapter, claim) for chapter, claim in scoreboard.all_claims()}
+    written = {claim["id"]: (chapter, claim) for chapter, claim in scoreboard.all_claims()}
     found = []
     for name, (paper, say) in SAID.items():
-        chapter, claim = claims[name]
+        chapter, claim = written[name]
         found.append(Headline(paper, chapter, verdicts[name], say(claim)))
     return found
 

@@ -27,7 +27,7 @@ def explanations(app: Sphinx) -> dict[str, tuple[str, str]]:
 
 
 def pattern(terms: list[str]) -> re.Pattern:
-    """Any of the terms as a word, singular or plural; only a term in small letters may begin with a capital."""
+    """Any of the terms as a word, singular or plural; one in small letters may begin with a capital."""
     words = []
     for term in sorted(terms, key=len, reverse=True):
         first = term[0]
@@ -85,7 +85,13 @@ def _link(app: Sphinx, doctree: nodes.document, page: str) -> None:
         _link_terms(app, doctree, page)
 
 
+def _plain_citations(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+    # docutils calls them a list whose children are no list items: screen readers stumble
+    context["body"] = context.get("body", "").replace('<div role="list" class="citation-list">', "<div>")
+
+
 def setup(app: Sphinx) -> dict:
     """Link when all pages are read."""
     app.connect("doctree-resolved", _link)
+    app.connect("html-page-context", _plain_citations)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,15 +17,19 @@ def prepared(lines: list[str]) -> list[str]:
     found, section = [], ""
     for number, line in enumerate(lines):
         following = lines[number + 1] if number + 1 < len(lines) else ""
-        if line in SECTIONS and set(following) == {"-"}:
-            section = line
+        header = line in SECTIONS and set(following) == {"-"}
+        section = line if header else section
+        header = header or set(line) == {"-"}
         line = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", line)
         pieces = re.split(r"(``.*?``)", line)  # literals stay as they are
         pieces[::2] = [re.sub(r"([|*\\]|_(?=\W|$))", r"\\\1", piece) for piece in pieces[::2]]
         line = "".join(pieces)
-        described = re.match(r"(\S[^:]*?) : (.+)", line)
-        if section in ("Parameters", "Attributes", "Raises") and described:
+        described = re.match(r"(\w[\w*, .]*) : (.+)", line)
+        if section not in ("Returns", "Yields", "Notes") and described:
             found += [described[1], f"    {described[2]}"]
+        elif section in ("Parameters", "Attributes", "Raises") and re.match(r"\S", line) and not header:
+            found += ["", "", line]  # a paragraph: the section is over
+            section = ""
         else:
             found.append(line)
     return found
