@@ -12,6 +12,10 @@ from sphinx.application import Sphinx
 SECTIONS = ("Parameters", "Attributes", "Raises", "Returns", "Yields", "Notes")
 
 
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
 def prepared(lines: list[str]) -> list[str]:
     """The docstring's lines with markup characters escaped and descriptions on lines of their own."""
     found, section = [], ""
@@ -31,6 +35,9 @@ def prepared(lines: list[str]) -> list[str]:
             found += ["", "", line]  # a paragraph: the section is over
             section = ""
         else:
+            before = found[-1] if found else ""
+            if not section and line and before and _indent(line) != _indent(before):
+                found.append("")  # markup wants a blank line where the indentation changes
             found.append(line)
     return found
 
