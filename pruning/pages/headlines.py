@@ -5,16 +5,14 @@ the book is built.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import pandas
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from pruning import chapters
 from pruning.evidence import claims, records
-from pruning.evidence.claims import Claim
 from pruning.evidence.statistics import VERDICTS
 from pruning.pages import scoreboard
 
@@ -29,66 +27,21 @@ class Headline:
     sentence: str
 
 
-def _found(claim: Claim) -> pandas.DataFrame:
-    path = records.records_folder() / f"{claim['records']}.jsonl"
-    return claims.chosen(records.table(records.read(path)), claim["where"])
-
-
-def _few_weights(claim: Claim) -> str:
-    found = _found(claim)
-    return (
-        f"A network with {claim['weights']} of its 266,200 weights classifies "
-        f"**{100 * found.test_accuracy.mean():.2f} %** of MNIST's test images correctly "
-        f"(mean of {found.seed.nunique()} seeds). The paper says: above {100 * claim['value']:.0f} %."
-    )
-
-
-def _survival(claim: Claim) -> str:
-    found = _found(claim)
-    found = found[found.network.isin(claim["networks"])]
-    if found.empty:
-        return "No ResNet of the paper's sizes is on record yet."
-    network = min(found.network)
-    longest = found[found.network == network].epochs.max()
-    runs = found[(found.network == network) & (found.epochs == longest)]
-    ours, adam = (
-        100 * runs[runs.method == name].pruned_accuracy.mean() for name in ("stochgradadam", "adam")
-    )
-    theirs = " and ".join(f"{100 * value:.2f}" for value in claim["values"][network])
-    data = " and ".join(sorted(runs.dataset.unique()))
-    seeds = runs.seed.nunique()
-    return (
-        f"{network} with half of its weights pruned keeps **{ours:.1f} %** after training with "
-        f"StochGradAdam and {adam:.1f} % with Adam ({longest} epochs, {seeds} seed{'s' * (seeds > 1)}, "
-        f"{data}). The paper says: {theirs} %."
-    )
-
-
-def _three_quarters(claim: Claim) -> str:
-    found = _found(claim)
-    return (
-        f"With 75 % of its weights pruned by relative importance a network still classifies "
-        f"**{100 * found.test_accuracy.mean():.2f} %** of MNIST correctly (mean of {found.seed.nunique()} "
-        f"seeds). The paper says: {100 * claim['value']:.2f} %."
-    )
-
-
-SAID: dict[str, tuple[str, Callable[[Claim], str]]] = {  # claim → paper in words, its sentence
-    "G1": ("Learnable gates", _few_weights),
-    "S1": ("Gradient sampling", _survival),
-    "R1": ("Relative importance", _three_quarters),
-}
-
-
 def headlines() -> list[Headline]:
-    """One headline a paper, in the order of the book."""
+    """What chapters bring in their readme.py: `HEADLINE`, a claim's id and its paper in words, and
+    `headline(claim, found)`, the sentence. One a paper, in the order of the papers."""
     verdicts = scoreboard.board().set_index("id").verdict
-    written = {claim["id"]: (chapter, claim) for chapter, claim in scoreboard.all_claims()}
-    found = []
-    for name, (paper, say) in SAID.items():
-        chapter, claim = written[name]
-        found.append(Headline(paper, chapter, verdicts[name], say(claim)))
-    return found
+    made = []
+    for chapter in chapters.names():
+        part = chapters.part(chapter, "readme")
+        if hasattr(part, "headline"):
+            name, paper = part.HEADLINE
+            claim = scoreboard.of(chapter)[name]
+            path = records.records_folder() / f"{claim['records']}.jsonl"
+            found = claims.chosen(records.table(records.read(path)), claim["where"])
+            headline = Headline(paper, chapter, verdicts[name], part.headline(claim, found))
+            made.append((claim["figure"], headline))  # begins with the number of the paper
+    return [headline for _, headline in sorted(made, key=lambda pair: pair[0])]
 
 
 def tally() -> dict[str, int]:
