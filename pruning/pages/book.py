@@ -9,6 +9,7 @@ the notebook is not executed again.
 import ast
 import hashlib
 import json
+import shutil
 import subprocess
 import sysconfig
 import tempfile
@@ -148,6 +149,8 @@ def _step(name: str) -> Iterator:
 
 def render(root: Path) -> None:
     """Render book/ with jupyter-book, every warning an error."""
+    html = root / "book" / "_build" / "html"
+    shutil.rmtree(html / "_images", ignore_errors=True)  # figures of earlier builds would stay
     command = [
         str(Path(sysconfig.get_path("scripts")) / "jupyter-book"),
         "build",
@@ -162,5 +165,5 @@ def render(root: Path) -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BookError(f"jupyter-book failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
-    for source_map in (root / "book" / "_build" / "html" / "_static").rglob("*.map"):
+    for source_map in (html / "_static").rglob("*.map"):
         source_map.unlink()  # 4 MB that only someone who debugs the theme would load

@@ -1,7 +1,8 @@
 """The parts of README.md that depend on the records: its table, sentences and figures.
 
 Chapters supply them: the table has a row a claim, and a chapter's readme.py may bring a `sentence()`
-for under the table and a `figure(ax)`, drawn to book/_static/<chapter>.png.
+for under the table, a `figure(ax)`, drawn to book/_static/<chapter>.png, and a `headline` with its
+`HEADLINE` for the first lines (`headlines` says how).
 """
 
 from pathlib import Path
@@ -10,11 +11,27 @@ from types import ModuleType
 import matplotlib.pyplot as plt
 
 from pruning import chapters
+from pruning.evidence.statistics import NOT_MEASURED, NOT_REPRODUCED, PARTLY, REPRODUCED
 from pruning.figures import style
-from pruning.pages import scoreboard
+from pruning.pages import headlines, scoreboard
 
 FIGURES = Path("book") / "_static"
-BEGIN, END = "<!-- evidence: written by `pruning readme` -->", "<!-- end of evidence -->"
+BEGIN, END = "<!-- {}: written by `pruning readme` -->", "<!-- end of {} -->"
+MARKS = {  # verdict → a mark that shows its colour where a README cannot
+    REPRODUCED: "🟢",
+    PARTLY: "🟡",
+    NOT_REPRODUCED: "🔴",
+    NOT_MEASURED: "⚪",
+}
+
+
+def first_lines() -> str:
+    """A line a paper: its verdict and its sentence."""
+    return "\n".join(
+        f"- {MARKS[said.verdict]} **{said.verdict}** "
+        f"([{said.paper.lower()}](notebooks/{said.chapter}.ipynb)) {said.sentence}"
+        for said in headlines.headlines()
+    )
 
 
 def evidence_table() -> str:
@@ -48,11 +65,17 @@ def sentences() -> str:
 
 
 def with_evidence(text: str) -> str:
-    """README text with its table brought up to date. Raises ValueError without the two markers."""
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"README.md: needs the lines {BEGIN!r} and {END!r} around its table")
-    head, tail = text.split(BEGIN)[0], text.split(END)[1]
-    return f"{head}{BEGIN}\n{evidence_table()}\n\n{sentences()}\n{END}{tail}"
+    """README text with its parts brought up to date. Raises ValueError for a part without its two markers."""
+    for part, write in {"verdicts": first_lines, "evidence": _evidence}.items():
+        begin, end = BEGIN.format(part), END.format(part)
+        if begin not in text or end not in text:
+            raise ValueError(f"README.md: needs the lines {begin!r} and {end!r} around its {part}")
+        text = f"{text.split(begin)[0]}{begin}\n{write()}\n{end}{text.split(end)[1]}"
+    return text
+
+
+def _evidence() -> str:
+    return f"{evidence_table()}\n\n{sentences()}"
 
 
 def draw(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Every page of the book in a real browser, as a phone, a tablet and a desk see it."""
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 WIDTHS = [390, 768, 1400]
 
@@ -31,3 +32,66 @@ def test_the_chapters_can_be_put_away_on_a_wide_screen(look):
     chapters.wait_for(state="hidden")
     page.locator(".primary-toggle").click()
     chapters.wait_for(state="visible")
+
+
+def pages(html):
+    """Every page of the book by name, as the table of contents and Sphinx list them."""
+    found = sorted(path for path in html.rglob("*.html") if "_static" not in path.parts)
+    return [path.relative_to(html).with_suffix("").as_posix() for path in found]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_leaves_the_page_and_the_console_is_silent(look, html, width):
+    for name in pages(html):
+        page = look(name, width)
+        assert page.said == [], name
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        # what is wider than the page scrolls inside a box of its own, and nothing is cut off
+        outside = page.evaluate(
+            """() => [...document.querySelectorAll("article *, .prev-next-footer *")].filter((element) => {
+                const box = element.getBoundingClientRect();
+                if (box.width === 0 || box.right <= innerWidth + 1) return false;
+                for (let above = element; above; above = above.parentElement) {
+                    if (["auto", "scroll"].includes(getComputedStyle(above).overflowX)) return false;
+                    if (above.tagName === "svg" && above !== element) return false;
+                }
+                return !element.closest(".dropdown-menu, .sr-only, .visually-hidden, svg.icon");
+            }).map((element) => element.outerHTML.slice(0, 100))"""
+        )
+        assert outside == [], (name, outside[:5])
+        page.context.close()
+
+
+def test_every_image_has_alternative_text(look, html):
+    for name in pages(html):
+        page = look(name)
+        missing = page.locator(
+            "img:not([alt]), img[alt=''], svg[role=img]:not([aria-label], [aria-hidden=true])"
+        )
+        assert missing.count() == 0, (name, missing.first.evaluate("e => e.outerHTML.slice(0, 200)"))
+        page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(look, html, scheme):
+    axe = Axe()
+    for name in pages(html):
+        page = look(name, 1400, scheme)
+        found = axe.run(page).response["violations"]
+        serious = [
+            (name, rule["id"], [node["html"][:160] for node in rule["nodes"][:4]])
+            for rule in found
+            if rule["impact"] in ("serious", "critical")
+        ]
+        assert serious == []
+        page.context.close()
+
+
+def test_code_can_be_copied_and_a_chapter_downloaded(look, html):
+    page = look("about")
+    assert "@software{pruning" in page.locator(".highlight-bibtex pre").text_content()
+    assert page.locator(".highlight-bibtex button.copybtn").count() == 1
+    page = look("chapters/smallest")
+    notebook = page.locator("a.btn-download-source-button[href$='.ipynb']").get_attribute("href")
+    assert (html / "chapters" / notebook).resolve().suffix == ".ipynb"
+    assert (html / "chapters" / notebook).resolve().is_file()

@@ -48,6 +48,9 @@ def test_versions_agree():
 
     assert f'version = "{pruning.__version__}"' in (ROOT / "pyproject.toml").read_text()
     assert f"version: {pruning.__version__}" in (ROOT / "CITATION.cff").read_text()
+    about = (ROOT / "book" / "about.md").read_text()
+    assert f"version {pruning.__version__}" in about
+    assert f"version = {{{pruning.__version__}}}" in about
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     for name, version in re.findall(r"- ([\w.-]+)==(\S+)", (ROOT / "environment.yml").read_text()):
         assert pins[name] == version, name
