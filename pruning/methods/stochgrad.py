@@ -16,12 +16,15 @@ The author's public code has, in effect, β₁ = 0.81 and ε = 1e-7:
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.optim import Optimizer
 
 from pruning.methods.noise import bernoulli_
+
+REFUSED = ("amsgrad", "capturable", "decoupled_weight_decay", "differentiable")
 
 
 class StochGradAdam(Optimizer):
@@ -30,39 +33,57 @@ class StochGradAdam(Optimizer):
     Parameters
     ----------
     params : parameters or param groups.
-    lr : learning rate μ, the paper's 0.01.
+    lr : learning rate μ, the paper's 0.01; a number or a tensor with one.
     betas : decay rates of the two moments, Adam's own; the author's code has (0.81, 0.999).
     eps : added to √v̂.
     weight_decay : λ, as Adam's: λθ is added to the gradient, before the sampling.
     sampling_rate : s, the probability with which a coordinate's gradient is used, in (0, 1].
     generator : of the masks, on the parameters' device; torch's own where None. Its state is not part of
-        ``state_dict()``: save it beside, if training is to go on bit by bit.
+        ``state_dict()``: save it beside, if training is to continue bit for bit. Copies and pickles of the
+        optimizer have it.
+    maximize : ascend instead of descend.
 
-    Parameters without a gradient are skipped. Raises ValueError for values out of range, RuntimeError in
-    `step` for a sparse gradient.
+    Where ``torch.distributed`` runs several processes and no generator is given, the first step is a
+    collective call: rank 0 broadcasts a seed, so that all ranks draw the same masks and replicas stay equal.
+
+    The state is that of ``torch.optim.Adam``, and a state dict of either loads into the other; one from Adam
+    has no sampling rate, so the optimizer keeps its own. Complex parameters are treated as pairs of real
+    numbers, as Adam does. All steps use torch's foreach functions. Parameters without a gradient are skipped.
+
+    Raises ValueError for values out of range and for groups that ask for what is not implemented (amsgrad,
+    capturable, differentiable, decoupled_weight_decay), RuntimeError in `step` for a sparse gradient.
     """
 
     def __init__(
         self,
         params: Iterable[Tensor] | Iterable[dict],
-        lr: float = 1e-2,
+        lr: float | Tensor = 1e-2,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         sampling_rate: float = 0.8,
         generator: torch.Generator | None = None,
+        *,
+        maximize: bool = False,
     ):
         defaults = {
-            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay,
+            "lr": lr,
+            "betas": tuple(betas),
+            "eps": eps,
+            "weight_decay": weight_decay,
             "sampling_rate": sampling_rate,
-        }  # fmt: skip
+            "maximize": maximize,
+        }
         self.generator = generator
+        self._shared: dict[torch.device, torch.Generator] = {}  # the same on all ranks
         self._buffers: dict[int, tuple] = {}
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict) -> None:
         """Add a group, its values checked."""
         values = self.defaults | {k: v for k, v in param_group.items() if k != "params"}
+        if isinstance(values["lr"], Tensor) and values["lr"].numel() != 1:
+            raise ValueError(f"lr: got a tensor of shape {tuple(values['lr'].shape)}, needs one number")
         for name in ("lr", "eps", "weight_decay"):
             if not values[name] >= 0:
                 raise ValueError(f"{name}: got {values[name]!r}, needs 0 or more")
@@ -70,7 +91,35 @@ class StochGradAdam(Optimizer):
             raise ValueError(f"betas: got {values['betas']!r}, needs two numbers in [0, 1)")
         if not 0 < values["sampling_rate"] <= 1:
             raise ValueError(f"sampling_rate: got {values['sampling_rate']!r}, needs a number in (0, 1]")
+        _refuse(values)
         super().add_param_group(param_group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"generator": self.generator, "_shared": self._shared}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        own = self.__dict__.get("param_groups", [])
+        super().__setstate__(state)
+        self._buffers = {}
+        for index, group in enumerate(self.param_groups):
+            _refuse(group)
+            before = own[index] if index < len(own) else self.defaults
+            for name in self.defaults:
+                group.setdefault(name, before.get(name, self.defaults[name]))
+
+    def _generator(self, device: torch.device) -> torch.Generator | None:
+        """What masks on a device are drawn from."""
+        ranks = (
+            distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+        )
+        if self.generator is not None or not ranks:
+            return self.generator
+        if not self._shared:
+            seed = [int(torch.randint(2**62, ()))]
+            distributed.broadcast_object_list(seed, src=0)
+            devices = {p.device for group in self.param_groups for p in group["params"]}
+            self._shared = {each: torch.Generator(each).manual_seed(seed[0]) for each in devices}
+        return self._shared[device]
 
     def _masks(self, index: int, grads: list[Tensor], rate: float) -> list[Tensor]:
         """Ω for each gradient: views of one buffer per device and dtype, which one call fills anew."""
@@ -86,7 +135,7 @@ class StochGradAdam(Optimizer):
                     masks[k] = part.view(grads[k].shape)
             self._buffers[index] = key, flat, masks
         for buffer in self._buffers[index][1]:
-            bernoulli_(buffer, rate, self.generator)
+            bernoulli_(buffer, rate, self._generator(buffer.device))
         return self._buffers[index][2]
 
     @torch.no_grad()
@@ -98,31 +147,53 @@ class StochGradAdam(Optimizer):
                 loss = closure()
         for index, group in enumerate(self.param_groups):
             params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
-            grads = [p.grad for p in params]
-            if any(grad.is_sparse for grad in grads):
-                raise RuntimeError("StochGradAdam: got a sparse gradient, needs dense ones")
-            for p in params:
-                if not self.state[p]:
-                    self.state[p] = {
-                        "step": 0,
-                        "exp_avg": torch.zeros_like(p),
-                        "exp_avg_sq": torch.zeros_like(p),
-                    }
-                self.state[p]["step"] += 1
-            states = [self.state[p] for p in params]
-            m, v = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
-            (beta1, beta2), lr, rate = group["betas"], group["lr"], group["sampling_rate"]
-            if group["weight_decay"]:
-                grads = torch._foreach_add(grads, params, alpha=group["weight_decay"])
-            # φ = Ω ⊙ ∇f
-            sampled = torch._foreach_mul(grads, self._masks(index, grads, rate)) if rate < 1 else grads
-            torch._foreach_lerp_(m, sampled, 1 - beta1)
-            torch._foreach_mul_(v, beta2)
-            torch._foreach_addcmul_(v, sampled, sampled, 1 - beta2)
-            root = torch._foreach_sqrt(v)
-            torch._foreach_div_(root, [(1 - beta2 ** state["step"]) ** 0.5 for state in states])
-            torch._foreach_add_(root, group["eps"])
-            torch._foreach_addcdiv_(params, m, root, [-lr / (1 - beta1 ** state["step"]) for state in states])
+            if params:
+                self._step_group(index, group, params)
         return loss
+
+    def _step_group(self, index: int, group: dict[str, Any], params: list[Tensor]) -> None:
+        if any(p.grad.is_sparse for p in params):
+            raise RuntimeError("StochGradAdam: got a sparse gradient, needs dense ones")
+        for p in params:
+            if not self.state[p]:
+                self.state[p] = {
+                    "step": torch.zeros((), dtype=torch.float32),
+                    "exp_avg": torch.zeros_like(p, memory_format=torch.preserve_format),
+                    "exp_avg_sq": torch.zeros_like(p, memory_format=torch.preserve_format),
+                }
+            self.state[p]["step"] += 1
+        states = [self.state[p] for p in params]
+        steps = [float(state["step"]) for state in states]
+        grads, m, v = (
+            [_real(tensor) for tensor in tensors]
+            for tensors in (
+                [p.grad for p in params],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+            )
+        )
+        params = [_real(p) for p in params]
+        (beta1, beta2), lr, rate = group["betas"], float(group["lr"]), group["sampling_rate"]
+        if group["maximize"]:
+            grads = torch._foreach_neg(grads)
+        if group["weight_decay"]:
+            grads = torch._foreach_add(grads, params, alpha=group["weight_decay"])
+        # φ = Ω ⊙ ∇f
+        sampled = torch._foreach_mul(grads, self._masks(index, grads, rate)) if rate < 1 else grads
+        torch._foreach_lerp_(m, sampled, 1 - beta1)
+        torch._foreach_mul_(v, beta2)
+        torch._foreach_addcmul_(v, sampled, sampled, 1 - beta2)
+        root = torch._foreach_sqrt(v)
+        torch._foreach_div_(root, [(1 - beta2**t) ** 0.5 for t in steps])
+        torch._foreach_add_(root, group["eps"])
+        torch._foreach_addcdiv_(params, m, root, [-lr / (1 - beta1**t) for t in steps])
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """A complex tensor as pairs of real numbers."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _refuse(group: dict[str, Any]) -> None:
+    if asked := [name for name in REFUSED if group.get(name)]:
+        raise ValueError(f"{asked[0]}: got {group[asked[0]]!r}; StochGradAdam has no such form")

@@ -1,0 +1,192 @@
+"""StochGradAdam by what torch's own tests ask of every optimizer, with torch's own settings for Adam.
+
+With a sampling rate of 1 it must be Adam, so each check has Adam beside it.
+"""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from torch import distributed, multiprocessing, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pruning.methods.stochgrad import StochGradAdam
+
+common_optimizers = pytest.importorskip("torch.testing._internal.common_optimizers")
+ALL = [
+    each.kwargs
+    for each in common_optimizers.optim_inputs_func_adam(device="cpu")
+    if "amsgrad" not in each.kwargs
+]
+DTYPES = (torch.float32, torch.float64, torch.complex64)
+
+
+def parameters(dtype=torch.float32):
+    torch.manual_seed(0)
+    return [nn.Parameter(torch.randn(shape, dtype=dtype)) for shape in ((3, 4), (5,), ())]
+
+
+def losses(params):
+    return sum((p - 1.5).abs().square().sum() + (p * p).real.sin().sum() for p in params)
+
+
+def train(optimizer, params, steps=12):
+    found = []
+    for _ in range(steps):
+
+        def closure():
+            optimizer.zero_grad()
+            loss = losses(params)
+            loss.backward()
+            return loss
+
+        found.append(optimizer.step(closure).item())
+    return found
+
+
+def everything_sampled(params, **kwargs):
+    return StochGradAdam(params, **{"lr": 1e-3} | kwargs, sampling_rate=1.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kwargs", ALL, ids=str)
+def test_it_is_adam_for_every_setting_and_dtype(kwargs, dtype):
+    ours, theirs = parameters(dtype), parameters(dtype)
+    train(everything_sampled(ours, **kwargs), ours)
+    train(torch.optim.Adam(theirs, **kwargs), theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("kwargs", ALL, ids=str)
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_it_goes_in_the_right_direction(kwargs, as_tensor):
+    kwargs = kwargs | {"lr": torch.tensor(0.01) if as_tensor else 0.01}
+    params = parameters()
+    found = train(StochGradAdam(params, **kwargs), params, 30)
+    assert (found[-1] > found[0]) == kwargs.get("maximize", False)
+
+
+def test_a_learning_rate_as_tensor_is_the_number_and_may_be_scheduled():
+    ours, theirs = parameters(), parameters()
+    rate = torch.tensor(0.05)
+    optimizers = [everything_sampled(ours, lr=rate), everything_sampled(theirs, lr=0.05)]
+    for optimizer, params in zip(optimizers, (ours, theirs), strict=True):
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+        for _ in range(4):
+            train(optimizer, params, 1)
+            scheduler.step()
+    assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
+    with pytest.raises(ValueError, match=r"lr: got a tensor of shape \(2,\)"):
+        StochGradAdam(parameters(), lr=torch.ones(2))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_copies_and_pickles_go_on_with_the_same_masks(copied):
+    params = parameters()
+    optimizer = StochGradAdam(params, generator=torch.Generator().manual_seed(3))
+    train(optimizer, params, 4)
+    params, optimizer, other = *copied((params, optimizer)), optimizer
+    train(optimizer, params, 4)
+    theirs = other.param_groups[0]["params"]
+    train(other, theirs, 4)
+    assert all(torch.equal(a, b) for a, b in zip(params, theirs, strict=True))
+    assert optimizer.generator is not other.generator
+
+
+def test_state_dicts_survive_saving_with_weights_only():
+    params = parameters()
+    optimizer = StochGradAdam(params)
+    train(optimizer, params, 3)
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    again = StochGradAdam(parameters())
+    again.load_state_dict(torch.load(file, weights_only=True))
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            assert torch.equal(again.state_dict()["state"][index][name], value)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_state_of_adam_goes_on_here_and_back(fused):
+    """Adam, then StochGradAdam with all gradients, then Adam again: as Adam throughout."""
+    ours, theirs = parameters(), parameters()
+    adam = torch.optim.Adam(ours, lr=0.01, weight_decay=0.1, fused=fused)
+    train(adam, ours, 4)
+    optimizer = everything_sampled(ours, lr=1.0)
+    optimizer.load_state_dict(adam.state_dict())
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["weight_decay"], group["sampling_rate"]) == (0.01, 0.1, 1.0)
+    train(optimizer, ours, 4)
+    back = torch.optim.Adam(ours)
+    back.load_state_dict({**adam.state_dict(), "state": optimizer.state_dict()["state"]})
+    train(back, ours, 4)
+    train(torch.optim.Adam(theirs, lr=0.01, weight_decay=0.1), theirs, 12)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("name", ["amsgrad", "capturable", "differentiable", "decoupled_weight_decay"])
+def test_what_is_not_implemented_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: got True; StochGradAdam has no such form"):
+        StochGradAdam([{"params": parameters(), name: True}])
+    if name not in ("decoupled_weight_decay", "capturable"):
+        state = torch.optim.Adam(parameters(), **{name: True}).state_dict()
+        with pytest.raises(ValueError, match=f"{name}: got True"):
+            StochGradAdam(parameters()).load_state_dict(state)
+
+
+def test_nothing_moves_without_gradients_and_moments():
+    params = parameters()
+    before = [p.detach().clone() for p in params]
+    optimizer = StochGradAdam(params)
+    optimizer.step()  # no gradients
+    for p in params:
+        p.grad = torch.zeros_like(p)
+    optimizer.step()  # gradients of zero
+    assert all(torch.equal(a, b) for a, b in zip(params, before, strict=True))
+
+
+def test_masks_of_a_complex_parameter_are_of_its_two_parts():
+    p = nn.Parameter(torch.zeros(20_000, dtype=torch.complex64))
+    optimizer = StochGradAdam([p], sampling_rate=0.5)
+    p.grad = torch.full_like(p, 1 + 1j)
+    optimizer.step()
+    moved = torch.view_as_real(p.detach()) != 0
+    assert moved.double().mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.02)
+    assert moved.all(1).double().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_hooks_run_around_the_step():
+    params, seen = parameters(), []
+    optimizer = StochGradAdam(params)
+    optimizer.register_step_pre_hook(lambda *args: seen.append("before"))
+    optimizer.register_step_post_hook(lambda *args: seen.append("after"))
+    train(optimizer, params, 2)
+    assert seen == ["before", "after"] * 2
+
+
+def replica(rank, file, results, own):
+    distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = DistributedDataParallel(nn.Linear(40, 30))
+    torch.manual_seed(100 + rank)  # ranks seeded apart, as data loading asks for
+    generator = torch.Generator().manual_seed(7) if own else None
+    optimizer = StochGradAdam(model.parameters(), lr=0.1, sampling_rate=0.5, generator=generator)
+    for _ in range(4):
+        optimizer.zero_grad()
+        model(torch.randn(5, 40)).square().sum().backward()
+        optimizer.step()
+    results[rank] = torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_replicas_whose_ranks_are_seeded_apart_stay_equal(tmp_path, own):
+    with multiprocessing.Manager() as manager:
+        results = manager.dict()
+        multiprocessing.spawn(replica, (tmp_path / "store", results, own), nprocs=2)
+        assert results[0] == results[1]
+        assert len(set(results[0])) > 1000  # trained, each weight by itself
