@@ -36,5 +36,6 @@ from .networks.masks import finalize as finalize
 from .networks.masks import masks as masks
 from .networks.sparsity import effective_weights as effective_weights
 from .networks.sparsity import sparsity_report as sparsity_report
+from .networks.state_dicts import convert_state_dict as convert_state_dict
 
 __version__: str

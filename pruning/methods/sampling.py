@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pruning.methods.noise import logistic_noise
-from pruning.networks.masks import find_gates
+from pruning.networks.masks import find_gates, name_other_form
 
 
 class _SampledGate(torch.autograd.Function):
@@ -140,6 +140,11 @@ class Gate(nn.Module):
     def extra_repr(self) -> str:
         """Shape and temperature, for print(model)."""
         return f"{tuple(self.logits.shape)}, tau={self.tau}"
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, *args):
+        if strict:
+            name_other_form(state_dict, f"{prefix}logits", args[-1])
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *args)
 
     def __getstate__(self):
         # The last sample belongs to an autograd graph, which can be neither copied nor pickled.

@@ -11,6 +11,8 @@ importing them. Masks made by ``torch.nn.utils.prune`` are read as well, and `se
     neither                                 the weight, of which exact zeros count as removed
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
@@ -45,20 +47,20 @@ class Mask(nn.Module):
         """Shape and number of kept weights, for print(model)."""
         return f"{tuple(self.keep.shape)}, kept={int(self.keep.count_nonzero())}"
 
-    def _load_from_state_dict(self, state_dict, prefix, *args):
-        own, error_msgs = f"{prefix}keep", args[-1]
-        if own not in state_dict:
-            error_msgs.append(f"{mismatch(prefix)} is masked and the state dict has no {own!r}")
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, *args):
+        if strict:
+            name_other_form(state_dict, f"{prefix}keep", args[-1])
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *args)
 
 
-def mismatch(prefix: str) -> str:
-    """The beginning of the error for a state dict of another form; `prefix` is that of a parametrization."""
-    layer, parameter = prefix.removesuffix(".").rsplit(".", 1)[0].split("parametrizations.")
-    return (
-        "this state dict is of another form than the model, see pruning.convert_state_dict: "
-        f"{layer + parameter!r}"
-    )
+def name_other_form(state_dict: Mapping[str, Tensor], own: str, error_msgs: list[str]) -> None:
+    """Where a state dict lacks `own`, the key of a mask or of logits, add what to do to the errors of
+    ``load_state_dict``."""
+    if own not in state_dict:
+        error_msgs.append(
+            f"the state dict has no {own!r}: if it comes from this model while it was plain, masked or gated "
+            "otherwise, load pruning.convert_state_dict(state_dict, model)"
+        )
 
 
 def _list(module: nn.Module, parameter: str) -> list[nn.Module]:

@@ -1,0 +1,105 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+from torch_models import MODELS, mlp
+
+import pruning
+from pruning.networks.masks import original, set_mask
+from pruning.networks.prunable import prunable
+
+
+def pruned(model):
+    for _, module, parameter in prunable(model):
+        prune.identity(module, parameter)
+    return model
+
+
+def masked(model):
+    for _, module, parameter in prunable(model):
+        set_mask(module, torch.ones_like(original(module, parameter)) > 0, parameter)
+    return model
+
+
+FORMS = {"plain": lambda model: model, "masked": masked, "gated": pruning.gate, "pruned": pruned}
+
+
+def half_removed(model):
+    """The same model with about half of the weights removed, as its form says it."""
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            half = torch.rand(value.shape) < 0.5
+            if name.endswith("logits"):
+                value.copy_(torch.where(half, 1.5, -0.5))
+            elif name.endswith(("keep", "_mask")):
+                value.copy_(half)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", ["mlp", "convolutions", "attention"])
+@pytest.mark.parametrize("to", FORMS)
+@pytest.mark.parametrize("start", FORMS)
+def test_a_converted_state_dict_loads_and_gives_the_same_outputs(kind, start, to):
+    if kind == "attention" and "pruned" in (start, to):
+        pytest.skip(
+            "torch.nn.utils.prune never refreshes an output projection, which attention does not call"
+        )
+    make, shape = MODELS[kind]
+    x = torch.randn(shape)
+    model, other = half_removed(FORMS[start](make())), FORMS[to](make()).eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    other.load_state_dict(pruning.convert_state_dict(model.state_dict(), other))
+    assert torch.allclose(other(x), model(x), atol=1e-6)
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
+    if to != "plain":  # what was removed is known as removed
+        assert all(torch.equal(pruning.masks(other)[key], kept) for key, kept in pruning.masks(model).items())
+    if start == to:
+        assert all(torch.equal(other.state_dict()[key], value) for key, value in before.items())
+
+
+@pytest.mark.parametrize("to", [*FORMS, "output gates"])
+def test_gates_on_outputs_take_their_biases_along(to):
+    def make():
+        return nn.Sequential(nn.Linear(6, 8), nn.Sigmoid(), nn.Linear(8, 3))
+
+    model = pruning.gate(make(), granularity="output")
+    with torch.no_grad():
+        pruning.gate_parameters(model)[0].normal_()
+    x, expected = torch.randn(4, 6), model.eval()(torch.zeros(4, 6))
+    expected = model(x)
+    forms = FORMS | {"output gates": lambda model: pruning.gate(model, granularity="output")}
+    other = forms[to](make()).eval()
+    other.load_state_dict(pruning.convert_state_dict(model.state_dict(), other))
+    assert torch.allclose(other(x), expected, atol=1e-6)
+    hardened = pruning.harden(copy.deepcopy(model))
+    back = pruning.gate(make(), granularity="output").eval()
+    back.load_state_dict(pruning.convert_state_dict(hardened.state_dict(), back))
+    assert torch.allclose(back(x), expected, atol=1e-6)
+    other = FORMS["masked"](make()).eval()
+    other.load_state_dict(pruning.convert_state_dict(hardened.state_dict(), other))
+    assert torch.allclose(other(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("have", "load"), [("masked", "plain"), ("gated", "plain"), ("masked", "gated"), ("gated", "masked")]
+)
+def test_the_error_of_a_mismatch_names_the_conversion(have, load):
+    model, other = FORMS[have](mlp()), FORMS[load](mlp())
+    with pytest.raises(RuntimeError, match=r"pruning\.convert_state_dict") as error:
+        model.load_state_dict(other.state_dict())
+    assert "'0.parametrizations.weight.0." in str(error.value)
+
+
+def test_another_architecture_is_refused():
+    state = mlp().state_dict()
+    state["head.weight"] = state.pop("2.bias")
+    with pytest.raises(ValueError, match=r"nothing for the model's \['2.bias'.*\['head.weight'\]"):
+        pruning.convert_state_dict(state, mlp())
+    normed = mlp()
+    parametrizations.weight_norm(normed[0])
+    with pytest.raises(ValueError, match="not of this architecture"):
+        pruning.convert_state_dict(normed.state_dict(), mlp())
+    same = copy.deepcopy(normed)
+    same.load_state_dict(pruning.convert_state_dict(normed.state_dict(), same))
