@@ -56,6 +56,8 @@ def absolute_weights(model: nn.Module) -> list[Tensor]:
             )
         if not isinstance(layer, (nn.Dropout, nn.Identity)):
             last = layer
+        if sizes and not sizes[-1].isfinite().all():
+            raise ValueError(f"model: weights are NaN or infinite at layer {name!r}, needs finite ones")
     if not sizes:
         raise ValueError("model: has no Linear layer, so no structure to read importance from")
     return sizes

@@ -1,6 +1,7 @@
 """The one training loop. Data lie in memory, batches are index lists, methods join in by hooks."""
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -71,6 +72,18 @@ def _check_finite(model: nn.Module, opt: torch.optim.Optimizer, sums: Tensor, wh
     )
 
 
+@contextlib.contextmanager
+def _flushed_denormals() -> Iterator[None]:
+    """Denormal numbers as 0 for a time: Adam's moments of a pruned weight decay into them, which makes its
+    step 10 times slower. The setting is put back as it was; torch has no call that reads it."""
+    before = (torch.tensor(1e-40) * 1).item() == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
 def fit(
     model: nn.Module,
     inputs: Tensor,
@@ -131,9 +144,8 @@ def fit(
         raise ValueError("checkpoint: got one for a stack of networks, needs None; a stack starts anew")
     callbacks, device = list(callbacks), inputs.device
     settings = {"epochs": epochs, "batch_size": batch_size, "samples": len(inputs), "seed": seed}
-    # Adam's moments of a pruned weight decay into denormal numbers, which make its step 10 times slower
-    torch.set_flush_denormal(True)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    devices = [device] if device.type == "cuda" else []
+    with _flushed_denormals(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         for callback in callbacks:
             callback.start(model)
@@ -211,16 +223,31 @@ def evaluate(
 ) -> Evaluation:
     """Cross entropy and accuracy (a fraction) of a classifier in evaluation mode, over all samples.
 
-    `precision` as in `fit`.
+    `precision` as in `fit`. Each module of the model is left in the mode it was in. Raises ValueError for no
+    samples, for inputs and targets of different lengths, and for targets that are no class of the model's.
     """
-    was_training = model.training
+    if len(inputs) != len(targets) or len(inputs) == 0:
+        raise ValueError(f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many, at least one")
+    if targets.is_floating_point():
+        raise ValueError(f"targets: got {targets.dtype}, needs the indices of classes")
+    modes = {module: module.training for module in model.modules()}
     model.eval()
-    loss, right = 0.0, 0
-    for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
-        with torch.autocast(x.device.type, precision, enabled=precision is not None):
-            logits = model(x)
-        logits = logits if precision is None else logits.float()
-        loss += F.cross_entropy(logits, y, reduction="sum").item()
-        right += int((logits.argmax(1) == y).sum())
-    model.train(was_training)
+    loss, right, seen = 0.0, 0, 0
+    try:
+        for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
+            with torch.autocast(x.device.type, precision, enabled=precision is not None):
+                logits = model(x)
+            logits = logits if precision is None else logits.float()
+            if (wrong := (y < 0) | (y >= logits.shape[1])).any():
+                at = wrong.nonzero()[0, 0].item()
+                raise ValueError(
+                    f"targets: got class {y[at].tolist()} for sample {seen + at}, needs one from 0 to "
+                    f"{logits.shape[1] - 1}, as many as the model has outputs"
+                )
+            loss += F.cross_entropy(logits, y, reduction="sum").item()
+            right += int((logits.argmax(1) == y).sum())
+            seen += len(y)
+    finally:
+        for module, training in modes.items():
+            module.training = training
     return Evaluation(loss / len(targets), right / len(targets))

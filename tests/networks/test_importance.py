@@ -108,3 +108,23 @@ def test_what_cannot_be_followed_is_named():
         feature_importance(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False)))
     with pytest.raises(ValueError, match="no Linear layer"):
         feature_importance(nn.Sequential(nn.ReLU()))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(bad):
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval()
+    model[0].weight.data[1, 1] = bad
+    with pytest.raises(ValueError, match="NaN or infinite at layer '0'"):
+        pruning.feature_importance(model)
+    model[0].weight.data[1, 1] = 1.0
+    model[1].running_var[0] = float("nan")
+    with pytest.raises(ValueError, match="NaN or infinite at layer '1'"):
+        pruning.feature_importance(model)
+
+
+def test_batch_norm_is_folded_with_its_epsilon():
+    model = nn.Sequential(nn.BatchNorm1d(2, eps=3.0), nn.Linear(2, 1)).eval()
+    with torch.no_grad():
+        model[1].weight.fill_(1.0)
+        model[0].running_var.copy_(torch.tensor([1.0, 6.0]))  # deviations with ε: 2 and 3
+    assert torch.allclose(pruning.feature_importance(model), torch.tensor([[0.6, 0.4]]).double())

@@ -152,3 +152,53 @@ def test_narrow_sizes_is_the_widest_that_fits(budget):
         wider = (784, narrow[1] + 1, max(10, round((narrow[1] + 1) / 3)), 10)
         assert pruning.models.weight_count(wider) > budget
     assert pruning.models.narrow_sizes(full, 893) is None
+
+
+def test_the_setting_of_denormal_numbers_is_put_back():
+    def flushes():
+        return (torch.tensor(1e-40) * 1).item() == 0
+
+    model, x, y = nn.Linear(3, 2), torch.randn(8, 3), torch.randint(0, 2, (8,))
+    before = flushes()
+    seen = []
+
+    def loss(outputs, targets):
+        seen.append(flushes())
+        return torch.nn.functional.cross_entropy(outputs, targets)
+
+    try:
+        for wanted in (False, True):
+            torch.set_flush_denormal(wanted)
+            pruning.training.fit(model, x, y, epochs=1, loss=loss)
+            assert flushes() == wanted
+            with pytest.raises(pruning.training.TrainingError):
+                pruning.training.fit(model, x * torch.inf, y, epochs=1)
+            assert flushes() == wanted
+            model = nn.Linear(3, 2)
+        assert all(seen)
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def test_evaluation_leaves_modes_and_names_wrong_targets():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.9), nn.BatchNorm1d(4), nn.Linear(4, 2)).train()
+    model[2].eval()
+    x, y = torch.randn(9, 3), torch.randint(0, 2, (9,))
+    found = pruning.training.evaluate(model, x, y, batch_size=4)
+    assert [module.training for module in model] == [True, True, False, True]
+    plain = nn.Sequential(model[0], model[2], model[3])(x)  # no dropout: evaluated in evaluation mode
+    assert found.accuracy == int((plain.argmax(1) == y).sum()) / 9
+    assert found.loss == pytest.approx(nn.functional.cross_entropy(plain, y).item(), rel=1e-5)
+    for wrong in (2, -100):
+        y[6] = wrong
+        with pytest.raises(
+            ValueError, match=f"targets: got class {wrong} for sample 6, needs one from 0 to 1"
+        ):
+            pruning.training.evaluate(model, x, y, batch_size=4)
+    assert [module.training for module in model] == [True, True, False, True]
+    with pytest.raises(ValueError, match="targets: got 0 for 0 inputs"):
+        pruning.training.evaluate(model, x[:0], y[:0])
+    with pytest.raises(ValueError, match="targets: got 8 for 9 inputs"):
+        pruning.training.evaluate(model, x, y[:8])
+    with pytest.raises(ValueError, match=r"targets: got torch\.float32, needs the indices"):
+        pruning.training.evaluate(model, x, torch.rand(9))
