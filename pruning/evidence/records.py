@@ -77,15 +77,15 @@ def table(records: Iterable[Record]) -> pandas.DataFrame:
     return pandas.json_normalize(list(records))
 
 
-def select(found: Iterable[Record], **where: Any) -> list[Record]:
+def select(evidence: Iterable[Record], **where: Any) -> list[Record]:
     """The records whose fields have these values, e.g. ``select(evidence, dataset="mnist")``."""
-    return [record for record in found if all(record[key] == value for key, value in where.items())]
+    return [record for record in evidence if all(record[key] == value for key, value in where.items())]
 
 
-def summary(found: Iterable[Record], by: list[str], metric: str = "test_accuracy") -> pandas.DataFrame:
+def summary(evidence: Iterable[Record], by: list[str], metric: str = "test_accuracy") -> pandas.DataFrame:
     """Per group of the columns `by`: seeds, kept and effective weights (mean), and of `metric`, a
     fraction, the mean, standard deviation over seeds, worst and best in per cent."""
-    grouped = table(found).groupby(by, sort=True)
+    grouped = table(evidence).groupby(by, sort=True)
     accuracy = grouped[metric]
     return pandas.DataFrame(
         {
@@ -100,13 +100,13 @@ def summary(found: Iterable[Record], by: list[str], metric: str = "test_accuracy
     )
 
 
-def spread(mean: float, sd: float, digits: int = 2) -> str:
+def plus_minus(mean: float, sd: float, digits: int = 2) -> str:
     """Mean and deviation as "95.53 ± 0.14"; the mean alone where there is none, of one seed."""
     return f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f}" if sd == sd else "")
 
 
-def spread_table(
-    found: Iterable[Record],
+def mean_table(
+    evidence: Iterable[Record],
     rows: list[str],
     columns: list[str],
     metric: str = "test_accuracy",
@@ -114,12 +114,12 @@ def spread_table(
 ) -> pandas.DataFrame:
     """Mean ± standard deviation over seeds of `metric`, a fraction, in per cent, as text; no deviation
     where there is one seed, "–" where there is none."""
-    frame = table(found)
+    frame = table(evidence)
     if frame.empty:
         return pandas.DataFrame()
     grouped = frame.groupby([*rows, *columns], dropna=False)[metric]
     frame = pandas.DataFrame({"mean": 100 * grouped.mean(), "sd": 100 * grouped.std()})
-    said = [spread(mean, sd, digits) for mean, sd in frame.itertuples(index=False)]
+    said = [plus_minus(mean, sd, digits) for mean, sd in frame.itertuples(index=False)]
     return pandas.Series(said, index=frame.index).unstack(columns, fill_value="–")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas
 from scipy import stats
 
-from pruning.evidence.records import spread
+from pruning.evidence.records import plus_minus
 
 REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURED = "reproduced", "partly", "not reproduced", "not measured"
 VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURED)
@@ -28,7 +28,7 @@ def estimate(values: pandas.Series, within: tuple[float, float] = (-np.inf, np.i
     `within` what is possible: "95.53 ± 0.14 [95.36, 95.70]". No interval where all values are the same."""
     found = interval(values) if values.nunique() > 1 else None
     ends = "" if found is None else " [{:.2f}, {:.2f}]".format(*np.clip(found, *within))
-    return spread(values.mean(), values.std()) + ends
+    return plus_minus(values.mean(), values.std()) + ends
 
 
 def percent(values: pandas.Series) -> str:
@@ -79,18 +79,18 @@ def holm(values: Iterable[float]) -> np.ndarray:
     return adjusted
 
 
-def at_least(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def at_least(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null: the mean over seeds is not above `value`. Reproduced where the one-sided t-test rejects it at 5 %
     and no seed keeps more than `weights` (where the claim names a number); partly where only some seed does
     both."""
-    if found.empty:
+    if evidence.empty:
         return NOT_MEASURED, 0, ""
-    accuracy, seeds = found.test_accuracy, found.seed.nunique()
+    accuracy, seeds = evidence.test_accuracy, evidence.seed.nunique()
     best = f"{100 * accuracy.max():.2f} %"
-    ours = f"{percent(accuracy)}, best {best}, with {int(found.kept.max()):,} weights or fewer"
+    ours = f"{percent(accuracy)}, best {best}, with {int(evidence.kept.max()):,} weights or fewer"
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, ours
-    small = found.kept <= claim.get("weights", float("inf"))
+    small = evidence.kept <= claim.get("weights", float("inf"))
     if small.all() and above(accuracy, claim["value"]) < LEVEL:
         return REPRODUCED, seeds, ours
     return PARTLY if (small & (accuracy > claim["value"])).any() else NOT_REPRODUCED, seeds, ours

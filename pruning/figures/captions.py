@@ -8,10 +8,10 @@ from pruning.evidence.records import Record
 LINES = "line: mean, band: worst to best seed"
 
 
-def caption(found: Iterable[Record], profile: str, drawn: str = LINES) -> str:
+def caption(evidence: Iterable[Record], profile: str, drawn: str = LINES) -> str:
     """One line of Markdown for under a figure: profile, data, seeds, training, what is drawn. Points differ
     in data, method, density and, in an ablation, move."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     if frame.empty:
         return f"*{profile} profile: nothing on record yet.*"
     points = [c for c in ("dataset", "method", "density", "move") if c in frame]

@@ -24,12 +24,12 @@ def _band(frame: pandas.DataFrame, metric: str, ax: Axes, colour: str, **line) -
     ax.fill_between(seeds.x, 100 * seeds.low, 100 * seeds.high, color=colour, alpha=0.2, linewidth=0)
 
 
-def curves(found: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float, float] = (10, 99.2)) -> Axes:
+def curves(evidence: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float, float] = (10, 99.2)) -> Axes:
     """Test accuracy against the density achieved: mean over seeds, band from worst to best, dots.
 
     The upper axis counts weights (without biases). Gates appear with and without fine-tuning.
     """
-    frame = records.table(found)
+    frame = records.table(evidence)
     weights = int(frame.dense_weights.iloc[0])
     frame["density_achieved"] = 100 * frame.kept / weights
     for name, method in methods.found(Method).items():

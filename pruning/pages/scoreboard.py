@@ -21,10 +21,12 @@ VERDICT_COLOURS = {  # background, readable with black text in the light and the
 
 
 def rules(chapter: str) -> dict[str, Rule]:
-    """The rules that a chapter brings: the functions of (claim, found) in its rules.py, by name."""
+    """The rules that a chapter brings: the functions of (claim, evidence) in its rules.py, by name."""
     module = chapters.part(chapter, "rules")
     functions = inspect.getmembers(module, inspect.isfunction) if module else []
-    return {name: f for name, f in functions if list(inspect.signature(f).parameters) == ["claim", "found"]}
+    return {
+        name: f for name, f in functions if list(inspect.signature(f).parameters) == ["claim", "evidence"]
+    }
 
 
 def of(chapter: str) -> dict[str, Claim]:

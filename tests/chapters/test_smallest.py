@@ -39,7 +39,7 @@ def test_a_move_is_compared_with_the_same_seed_without():
     found = [put(0, 0.950), put(1, 0.960), put(0, 0.953, tau=3.0), put(1, 0.961, tau=3.0)]
     found += [put(0, 0.949, epochs=120, finetune_epochs=40), put(0, 0.955, allocation=(0.75, 0.15, 0.10))]
     found += [put(2, 0.99, tau=3.0)]  # its seed has no run without a move
-    table = tables.ablation(found)
+    table = tables.moves(found)
     assert list(table.index) == ["none", "τ: 3", "layers: 75 : 15 : 10", "longer: 120 + 40 epochs"]
     assert list(table.seeds) == [2, 2, 1, 1]
     assert list(table.gain) == pytest.approx([0, 0.2, 0.5, -0.1])
@@ -48,7 +48,7 @@ def test_a_move_is_compared_with_the_same_seed_without():
     named = tables.labelled(found)
     assert "1 to 2 seeds a point" in captions.caption(named, "search")
     _, ax = plt.subplots()
-    figures.ablation(tables.labelled(found), ax)
+    figures.gains(tables.labelled(found), ax)
     assert next(t.get_text() for t in ax.get_yticklabels()) == "τ: 3"
     assert ax.get_lines()[1].get_xdata() == pytest.approx([0.2])
     plt.close("all")
@@ -79,9 +79,9 @@ def test_the_best_density_within_a_number_of_weights():
     best = tables.at_most(found)
     assert (best["most"], best["seeds"]) == (400, 2)
     assert best["mean"] == pytest.approx(95.5)
-    table = tables.frontier(found)
+    table = tables.by_budget(found)
     assert list(table["most"]) == [405, 400, 260]
-    assert [tables.spread(row) for _, row in table.iterrows()][1:] == ["95.50 ± 0.71", "90.00"]
+    assert [tables.plus_minus(row) for _, row in table.iterrows()][1:] == ["95.50 ± 0.71", "90.00"]
     whole = [r | {"connections": []} for r in found]
     assert tables.drawn(whole)["kept"] == 404
     with pytest.raises(ValueError, match="no whole network of at most 100"):

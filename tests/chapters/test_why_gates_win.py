@@ -178,7 +178,7 @@ def test_the_table_of_arms_takes_networks_as_the_sample():
     assert table.index.tolist() == ["mask", "layers"]
     assert table["mean"].tolist() == pytest.approx([91, 21])
     assert table["sd"].tolist() == pytest.approx([1, 1])
-    assert tables.spread(table, "mask") == "91.0 ± 1.0"
+    assert tables.plus_minus(table, "mask") == "91.0 ± 1.0"
 
 
 def test_what_moves_is_compared_with_what_does_not():

@@ -156,7 +156,7 @@ def test_summary():
     assert frame.loc["a", "sd"] == pytest.approx(14.142, abs=1e-3)
 
 
-def test_spread_table_is_mean_and_deviation_over_seeds():
+def test_mean_table_is_mean_and_deviation_over_seeds():
     found = [
         {"method": m, "sparsity": s, "seed": seed, "test_accuracy": a}
         for m, s, seed, a in (
@@ -166,10 +166,10 @@ def test_spread_table_is_mean_and_deviation_over_seeds():
             ("y", 0.9, 1, 0.5),
         )
     ]
-    table = records.spread_table(found, ["method"], ["sparsity"])
+    table = records.mean_table(found, ["method"], ["sparsity"])
     assert table.loc["x", 0.5] == "91.00 ± 1.41"
     assert table.loc["y", 0.9] == "50.00 ± 0.00"
     assert table.loc["x", 0.9] == "–"
-    assert records.spread_table(found[:1], ["method"], ["sparsity"]).loc["x", 0.5] == "90.00"
-    assert records.spread_table([], ["method"], ["sparsity"]).empty
+    assert records.mean_table(found[:1], ["method"], ["sparsity"]).loc["x", 0.5] == "90.00"
+    assert records.mean_table([], ["method"], ["sparsity"]).empty
     assert records.select(found, method="x", seed=1) == [found[1]]

@@ -12,9 +12,9 @@ from pruning.evidence.records import Record
 from pruning.figures.style import legend_below
 
 
-def density_by_layer(found: Iterable[Record], ax: Axes) -> Axes:
+def density_by_layer(evidence: Iterable[Record], ax: Axes) -> Axes:
     """Kept weights of each layer against the density achieved, one line a layer, mean and range."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     weights = int(frame.dense_weights.iloc[0])
     frame["density_achieved"] = 100 * frame.kept / weights
     layers = pandas.DataFrame(frame.kept_by_layer.tolist(), index=frame.index)

@@ -18,16 +18,18 @@ from pruning.evidence.statistics import (
 __all__ = ["ahead", "at_least", "stays_high"]
 
 
-def ahead(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def ahead(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null, for each of `others` at each density where both are on record: the mean of `method` is not above
     theirs. Welch's t-tests, corrected for the number of comparisons (Holm), reject it everywhere: reproduced;
     somewhere: partly."""
-    found = found[found.method.isin([claim["method"], *claim["others"]])] if len(found) else found
-    if found.empty:
+    evidence = (
+        evidence[evidence.method.isin([claim["method"], *claim["others"]])] if len(evidence) else evidence
+    )
+    if evidence.empty:
         return NOT_MEASURED, 0, ""
-    found = found[found.density.isin(found[found.method == claim["method"]].density)]
-    seeds = int(found.groupby(["method", "density"]).seed.nunique().min())
-    groups = {key: group.test_accuracy for key, group in found.groupby(["method", "density"])}
+    evidence = evidence[evidence.density.isin(evidence[evidence.method == claim["method"]].density)]
+    seeds = int(evidence.groupby(["method", "density"]).seed.nunique().min())
+    groups = {key: group.test_accuracy for key, group in evidence.groupby(["method", "density"])}
     compared = pandas.DataFrame(
         [
             (other, density, larger(groups[claim["method"], density], theirs))
@@ -49,25 +51,25 @@ def ahead(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     return REPRODUCED if clear.all() else PARTLY if clear.any() else NOT_REPRODUCED, seeds, ours
 
 
-def _beside(claim: dict, found: pandas.DataFrame) -> str:
+def _beside(claim: dict, evidence: pandas.DataFrame) -> str:
     """What else reaches that accuracy: the claim's `beside`, at its density, or without one."""
     said = []
     for name in claim.get("beside", ()):
-        part = found[(found.method == name) & found.density.isin([claim["density"], 1.0])]
+        part = evidence[(evidence.method == name) & evidence.density.isin([claim["density"], 1.0])]
         if len(part):
             weights = f" with {int(part.kept.max()):,} weights" if part.kept.notna().all() else ""
             said.append(f"{name} {percent(part.test_accuracy)}{weights}")
     return "; beside them " + ", ".join(said) if said else ""
 
 
-def stays_high(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def stays_high(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Two nulls, at `density`: the mean is more than `tolerance` below the dense network's; and it is not
     above that of `other` (Welch's t-tests, Holm). Both rejected: reproduced; one: partly. Random deletion
     with a fixed structure leaves no path from input to output, so it is a weak opponent; stronger ones stand
     beside it."""
-    sparse = found[found.density == claim["density"]]
+    sparse = evidence[evidence.density == claim["density"]]
     method, other = (sparse[sparse.method == claim[k]].test_accuracy for k in ("method", "other"))
-    dense = found[(found.method == "dense") & (found.density == 1)].test_accuracy
+    dense = evidence[(evidence.method == "dense") & (evidence.density == 1)].test_accuracy
     seeds = min(len(method), len(other), len(dense))
     if not seeds:
         return NOT_MEASURED, 0, ""
@@ -75,7 +77,7 @@ def stays_high(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     ours = (
         f"{claim['method']} {percent(method)}, dense {percent(dense)}, {claim['other']} {percent(other)} "
         f"(at most {int(effective.max())} effective weights), at {100 * claim['density']:g} % of the weights"
-        + _beside(claim, found)
+        + _beside(claim, evidence)
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, ours

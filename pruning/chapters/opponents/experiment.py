@@ -144,21 +144,21 @@ def searches(weights: int, method: str) -> list[Config]:
     ]
 
 
-def chosen(weights: int, method: str, found: list[Record]) -> dict[str, Any]:
+def chosen(weights: int, method: str, evidence: list[Record]) -> dict[str, Any]:
     """The settings with the best validation accuracy on record; the first of its space where
     none is."""
     options = searches(weights, method)
     best, accuracy = tried(method, weights)[0], -1.0
-    done = {flat.of_record(r, Config): r["validation_accuracy"] for r in found if r["study"] == "search"}
+    done = {flat.of_record(r, Config): r["validation_accuracy"] for r in evidence if r["study"] == "search"}
     for config, settings in zip(options, tried(method, weights), strict=True):
         if done.get(config, -1.0) > accuracy:
             best, accuracy = settings, done[config]
     return best
 
 
-def best(weights: int, seed: int, found: list[Record]) -> list[Config]:
+def best(weights: int, seed: int, evidence: list[Record]) -> list[Config]:
     """Every method at a number of weights, with the best settings on record."""
-    return [_at(method, weights, chosen(weights, method, found), seed=seed) for method in SPACES]
+    return [_at(method, weights, chosen(weights, method, evidence), seed=seed) for method in SPACES]
 
 
 def configs(profile: str, seeds: int | None = None) -> list[Config]:

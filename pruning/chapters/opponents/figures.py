@@ -10,12 +10,12 @@ from pruning.methods import find
 LOWEST = 70.0  # per cent; points below stand at the edge
 
 
-def frontier(found: list[Record], gates: list[Record], published: list[dict], ax: Axes) -> Axes:
+def frontier(evidence: list[Record], gates: list[Record], published: list[dict], ax: Axes) -> Axes:
     """Test accuracy against weights: a line for the gates, a mark a method and number of
     weights, crosses for
     what others published."""
-    for method in ["gates", *dict.fromkeys(r["method"] for r in found)]:
-        part = gates if method == "gates" else [r for r in found if r["method"] == method]
+    for method in ["gates", *dict.fromkeys(r["method"] for r in evidence)]:
+        part = gates if method == "gates" else [r for r in evidence if r["method"] == method]
         known = find(method)
         points = {}
         for record in part:
@@ -56,11 +56,11 @@ def frontier(found: list[Record], gates: list[Record], published: list[dict], ax
     return ax
 
 
-def caption(found: list[Record], gates: list[Record]) -> str:
+def caption(evidence: list[Record], gates: list[Record]) -> str:
     """One line of Markdown for under the figure."""
-    seeds = {r["seed"] for r in found}
+    seeds = {r["seed"] for r in evidence}
     ours = {r["seed"] for r in gates}
-    said = f"up to {len(seeds)} seeds a point, {len(found)} runs" if found else "none on record"
+    said = f"up to {len(seeds)} seeds a point, {len(evidence)} runs" if evidence else "none on record"
     return (
         f"*paper profile · data: mnist · gates: up to {len(ours)} seeds a point; "
         f"opponents: {said} · line: mean; below {LOWEST:.0f} % at the edge*"

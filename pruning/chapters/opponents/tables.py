@@ -28,22 +28,22 @@ def budget(record: Record) -> int:
     return round(record["density"] * LENET_WEIGHTS)
 
 
-def final(found: list[Record]) -> list[Record]:
+def final(evidence: list[Record]) -> list[Record]:
     """The runs with the settings that the search has found so far, none with earlier ones."""
-    wanted = {config for weights in SHARES for config in best(weights, 0, found)}
-    tested = records.select(found, study="opponents", dataset="mnist")
+    wanted = {config for weights in SHARES for config in best(weights, 0, evidence)}
+    tested = records.select(evidence, study="opponents", dataset="mnist")
     return [r for r in tested if replace(flat.of_record(r, Config), seed=0) in wanted]
 
 
-def comparison(found: list[Record], gates: list[Record]) -> pandas.DataFrame:
+def comparison(evidence: list[Record], gates: list[Record]) -> pandas.DataFrame:
     """One row a method and number of weights, the best first: settings tried on the validation
     split, seeds,
     weights kept and effective, accuracy on the test set in per cent.
 
-    `found` are the records of this chapter, `gates` those of the gates at about these weights.
+    `evidence` are the records of this chapter, `gates` those of the gates at about these weights.
     """
-    tested = final(found)
-    tried = records.select(found, study="search", dataset="mnist")
+    tested = final(evidence)
+    tried = records.select(evidence, study="search", dataset="mnist")
     rows = []
     for weights in SHARES:
         near = [r for r in gates if 0.95 * weights <= r["kept"] <= 1.05 * weights]
@@ -71,12 +71,12 @@ def comparison(found: list[Record], gates: list[Record]) -> pandas.DataFrame:
     return table.sort_values(["weights", "mean"], ascending=[True, False], ignore_index=True)
 
 
-def searched(found: list[Record]) -> pandas.DataFrame:
+def searched(evidence: list[Record]) -> pandas.DataFrame:
     """One row a method and number of weights: settings tried of TRIED, the best validation
     accuracy and its
     settings."""
     rows = []
-    for record in records.select(found, study="search", dataset="mnist"):
+    for record in records.select(evidence, study="search", dataset="mnist"):
         settings = {name: record[name] for name in SPACES[record["method"]]}
         rows.append(
             {

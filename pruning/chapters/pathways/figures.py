@@ -10,9 +10,9 @@ from pruning.evidence.records import Record
 from pruning.figures.style import legend_below
 
 
-def symmetry(found: Iterable[Record], ax: Axes) -> Axes:
+def symmetry(evidence: Iterable[Record], ax: Axes) -> Axes:
     """Symmetry scores, a dot for each pair of inputs of each network, pairs of one role beside the others."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     tasks = list(dict.fromkeys(frame.task))
     kinds = {"same_role": ("same role", "C0", "o", -0.15), "other": ("other pairs", "C1", "^", 0.15)}
     generator = np.random.default_rng(0)  # only moves dots apart

@@ -12,20 +12,20 @@ from pruning.evidence.statistics import (
 )
 
 
-def pathways(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def pathways(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """In every task at least `share` of the networks have exactly the task's paths, and inputs of one role
     are more alike than any other pair of the same network: reproduced; in more than half: partly. The verdict
     is of the penalty `alpha` that was chosen on other seeds; the authors' own stands beside it."""
-    if found.empty:
+    if evidence.empty:
         return NOT_MEASURED, 0, ""
-    authors = found[found.alpha == claim["authors_alpha"]]
-    found = found[found.alpha == claim["alpha"]]
-    if found.empty:
+    authors = evidence[evidence.alpha == claim["authors_alpha"]]
+    evidence = evidence[evidence.alpha == claim["alpha"]]
+    if evidence.empty:
         return NOT_MEASURED, 0, ""
-    right = ((found.false_paths == 0) & (found.missing_paths == 0)).groupby(found.task, sort=False)
-    with_roles = found[found.symmetry_same_role.map(len) > 0]
+    right = ((evidence.false_paths == 0) & (evidence.missing_paths == 0)).groupby(evidence.task, sort=False)
+    with_roles = evidence[evidence.symmetry_same_role.map(len) > 0]
     alike = with_roles.symmetry_same_role.map(min) > with_roles.symmetry_other.map(max)
-    seeds = int(found.groupby("task").seed.nunique().min())
+    seeds = int(evidence.groupby("task").seed.nunique().min())
     said = "exactly the task's paths in " + ", ".join(
         f"{share(its)} of the networks ({task})" for task, its in right
     )

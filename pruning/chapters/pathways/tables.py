@@ -13,9 +13,9 @@ def names(task: str) -> tuple[list[str], list[str]]:
     return [f"x{i + 1}" for i in range(inputs)], [f"y{i + 1}" for i in range(outputs)]
 
 
-def overview(found: list[Record]) -> pandas.DataFrame:
+def overview(evidence: list[Record]) -> pandas.DataFrame:
     """Per task: seeds, weights kept, share of seeds in which each statement holds, fit and symmetry."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     frame["right"] = (frame.false_paths == 0) & (frame.missing_paths == 0)
     frame["worst"] = frame.r_squared.map(min)
     for key in ("same_role", "other"):
@@ -31,9 +31,9 @@ def overview(found: list[Record]) -> pandas.DataFrame:
     return pandas.DataFrame(table)
 
 
-def caption(found: list[Record], profile: str) -> str:
+def caption(evidence: list[Record], profile: str) -> str:
     """One line of Markdown for under a figure."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     return (
         f"*{profile} profile · generated data · {frame.seed.nunique()} seeds a task · "
         "a dot is a pair of inputs of one network*"

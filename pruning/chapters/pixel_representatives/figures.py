@@ -42,10 +42,10 @@ def mark_pixels(pairs: Sequence[Sequence[int]], shape: Sequence[int], ax: Axes) 
     return ax
 
 
-def autocorrelation(found: Iterable[Record], ax: Axes) -> Axes:
+def autocorrelation(evidence: Iterable[Record], ax: Axes) -> Axes:
     """Moran's I and the neighbour ratio of maps of importance against the density achieved: mean over seeds,
     band from lowest to highest; grey: Moran's I of maps shuffled among the pixels that vary."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     x = (100 * frame.kept / frame.dense_weights).groupby(frame.density).mean()
     lines = {"neighbour_ratio": ("neighbour ratio", "C1", "^"), "morans_i": ("Moran's I", "C0", "o")}
     for column, (label, colour, marker) in lines.items():

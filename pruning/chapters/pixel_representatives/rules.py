@@ -27,13 +27,13 @@ def _nulls(few: pandas.Series, many: pandas.Series) -> tuple[float, float]:
     return tuple(pixels.placed_null(maps[0], weights, int(few.top)).mean().item() for weights in maps[1:])
 
 
-def null_ratios(found: pandas.DataFrame, few: float, many: float) -> pandas.DataFrame:
+def null_ratios(evidence: pandas.DataFrame, few: float, many: float) -> pandas.DataFrame:
     """One row a seed that has both densities: the neighbour ratio at either, and what it would be by chance
     at the smaller: `anywhere` among the varying pixels, and `in_proportion` to the larger network's map."""
-    varying = next((v for v in found.get("varying", []) if isinstance(v, list)), None)
+    varying = next((v for v in evidence.get("varying", []) if isinstance(v, list)), None)
     if varying is None:
         return pandas.DataFrame()
-    small, large = (found[found.density == value].set_index("seed") for value in (few, many))
+    small, large = (evidence[evidence.density == value].set_index("seed") for value in (few, many))
     rows = {}
     for seed in small.index.intersection(large.index):
         one = small.loc[seed].copy()
@@ -48,17 +48,17 @@ def null_ratios(found: pandas.DataFrame, few: float, many: float) -> pandas.Data
     return pandas.DataFrame.from_dict(rows, orient="index")
 
 
-def representatives(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def representatives(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Two readings. Thinner: neighbours of the top pixels matter less than at the larger density; any map of
     fewer pixels passes. Avoiding: they matter less than if the same importances lay on pixels drawn at random
     in proportion to the larger network's map. Each null is that the mean over seeds is not lower (paired
     t-test at 5 %). Both rejected: reproduced; the first alone: partly."""
-    if found.empty:
+    if evidence.empty:
         return NOT_MEASURED, 0, ""
-    ratios = null_ratios(found, claim["few"], claim["many"])
+    ratios = null_ratios(evidence, claim["few"], claim["many"])
     if ratios.empty:
         return NOT_MEASURED, 0, ""
-    few = found[found.density == claim["few"]]
+    few = evidence[evidence.density == claim["few"]]
     share = 100 * few.kept.mean() / few.dense_weights.mean()
     said = (
         f"neighbours' importance {estimate(ratios.few)} with {share:.2f} % of the weights, "
@@ -74,14 +74,14 @@ def representatives(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str
     return verdict, len(ratios), said
 
 
-def two_pixels(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def two_pixels(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null: the precision of "both of the two most important pixels on → `label`" is, in the mean over
     networks, below `value`. Rejected (t-test at 5 %): reproduced; some network reaches it: partly.
     How many pairs of pixels reach it at all, whatever network reads them, stands beside it."""
-    if found.empty:
+    if evidence.empty:
         return NOT_MEASURED, 0, ""
-    pairs = next((value for value in found.get("pairs", []) if isinstance(value, list)), [])
-    small = found[found.density == claim["density"]]
+    pairs = next((value for value in evidence.get("pairs", []) if isinstance(value, list)), [])
+    small = evidence[evidence.density == claim["density"]]
     if small.empty:
         return NOT_MEASURED, 0, ""
     own = small.rules.map(lambda rules: next(rule for rule in rules if rule["label"] == claim["label"]))

@@ -6,9 +6,9 @@ from pruning.evidence import records
 from pruning.evidence.records import Record
 
 
-def overview(found: list[Record]) -> pandas.DataFrame:
+def overview(evidence: list[Record]) -> pandas.DataFrame:
     """Per density: seeds, weights, accuracy, pixels used, neighbour ratio, Moran's I and its nulls."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     frame["null"] = frame.morans_i_null.map(lambda pair: pair[0])
     frame["inside"] = frame.morans_i_null_inside.map(lambda pair: pair[0])
     frame["above"] = frame.apply(
@@ -28,11 +28,11 @@ def overview(found: list[Record]) -> pandas.DataFrame:
     return records.transposed(table, ["seeds", "kept", "pixels used"])
 
 
-def rules(found: list[Record]) -> pandas.DataFrame:
+def rules(evidence: list[Record]) -> pandas.DataFrame:
     """Per digit: precision, recall, accuracy and F₁ of its two top pixels; then of the best pair among the
     pixels that it reads most, and of the best pair of all. Per cent, mean over seeds."""
     rows = []
-    for record in found:
+    for record in evidence:
         for rule in record["rules"]:
             row: dict = {("", "digit"): rule["label"]}
             for title, one in (("top two", rule), ("best read", rule["best_read"]), ("best", rule["best"])):
@@ -47,10 +47,10 @@ def rules(found: list[Record]) -> pandas.DataFrame:
     return mean
 
 
-def where(found: list[Record], label: str, value: float) -> str:
+def where(evidence: list[Record], label: str, value: float) -> str:
     """Which pixels, seed by seed, and which figure of their rule comes nearest to `value`, in words."""
     said, figures = [], {"precision": [], "recall": [], "accuracy": []}
-    for record in found:
+    for record in evidence:
         rule = next(rule for rule in record["rules"] if rule["label"] == label)
         columns = record["shape"][1]
         pair = " and ".join(f"({p // columns}, {p % columns})" for p in rule["pixels"])
@@ -68,9 +68,9 @@ def _f1(precision: float, recall: float) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def clearest(found: list[Record]) -> str:
+def clearest(evidence: list[Record]) -> str:
     """The digit whose own two pixels make the best rule by F₁, mean over seeds."""
-    return rules(found)["top two", "F₁"].idxmax()
+    return rules(evidence)["top two", "F₁"].idxmax()
 
 
 def headline(table: pandas.DataFrame) -> str:
@@ -84,9 +84,9 @@ def headline(table: pandas.DataFrame) -> str:
     )
 
 
-def caption(found: list[Record], profile: str) -> str:
+def caption(evidence: list[Record], profile: str) -> str:
     """One line of Markdown for under a figure."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     seeds = frame.groupby("density").seed.nunique()
     return (
         f"*{profile} profile · data: {', '.join(frame.dataset.unique())} · {seeds.min()} seeds a density · "

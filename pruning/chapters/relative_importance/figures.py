@@ -12,10 +12,10 @@ from pruning.figures.style import error_scale, legend_below
 from pruning.methods.oneshot import Score
 
 
-def sparsity_curves(found: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float, float]) -> Axes:
+def sparsity_curves(evidence: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float, float]) -> Axes:
     """Test accuracy against the fraction removed, one line a method: mean over seeds, band from worst to
     best, error on a log scale. The dashed line is the mean of the unpruned networks."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     for method, score in methods.found(Score).items():
         part = 100 * frame[frame.method == method].groupby("sparsity").test_accuracy.agg(
             ["mean", "min", "max"]
@@ -38,10 +38,10 @@ def sparsity_curves(found: Iterable[Record], ax: Axes, *, accuracy_range: tuple[
     return ax
 
 
-def penalty_curves(found: Iterable[Record], ax: Axes) -> Axes:
+def penalty_curves(evidence: Iterable[Record], ax: Axes) -> Axes:
     """Test accuracy against λ, the factor of the activity penalty, one line a method: mean over seeds, band
     from worst to best, dashed: unpruned. Methods that are not on record at every λ are left out."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     factors = sorted(frame[frame.method == "relative"].activity.unique())
     place = {factor: i for i, factor in enumerate(factors)}
     scores = methods.found(Score)

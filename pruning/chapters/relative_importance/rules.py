@@ -23,9 +23,9 @@ from pruning.evidence.statistics import (
 )
 
 
-def _cells(found: pandas.DataFrame, cells: list[str], by: list[str] | None = None) -> pandas.DataFrame:
+def _cells(evidence: pandas.DataFrame, cells: list[str], by: list[str] | None = None) -> pandas.DataFrame:
     """Accuracy, one row a seed, one column a cell (and combination of `by`)."""
-    return found.pivot_table(index="seed", columns=[*cells, *(by or [])], values="test_accuracy")
+    return evidence.pivot_table(index="seed", columns=[*cells, *(by or [])], values="test_accuracy")
 
 
 def _where(cells: list[str], cell: Any) -> str:
@@ -38,17 +38,17 @@ def _group(groups: Any, cell: Any) -> pandas.Series:
     return groups.get_group(cell if isinstance(cell, tuple) else (cell,))
 
 
-def reaches(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def reaches(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null: the mean over seeds is not above `value` (t-test at 5 %), for the combination of `cells` that was
     `chosen` on the validation split, and for the best one of the reading that names the method (`named`).
     Rejected for both: reproduced; for the chosen one alone: partly. How many of all combinations have a mean
     that reaches the value stands beside it."""
-    if found.empty:
+    if evidence.empty:
         return NOT_MEASURED, 0, ""
-    groups = found.groupby(claim["cells"]).test_accuracy
-    seeds, mean, kept = int(groups.count().min()), groups.mean(), int(found.kept.max())
-    picked = chosen(found, claim["chosen"]).test_accuracy
-    named = chosen(found, claim["named"]).groupby(claim["cells"]).test_accuracy
+    groups = evidence.groupby(claim["cells"]).test_accuracy
+    seeds, mean, kept = int(groups.count().min()), groups.mean(), int(evidence.kept.max())
+    picked = chosen(evidence, claim["chosen"]).test_accuracy
+    named = chosen(evidence, claim["named"]).groupby(claim["cells"]).test_accuracy
     normalised = _group(named, named.mean().idxmax())
     said = (
         f"{percent(picked)} with {kept:,} weights or fewer under the reading chosen on the validation split; "
@@ -62,12 +62,12 @@ def reaches(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     return REPRODUCED if ours and theirs else PARTLY if ours or theirs else NOT_REPRODUCED, seeds, said
 
 
-def best_in_cells(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def best_in_cells(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null, in every cell: the rows that `ours` selects are not more accurate than the best of `others` under
     its best threshold (paired t-tests, Holm). Rejected in every cell: reproduced; in some: partly."""
     cells = claim["cells"]
-    ours = _cells(chosen(found, claim["ours"]), cells)
-    theirs = _cells(found[found.method.isin(claim["others"])], cells, ["method", "scope"])
+    ours = _cells(chosen(evidence, claim["ours"]), cells)
+    theirs = _cells(evidence[evidence.method.isin(claim["others"])], cells, ["method", "scope"])
     if ours.empty or theirs.empty:
         return NOT_MEASURED, 0, ""
     seeds = int(min(ours.count().min(), theirs.count().min()))
@@ -82,11 +82,11 @@ def best_in_cells(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     return REPRODUCED if ahead.all() else PARTLY if ahead.any() else NOT_REPRODUCED, seeds, said
 
 
-def improves(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def improves(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null, in every cell: the rows that `ours` selects are not more accurate than those that `base` selects
     (paired t-tests, Holm). Rejected in every cell: reproduced; in some: partly. What pruning costs either
     network, against itself unpruned, stands beside it."""
-    selected = [chosen(found, claim[key]) for key in ("ours", "base")]
+    selected = [chosen(evidence, claim[key]) for key in ("ours", "base")]
     ours, base = (_cells(part, claim["cells"]) for part in selected)
     if ours.empty or base.empty:
         return NOT_MEASURED, 0, ""
@@ -107,13 +107,13 @@ def improves(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     return REPRODUCED if clear.all() else PARTLY if clear.any() else NOT_REPRODUCED, seeds, said
 
 
-def gains(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def gains(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null, in every cell: the pruned network is not more accurate than the unpruned network that was
     fine-tuned alike (paired t-tests, Holm). Rejected in a cell whose mean reaches `value`: reproduced; in any
     other: partly."""
-    if found.empty:
+    if evidence.empty:
         return NOT_MEASURED, 0, ""
-    pruned, control = (found[found.method == name] for name in (claim["method"], claim["control"]))
+    pruned, control = (evidence[evidence.method == name] for name in (claim["method"], claim["control"]))
     alike = [name for name in claim["cells"] if name != "sparsity"]
     both = pruned.merge(control, on=[*alike, "seed"], suffixes=("", "_control"))
     absent = pruned.groupby(claim["cells"]).ngroups - both.groupby(claim["cells"]).ngroups

@@ -13,26 +13,26 @@ def _is_reading(record: Record) -> bool:
     return all(record[key] == value for key, value in READING.items())
 
 
-def compared(found: list[Record]) -> list[Record]:
+def compared(evidence: list[Record]) -> list[Record]:
     """Relative importance in the chosen reading and threshold; every competitor under the threshold whose
     mean over seeds is highest, per network, sparsity and fine-tune; and the unpruned networks."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     cell = ["scaling", "activation", "activity", "method", "sparsity", "finetune_epochs"]
     mean = frame.groupby([*cell, "scope"]).test_accuracy.mean()
     best = {key: mean[key].idxmax() for key in mean.index.droplevel("scope").unique()}
     return [
         record
-        for record in found
+        for record in evidence
         if record["method"] == "unpruned"
         or (record["method"] == "relative" and _is_reading(record))
         or (record["method"] in OTHERS and best[tuple(record[key] for key in cell)] == record["scope"])
     ]
 
 
-def labelled(found: list[Record]) -> list[Record]:
+def labelled(evidence: list[Record]) -> list[Record]:
     """Records with `score`, which tells readings apart, and `setting`, what differs from the defaults."""
     said = []
-    for record in found:
+    for record in evidence:
         score = record["method"]
         if score == "relative":
             score = f"relative: {record['kind']}{'' if record['blind'] else ', not blind'}"
@@ -43,9 +43,9 @@ def labelled(found: list[Record]) -> list[Record]:
     return said
 
 
-def leader(found: list[Record], fraction: float = 0.75) -> str:
+def leader(evidence: list[Record], fraction: float = 0.75) -> str:
     """The score with the highest mean accuracy among `compared` records at one sparsity, as plots name it."""
-    at = [r for r in found if r["sparsity"] == fraction and r["method"] != "unpruned"]
+    at = [r for r in evidence if r["sparsity"] == fraction and r["method"] != "unpruned"]
     mean = records.table(at).groupby("method").test_accuracy.mean()
     return _name(mean.idxmax())
 
@@ -54,9 +54,9 @@ def _name(method: str) -> str:
     return methods.find(method, Score).short
 
 
-def at_penalty(found: list[Record], activity: float) -> str:
+def at_penalty(evidence: list[Record], activity: float) -> str:
     """Mean accuracies at one λ and 75 %, competitors under their best thresholds, in words."""
-    at = compared(records.select(found, activity=activity, sparsity=0.75))
+    at = compared(records.select(evidence, activity=activity, sparsity=0.75))
     if not at:
         return "nothing on record"
     mean = 100 * records.table(at).groupby("method").test_accuracy.mean().drop("unpruned", errors="ignore")
@@ -64,9 +64,9 @@ def at_penalty(found: list[Record], activity: float) -> str:
     return f"at {with_lambda(activity)}, {', '.join(said)}"
 
 
-def best_over_penalties(found: list[Record]) -> str:
+def best_over_penalties(evidence: list[Record]) -> str:
     """Which score and λ leave the most accurate network at 75 %, in words."""
-    at = [r for r in compared(found) if r["sparsity"] == 0.75 and r["method"] != "unpruned"]
+    at = [r for r in compared(evidence) if r["sparsity"] == 0.75 and r["method"] != "unpruned"]
     mean = 100 * records.table(at).groupby(["method", "activity"]).test_accuracy.mean()
     method, activity = mean.idxmax()
     ours = mean["relative"].idxmax()
@@ -76,9 +76,9 @@ def best_over_penalties(found: list[Record]) -> str:
     )
 
 
-def closest(found: list[Record], value: float) -> str:
+def closest(evidence: list[Record], value: float) -> str:
     """The reading, threshold and training whose mean at 75 %, not fine-tuned, is nearest to `value`."""
-    at = labelled(records.select(found, sparsity=0.75, finetune_epochs=0, method="relative"))
+    at = labelled(records.select(evidence, sparsity=0.75, finetune_epochs=0, method="relative"))
     mean = records.table(at).groupby(["score", "scope", "activation", "activity"]).test_accuracy.mean()
     score, scope, activation, activity = (mean - value).abs().idxmin()
     near = 100 * mean[score, scope, activation, activity]
@@ -90,12 +90,12 @@ def with_lambda(activity: float) -> str:
     return f"λ = {activity:g}"
 
 
-def caption(found: list[Record], profile: str) -> str:
+def caption(evidence: list[Record], profile: str) -> str:
     """One line of Markdown for under a figure."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     if frame.empty:
         return f"*{profile} profile: nothing on record yet.*"
-    one = found[0]
+    one = evidence[0]
     return (
         f"*{profile} profile · data: {one['dataset']} · {'-'.join(map(str, one['hidden']))} hidden neurons, "
         f"{one['epochs']} epochs · {frame.seed.nunique()} seeds · "

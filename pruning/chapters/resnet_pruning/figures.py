@@ -12,9 +12,9 @@ from pruning.evidence.records import Record
 from pruning.figures.style import legend_below
 
 
-def _by_method(found: Iterable[Record]) -> list[tuple[pandas.DataFrame, Look]]:
+def _by_method(evidence: Iterable[Record]) -> list[tuple[pandas.DataFrame, Look]]:
     """(records, look) of each method that is there, in the order of LOOKS."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     parts = [(frame[frame.method == name], look) for name, look in LOOKS.items()]
     return [part for part in parts if len(part[0])]
 
@@ -32,10 +32,10 @@ COURSES = {  # the panels of a course, top to bottom, and their titles
 }
 
 
-def course(found: Iterable[Record], ax: Axes, name: str = "pruned") -> Axes:
+def course(evidence: Iterable[Record], ax: Axes, name: str = "pruned") -> Axes:
     """Test accuracy after every epoch, one thin line a seed, the mean over seeds thick; `name` is a key of
     COURSES. Records without a course are left out."""
-    for part, look in _by_method(r for r in found if r.get("course")):
+    for part, look in _by_method(r for r in evidence if r.get("course")):
         values = 100 * np.array(part[f"course.{name}"].tolist())
         epochs = np.arange(1, values.shape[1] + 1)
         ax.plot(epochs, values.T, color=look.colour, linewidth=0.8, alpha=0.6)
@@ -64,10 +64,10 @@ def paper_marks(values: dict[str, Sequence[float]], ax: Axes) -> Axes:
     return ax
 
 
-def pruning_rates(found: Iterable[Record], ax: Axes, metric: str = "accuracy_global") -> Axes:
+def pruning_rates(evidence: Iterable[Record], ax: Axes, metric: str = "accuracy_global") -> Axes:
     """Test accuracy against the share of weights removed, one line a method: mean over seeds, band from worst
     to best seed."""
-    for part, look in _by_method(found):
+    for part, look in _by_method(evidence):
         rates = 100 * np.array(part.rates.iloc[0])
         values = 100 * np.array(part[metric].tolist())
         _range(
@@ -87,14 +87,14 @@ def pruning_rates(found: Iterable[Record], ax: Axes, metric: str = "accuracy_glo
 OLD_BINS = (-0.5, 0.5, 100)  # of the first records, which do not name theirs
 
 
-def weight_densities(found: Iterable[Record], ax: Axes) -> Axes:
+def weight_densities(evidence: Iterable[Record], ax: Axes) -> Axes:
     """Densities of all prunable weights, one line a method, band over seeds; of records whose histograms
     have different bins, those with the widest."""
-    found = [{"bins": OLD_BINS} | record for record in found]
-    low, high, count = max((tuple(record["bins"]) for record in found), key=lambda bins: bins[1] - bins[0])
+    evidence = [{"bins": OLD_BINS} | record for record in evidence]
+    low, high, count = max((tuple(record["bins"]) for record in evidence), key=lambda bins: bins[1] - bins[0])
     width = (high - low) / count
     centres = low + width * (np.arange(count) + 0.5)
-    for part, look in _by_method(r for r in found if tuple(r["bins"]) == (low, high, count)):
+    for part, look in _by_method(r for r in evidence if tuple(r["bins"]) == (low, high, count)):
         counts = np.array(part.histogram.tolist(), dtype=float)
         _range(
             ax,
@@ -107,9 +107,9 @@ def weight_densities(found: Iterable[Record], ax: Axes) -> Axes:
     return ax
 
 
-def weights_by_layer(found: Iterable[Record], ax: Axes, statistic: str = "sd") -> Axes:
+def weights_by_layer(evidence: Iterable[Record], ax: Axes, statistic: str = "sd") -> Axes:
     """A statistic of the weights of each layer, from input to output, one line a method, band over seeds."""
-    for part, look in _by_method(found):
+    for part, look in _by_method(evidence):
         values = np.array([[layer[statistic] for layer in row] for row in part.weights_by_layer])
         _range(
             ax,
@@ -150,9 +150,9 @@ SAMPLED = {  # what is drawn against s: rate, metric, label, marker
 }
 
 
-def sampling_rates(found: Iterable[Record], ax: Axes) -> Axes:
+def sampling_rates(evidence: Iterable[Record], ax: Axes) -> Axes:
     """Test accuracy against the sampling rate s; 1 is Adam. A pale dot a seed, the line through the means."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     for label, (rate, metric, colour, marker) in SAMPLED.items():
         values = 100 * frame[metric].map(lambda curve, rate=rate: curve[rate])
         mean = values.groupby(frame.sampling_rate).mean()

@@ -26,10 +26,10 @@ LATE = 10  # epochs at the end of a course
 Pairs = tuple[pandas.DataFrame, pandas.DataFrame]
 
 
-def _pairs(found: pandas.DataFrame) -> dict[tuple[str, str, int], Pairs]:
+def _pairs(evidence: pandas.DataFrame) -> dict[tuple[str, str, int], Pairs]:
     """{(network, data, epochs): the records of StochGradAdam and of Adam, by the seeds that both have}."""
     groups = {}
-    for key, group in found.groupby(["network", "dataset", "epochs"]):
+    for key, group in evidence.groupby(["network", "dataset", "epochs"]):
         ours, theirs = (group[group.method == name].set_index("seed") for name in (OURS, THEIRS))
         both = ours.index.intersection(theirs.index)
         if len(both):
@@ -53,14 +53,14 @@ def leads(gain: pandas.Series) -> bool:
 
 def _judge(
     claim: dict,
-    found: pandas.DataFrame,
+    evidence: pandas.DataFrame,
     say: Callable[[Pairs], str],
     holds: Callable[[Pairs], bool],
     needs: Callable[[Pairs], bool] = lambda pair: True,
 ) -> tuple[str, int, str]:
     """Reproduced where the claim `holds` in all of its networks, partly where it does in some of them, or in
     all that are on record. `needs` says whether a pair has what the rule looks at."""
-    groups = _pairs(found) if len(found) else {}
+    groups = _pairs(evidence) if len(evidence) else {}
     said, verdicts, seeds = [], {}, 0
     for (network, data, epochs), pair in groups.items():
         count = len(pair[0])
@@ -97,7 +97,7 @@ def _half(pair: Pairs) -> tuple[pandas.Series, pandas.Series]:
     return pair[0].pruned_accuracy, pair[1].pruned_accuracy
 
 
-def survives(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def survives(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """With half of the weights gone StochGradAdam is more accurate than Adam. Null: the mean difference over
     seeds, each the mean of its last ten epochs, is not above 0; its 95 % interval must exclude that."""
 
@@ -111,14 +111,14 @@ def survives(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
         ours, theirs = _half(pair)
         return leads(ours - theirs)
 
-    return _judge(claim, found, say, holds, needs=_has_course)
+    return _judge(claim, evidence, say, holds, needs=_has_course)
 
 
 def _at_rates(part: pandas.DataFrame, metric: str = "accuracy_global") -> pandas.DataFrame:
     return pandas.DataFrame(part[metric].tolist(), index=part.index)
 
 
-def ahead_at_every_rate(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def ahead_at_every_rate(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """StochGradAdam is more accurate before pruning and at every rate. Null: at some rate the mean difference
     over seeds is not above 0; its 95 % interval must exclude that at every rate after the last epoch, and
     before pruning in the mean of the last ten epochs too."""
@@ -138,10 +138,10 @@ def ahead_at_every_rate(claim: dict, found: pandas.DataFrame) -> tuple[str, int,
         before = late(pair[0], "unpruned") - late(pair[1], "unpruned")
         return all(leads(gain[rate]) for rate in gain) and leads(before)
 
-    return _judge(claim, found, say, holds, needs=_has_course)
+    return _judge(claim, evidence, say, holds, needs=_has_course)
 
 
-def spreads(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def spreads(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """StochGradAdam's weights are spread wider. Null: the mean difference over seeds of the standard
     deviation of all prunable weights is not above 0; its 95 % interval must exclude that."""
     column = "weights.sd"
@@ -155,4 +155,4 @@ def spreads(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
             f"{100 * small[0]:.0f} against {100 * small[1]:.0f} % of the weights below 0.01"
         )
 
-    return _judge(claim, found, say, lambda pair: leads((pair[0][column] - pair[1][column]).astype(float)))
+    return _judge(claim, evidence, say, lambda pair: leads((pair[0][column] - pair[1][column]).astype(float)))

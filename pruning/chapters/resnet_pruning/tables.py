@@ -24,60 +24,63 @@ def name(method: str) -> str:
     return LOOKS[method].label
 
 
-def main(found: list[Record], **where) -> list[Record]:
+def main(evidence: list[Record], **where) -> list[Record]:
     """Adam and StochGradAdam at the constant rate, in the book's order."""
-    chosen = records.select(found, schedule="constant", **where)
+    chosen = records.select(evidence, schedule="constant", **where)
     return [r for method in MAIN for r in chosen if r["method"] == method and "sampling" not in r["study"]]
 
 
-def exploded(found: list[Record], metric: str = "accuracy_global") -> list[Record]:
+def exploded(evidence: list[Record], metric: str = "accuracy_global") -> list[Record]:
     """One record a pruning rate: `rate` in words, `test_accuracy` at that rate."""
     return [
         {"network": r["network"], "method": name(r["method"]), "seed": r["seed"], "test_accuracy": accuracy}
         | {"rate": f"{100 * rate:.0f} %", "threshold": METRICS[metric]}
-        for r in found
+        for r in evidence
         for rate, accuracy in zip(r["rates"], r[metric], strict=True)
     ]
 
 
-def by_rate(found: list[Record], metric: str = "accuracy_global", digits: int = 2) -> pandas.DataFrame:
+def by_rate(evidence: list[Record], metric: str = "accuracy_global", digits: int = 2) -> pandas.DataFrame:
     """Mean ± deviation over seeds: rows pruning rates, columns methods."""
-    table = records.spread_table(exploded(found, metric), ["rate"], ["method"], digits=digits)
-    order = list(dict.fromkeys(name(r["method"]) for r in found))
+    table = records.mean_table(exploded(evidence, metric), ["rate"], ["method"], digits=digits)
+    order = list(dict.fromkeys(name(r["method"]) for r in evidence))
     return table.reindex([f"{100 * rate:.0f} %" for rate in RATES])[order]
 
 
-def at_half(found: list[Record]) -> pandas.DataFrame:
+def at_half(evidence: list[Record]) -> pandas.DataFrame:
     """What is left at 50 %: rows thresholds, columns methods."""
     half = [
-        r for metric in METRICS for r in exploded(found, metric) if r["rate"] == f"{100 * RATES[HALF]:.0f} %"
+        r
+        for metric in METRICS
+        for r in exploded(evidence, metric)
+        if r["rate"] == f"{100 * RATES[HALF]:.0f} %"
     ]
-    order = list(dict.fromkeys(name(r["method"]) for r in found))
-    return records.spread_table(half, ["threshold"], ["method"], digits=1).reindex(list(METRICS.values()))[
+    order = list(dict.fromkeys(name(r["method"]) for r in evidence))
+    return records.mean_table(half, ["threshold"], ["method"], digits=1).reindex(list(METRICS.values()))[
         order
     ]
 
 
-def against_paper(found: list[Record], claim: dict) -> pandas.DataFrame:
+def against_paper(evidence: list[Record], claim: dict) -> pandas.DataFrame:
     """The paper's accuracies after 50 % pruning (claim S1) and ours on the same networks, one row each."""
     rows = {}
     for network, (ours, theirs) in claim["values"].items():
         row = {("paper", "Adam"): f"{100 * theirs:.2f}", ("paper", "StochGradAdam"): f"{100 * ours:.2f}"}
         for method in ("adam", "stochgradadam"):
-            part = records.select(main(found, epochs=claim["epochs"], network=network), method=method)
+            part = records.select(main(evidence, epochs=claim["epochs"], network=network), method=method)
             said = by_rate(part).iloc[HALF, 0] + f" ({len(part)} seeds)" if part else "not measured"
             row["here", name(method)] = said
         rows[network] = row
     return pandas.DataFrame.from_dict(rows, orient="index")
 
 
-def settings(found: list[Record]) -> pandas.DataFrame:
+def settings(evidence: list[Record]) -> pandas.DataFrame:
     """Every method and schedule: seeds, and the accuracy unpruned, at 50 %, and there with batch norm
     re-estimated; in the order of VARIANTS."""
     rows = []
     for schedule in ("constant", "cosine"):
         for method in VARIANTS:
-            part = records.select(found, method=method, schedule=schedule)
+            part = records.select(evidence, method=method, schedule=schedule)
             if not part:
                 continue
             cells = [
@@ -92,12 +95,12 @@ def settings(found: list[Record]) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=columns).set_index("method")
 
 
-def weights(found: list[Record]) -> pandas.DataFrame:
+def weights(evidence: list[Record]) -> pandas.DataFrame:
     """The spread of all prunable weights (claim S3) at the constant rate, mean over seeds, rows methods:
     standard deviation, excess kurtosis, share of the smallest."""
     rows = {}
     for method in VARIANTS:
-        part = [r["weights"] for r in records.select(found, method=method, schedule="constant")]
+        part = [r["weights"] for r in records.select(evidence, method=method, schedule="constant")]
         if part:
             mean = {key: sum(w[key] for w in part) / len(part) for key in part[0]}
             rows[name(method)] = {
@@ -108,10 +111,10 @@ def weights(found: list[Record]) -> pandas.DataFrame:
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
-def missing(found: list[Record]) -> pandas.DataFrame:
+def missing(evidence: list[Record]) -> pandas.DataFrame:
     """The paper profile's runs that are not on record: study, network, schedule, runs missing of all."""
     listed = configs("paper")
-    left = set(records.missing(listed, found))
+    left = set(records.missing(listed, evidence))
     rows = [
         (c.study, f"ResNet-{c.depth}", "projection" if c.shortcut == "projection" else "He et al.", c in left)
         for c in listed
@@ -121,19 +124,19 @@ def missing(found: list[Record]) -> pandas.DataFrame:
     return grouped.rename(columns={"sum": "runs missing", "count": "of"})
 
 
-def late(found: list[Record], network: str) -> pandas.DataFrame:
+def late(evidence: list[Record], network: str) -> pandas.DataFrame:
     """The last ten epochs of the courses of a network: rows methods; columns seeds, and the mean ± deviation
     over seeds of the accuracy unpruned, with half of the weights gone, and that with batch norm re-estimated,
     beside how far the pruned accuracy moves from one epoch to the next."""
     rows = {}
     for method in VARIANTS:
-        part = [r for r in records.select(found, method=method, network=network) if r.get("course")]
+        part = [r for r in records.select(evidence, method=method, network=network) if r.get("course")]
         part = [r for r in part if "sampling" not in r["study"] and r["schedule"] == "constant"]
         if not part:
             continue
         frame = records.table(part)
         cells = {
-            title: records.spread(100 * values.mean(), 100 * values.std(), 1)
+            title: records.plus_minus(100 * values.mean(), 100 * values.std(), 1)
             for key, title in LATE_COLUMNS.items()
             for values in [rules.late(frame, key)]
         }
@@ -142,15 +145,15 @@ def late(found: list[Record], network: str) -> pandas.DataFrame:
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
-def mean_at(found: list[Record], method: str, rate: int, metric: str = "accuracy_global") -> str:
+def mean_at(evidence: list[Record], method: str, rate: int, metric: str = "accuracy_global") -> str:
     """Mean ± deviation in per cent at one index of RATES; "–" where nothing is on record."""
-    part = records.select(found, method=method)
+    part = records.select(evidence, method=method)
     return by_rate(part, metric).iloc[rate, 0] if part else "–"
 
 
-def _gain(found: list[Record], column: str, factor: float = 1.0) -> pandas.Series:
+def _gain(evidence: list[Record], column: str, factor: float = 1.0) -> pandas.Series:
     """StochGradAdam's value less Adam's, for the seeds that both have."""
-    frame = records.table(found).set_index("seed")
+    frame = records.table(evidence).set_index("seed")
     ours, theirs = (factor * frame[frame.method == m][column] for m in (rules.OURS, rules.THEIRS))
     return (ours - theirs).dropna()
 
@@ -167,14 +170,14 @@ def _led(gain: pandas.Series, unit: str, digits: int) -> str:
     return f"Adam leads: {said}" if found[1] < 0 else f"no clear lead: {said}"
 
 
-def finding(found: list[Record]) -> str:
+def finding(evidence: list[Record]) -> str:
     """StochGradAdam less Adam at 50 % after the last epoch, in words for a title."""
-    return _led(_gain(found, "pruned_accuracy", 100), " points", 1)
+    return _led(_gain(evidence, "pruned_accuracy", 100), " points", 1)
 
 
-def wider(found: list[Record]) -> str:
+def wider(evidence: list[Record]) -> str:
     """StochGradAdam's standard deviation of the weights less Adam's, in words for a title."""
-    gain = _gain(found, "weights.sd")
+    gain = _gain(evidence, "weights.sd")
     said = _led(gain, "", 4)
     for leader, words in (
         ("StochGradAdam leads", "StochGradAdam's weights spread wider"),
@@ -186,39 +189,39 @@ def wider(found: list[Record]) -> str:
     return said
 
 
-def rescued(found: list[Record]) -> str:
+def rescued(evidence: list[Record]) -> str:
     """What is left at 50 % once batch norm is re-estimated, in words for a title."""
     left = {
         method: 100 * sum(r["accuracy_recalibrated"][HALF] for r in part) / len(part)
         for method in MAIN[:2]
-        if (part := records.select(found, method=method))
+        if (part := records.select(evidence, method=method))
     }
     said = " and ".join(f"{value:.0f} % ({name(method)})" for method, value in left.items())
     return f"Half of the weights, batch norm re-estimated:\n{said}"
 
 
-def first_seed(found: list[Record]) -> list[Record]:
+def first_seed(evidence: list[Record]) -> list[Record]:
     """Adam's and StochGradAdam's network of the lowest seed."""
-    pairs = (records.select(found, method=method) for method in MAIN[:2])
+    pairs = (records.select(evidence, method=method) for method in MAIN[:2])
     return [min(pair, key=lambda r: r["seed"]) for pair in pairs if pair]
 
 
-def sampled(found: list[Record]) -> list[Record]:
+def sampled(evidence: list[Record]) -> list[Record]:
     """ResNet-20 of the cpu profile at every sampling rate on record, Adam's betas; 1 is Adam itself."""
     wanted = ("adam", "stochgradadam")
     return [
         r
-        for r in found
+        for r in evidence
         if r["study"] in ("cpu", "cpu sampling") and r["network"] == "ResNet-20"
         and r["method"] in wanted and r["schedule"] == "constant"
     ]  # fmt: skip
 
 
-def summary(found: list[Record]) -> dict[str, str]:
+def summary(evidence: list[Record]) -> dict[str, str]:
     """The numbers that the verdict quotes, by the names it quotes them under: s20_adam_half and the like."""
     said = {}
     for depth, methods in ((20, ("adam", "stochgradadam", "sgd")), (56, ("adam", "stochgradadam"))):
-        part = records.select(found, network=f"ResNet-{depth}", schedule="constant")
+        part = records.select(evidence, network=f"ResNet-{depth}", schedule="constant")
         for method in methods:
             key = f"s{depth}_{method}"
             said |= {
@@ -230,11 +233,11 @@ def summary(found: list[Record]) -> dict[str, str]:
     return said
 
 
-def caption(found: list[Record], profile: str, drawn: str = captions.LINES) -> str:
+def caption(evidence: list[Record], profile: str, drawn: str = captions.LINES) -> str:
     """One line of Markdown for under a figure; `drawn` says what a line or a cell of it is."""
-    if not found:
+    if not evidence:
         return f"*{profile} profile: nothing on record yet.*"
-    frame = records.table(found)
+    frame = records.table(evidence)
     seeds = frame.groupby(["network", "method"]).seed.nunique()
     count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     epochs = " or ".join(map(str, sorted(frame.epochs.unique())))

@@ -33,9 +33,9 @@ class Config(comparison.Config):
     study: str = "agreement"
 
 
-def shares(found: Tensor) -> Tensor:
+def shares(evidence: Tensor) -> Tensor:
     """Importances scaled to sum 1."""
-    return found.double() / found.double().sum().clamp_min(1e-300)
+    return evidence.double() / evidence.double().sum().clamp_min(1e-300)
 
 
 def correlation(a: Tensor, b: Tensor, kind: str) -> Record:

@@ -35,10 +35,10 @@ def agreement(record: Record, ax: Axes, other: str = "shap") -> Axes:
     return ax
 
 
-def agreement_by_density(found: Iterable[Record], ax: Axes) -> Axes:
+def agreement_by_density(evidence: Iterable[Record], ax: Axes) -> Axes:
     """Pearson's and Spearman's correlation of Eq. 4 with SHAP against the density achieved: mean over seeds,
     band from lowest to highest; the dense network is the point at 100 %."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     frame["density_achieved"] = 100 * frame.kept / frame.dense_weights
     styles = {"pearson": ("C0", "o"), "spearman": ("C1", "s")}
     for kind, (colour, marker) in styles.items():

@@ -25,15 +25,19 @@ def diagonal(ours: list[float], theirs: list[float]) -> float:
     return float(1 - ((y - x) ** 2).sum() / ((y - y.mean()) ** 2).sum())
 
 
-def agrees(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def agrees(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """ "Near the diagonal": R² of Eq. 4's shares against y = x. Null: its mean over networks is not above 0,
     that is, the line explains nothing. Rejected with a mean of at least `value`: reproduced. The weaker
     reading is agreement in order: where the line fails and Spearman's correlation is above 0 (t-test at 5 %):
     partly. The dense network stands beside it."""
-    sparse = found[(found.method == "gates") & (found.density == claim["density"])] if len(found) else found
+    sparse = (
+        evidence[(evidence.method == "gates") & (evidence.density == claim["density"])]
+        if len(evidence)
+        else evidence
+    )
     if sparse.empty:
         return NOT_MEASURED, 0, ""
-    dense = found[found.method == "dense"]
+    dense = evidence[evidence.method == "dense"]
     line = [
         pandas.Series(
             [diagonal(*pair) for pair in zip(part["importance.eq4"], part["importance.shap"], strict=True)],
@@ -55,14 +59,14 @@ def agrees(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     return PARTLY if above(order) < LEVEL else NOT_REPRODUCED, seeds, said
 
 
-def central(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def central(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Two nulls: the central `side` × `side` pixels hold no more of the importance than their share of the
     area; and no more than their share of the pixels' variance, which any method that looks at the data would
     find. Both rejected (t-tests at 5 %): reproduced; the first alone: partly."""
-    if found.empty:
+    if evidence.empty:
         return NOT_MEASURED, 0, ""
-    ours, variance = (found[f"central.{claim['side']}"].map(lambda pair, k=k: pair[k]) for k in (0, 1))
-    seeds, area = found.seed.nunique(), claim["side"] ** 2 / 28**2
+    ours, variance = (evidence[f"central.{claim['side']}"].map(lambda pair, k=k: pair[k]) for k in (0, 1))
+    seeds, area = evidence.seed.nunique(), claim["side"] ** 2 / 28**2
     said = (
         f"{percent(ours)} of the importance in the central {claim['side']} × {claim['side']} pixels, "
         f"which are {100 * area:.0f} % of the area and hold {percent(variance)} of the variance"
@@ -74,12 +78,12 @@ def central(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
     return REPRODUCED if above(ours - variance) < LEVEL else PARTLY, seeds, said
 
 
-def faster(claim: dict, found: pandas.DataFrame) -> tuple[str, int, str]:
+def faster(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """SHAP takes at least `factor` times as long in every run: reproduced; in the median: partly."""
-    if found.empty:
+    if evidence.empty:
         return NOT_MEASURED, 0, ""
-    ratio = found["method_seconds.shap"] / found["method_seconds.eq4"]
-    seeds = found.seed.nunique()
+    ratio = evidence["method_seconds.shap"] / evidence["method_seconds.eq4"]
+    seeds = evidence.seed.nunique()
     said = f"SHAP takes {ratio.min():,.0f} to {ratio.max():,.0f} times as long, median {ratio.median():,.0f}"
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said

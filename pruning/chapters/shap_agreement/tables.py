@@ -8,9 +8,9 @@ from pruning.evidence.records import Record
 NAMES = {"shap": "SHAP", "ig": "integrated gradients", "permutation": "permutation"}
 
 
-def overview(found: list[Record]) -> pandas.DataFrame:
+def overview(evidence: list[Record]) -> pandas.DataFrame:
     """Per density: seeds, weights kept, accuracy, and correlations of Eq. 4 with the other methods."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     grouped = frame.groupby("density")
     table = {"seeds": grouped.seed.nunique(), "kept": grouped.kept.mean().round()}
     table |= {"accuracy (%)": 100 * grouped.test_accuracy.mean()}
@@ -29,9 +29,9 @@ def overview(found: list[Record]) -> pandas.DataFrame:
     return records.transposed(table, ["seeds", "kept"])
 
 
-def times(found: list[Record]) -> pandas.DataFrame:
+def times(evidence: list[Record]) -> pandas.DataFrame:
     """Milliseconds of each method, median over networks, and their ratio to Eq. 4."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     median = {name: 1000 * frame[f"method_seconds.{name}"].median() for name in ("eq4", *NAMES)}
     rows = {"Eq. 4": median["eq4"]} | {title: median[name] for name, title in NAMES.items()}
     table = pandas.DataFrame({"milliseconds": rows})
@@ -39,9 +39,9 @@ def times(found: list[Record]) -> pandas.DataFrame:
     return table
 
 
-def central(found: list[Record]) -> pandas.DataFrame:
+def central(evidence: list[Record]) -> pandas.DataFrame:
     """Share of importance and of pixel variance inside the central squares of MNIST, mean ± deviation."""
-    frame, rows = records.table(found), []
+    frame, rows = records.table(evidence), []
     for column in (name for name in frame if name.startswith("central.")):
         side = int(column.removeprefix("central."))
         ours, variance = (100 * frame[column].map(lambda pair, k=k: pair[k]) for k in (0, 1))
@@ -53,9 +53,9 @@ def central(found: list[Record]) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def caption(found: list[Record], profile: str) -> str:
+def caption(evidence: list[Record], profile: str) -> str:
     """One line of Markdown for under a figure."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     return (
         f"*{profile} profile · data: {', '.join(frame.dataset.unique())} · "
         f"{frame.seed.nunique()} seeds a density · {frame.explained.max()} test samples explained · "

@@ -11,13 +11,13 @@ from pruning.evidence.records import Record
 FARTHEST = 1.5  # points
 
 
-def ablation(found: Iterable[Record], ax: Axes) -> Axes:
+def gains(evidence: Iterable[Record], ax: Axes) -> Axes:
     """Points of accuracy that a move gains over none, one row a move: a pale dot a seed, a bar at the mean.
 
     Records as `smallest_tables.labelled` makes them; families of moves in turn in two colours. A mean that
     is further off than FARTHEST stands at the edge, as a number.
     """
-    frame = records.table(found)
+    frame = records.table(evidence)
     frame = frame[frame.move != "none"]
     families = list(dict.fromkeys(frame.family))
     rows = list(dict.fromkeys(frame.move))

@@ -25,10 +25,10 @@ MOVED = {name for moves in MOVES.values() for move in moves for name in move}
 SYMBOLS = {"tau": "τ", "alpha": "α", "init": "start", "descent": "falling", "lr": "rate"}  # in words
 
 
-def labelled(found: list[Record]) -> list[Record]:
+def labelled(evidence: list[Record]) -> list[Record]:
     """The ablation's records with `family` and `move` in words, and `gain`: points of accuracy over the same
     seed without a move."""
-    moved = [(record, _moved(record)) for record in found]
+    moved = [(record, _moved(record)) for record in evidence]
     plain = {record["seed"]: record["validation_accuracy"] for record, move in moved if not move}
     made = []
     for family, moves in MOVES.items():
@@ -62,9 +62,9 @@ def _said(move: dict, family: str) -> str:
     return ", ".join(filter(None, said)) or "none"
 
 
-def ablation(found: list[Record]) -> pandas.DataFrame:
+def moves(evidence: list[Record]) -> pandas.DataFrame:
     """One row a move: seeds, weights kept, accuracy on the validation split, and the gain over no move."""
-    frame = pandas.DataFrame(labelled(found))
+    frame = pandas.DataFrame(labelled(evidence))
     grouped = frame.groupby("move", sort=False)
     return pandas.DataFrame(
         {
@@ -76,53 +76,53 @@ def ablation(found: list[Record]) -> pandas.DataFrame:
     )
 
 
-def listed(found: list[Record]) -> list[Record]:
+def listed(evidence: list[Record]) -> list[Record]:
     """The records of the paper profile's runs; earlier settings of the frontier are on record beside them."""
     wanted = set(configs("paper"))
-    return [record for record in found if records.config_of(record, Config) in wanted]
+    return [record for record in evidence if records.config_of(record, Config) in wanted]
 
 
-def open_ended(found: list[Record]) -> list[Record]:
+def open_ended(evidence: list[Record]) -> list[Record]:
     """The networks near 404 weights that the chosen settings trained without a budget."""
     chosen = changed(BASE, **CHOSEN, study="frontier")
-    configs = [records.config_of(record, Config) for record in found]
+    configs = [records.config_of(record, Config) for record in evidence]
     alike = [replace(config, seed=0, density=chosen.density) == chosen for config in configs]
-    same = list(itertools.compress(found, alike))
+    same = list(itertools.compress(evidence, alike))
     return records.select(same, density=max(record["density"] for record in same))
 
 
-def gained(found: list[Record], move: dict) -> str:
+def gained(evidence: list[Record], move: dict) -> str:
     """What a move gains, in words: "+1.02 points (2 seeds)"; "–" where it is not on record."""
-    gains = [record["gain"] for record in labelled(found) if _moved(record) == move]
+    gains = [record["gain"] for record in labelled(evidence) if _moved(record) == move]
     if not gains:
         return "–"
     return f"{sum(gains) / len(gains):+.2f} points ({len(gains)} seed{'s' * (len(gains) > 1)})"
 
 
-def frontier(found: list[Record]) -> pandas.DataFrame:
+def by_budget(evidence: list[Record]) -> pandas.DataFrame:
     """One row a density: seeds, weights kept (mean, most) and effective, accuracy mean, deviation, best."""
-    table = records.summary(found, ["density"]).sort_index(ascending=False)
-    most = records.table(found).groupby("density").kept.max()
+    table = records.summary(evidence, ["density"]).sort_index(ascending=False)
+    most = records.table(evidence).groupby("density").kept.max()
     table.insert(2, "most", most)
     return table.drop(columns="worst").reset_index(drop=True)
 
 
-def at_most(found: list[Record], weights: int = PAPER_WEIGHTS) -> pandas.Series:
+def at_most(evidence: list[Record], weights: int = PAPER_WEIGHTS) -> pandas.Series:
     """Of the densities whose networks all keep at most `weights`, the one with the best mean."""
-    table = frontier(found)
+    table = by_budget(evidence)
     return table[table["most"] <= weights].sort_values("mean").iloc[-1]
 
 
-def spread(row: pandas.Series) -> str:
+def plus_minus(row: pandas.Series) -> str:
     """A row of `frontier` in words: mean ± deviation, of one seed the mean alone."""
-    return records.spread(row["mean"], row["sd"])
+    return records.plus_minus(row["mean"], row["sd"])
 
 
-def drawn(found: list[Record], weights: int = PAPER_WEIGHTS) -> Record:
+def drawn(evidence: list[Record], weights: int = PAPER_WEIGHTS) -> Record:
     """The largest network of at most `weights` weights that is on record whole."""
-    whole = [r for r in found if "connections" in r and r["kept"] <= weights]
+    whole = [r for r in evidence if "connections" in r and r["kept"] <= weights]
     if not whole:
-        raise ValueError(f"found: has no whole network of at most {weights} weights")
+        raise ValueError(f"evidence: has no whole network of at most {weights} weights")
     return max(whole, key=lambda r: r["kept"])
 
 
@@ -130,8 +130,8 @@ def ahead(ours: list[Record], others: list[Record]) -> str:
     """At how many of its densities each competitor has a lower mean than ours with no more weights, a
     hundredth of them overlooked. A density at which it keeps no weight at all does not count."""
 
-    def points(found):
-        return list(records.summary(found, ["study", "density"])[["kept", "mean"]].itertuples(index=False))
+    def points(evidence):
+        return list(records.summary(evidence, ["study", "density"])[["kept", "mean"]].itertuples(index=False))
 
     said = []
     for method in sorted({record["method"] for record in others}):

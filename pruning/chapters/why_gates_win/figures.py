@@ -9,13 +9,13 @@ from pruning.evidence import records
 from pruning.evidence.records import Record
 
 
-def arms(found: list[Record], ax: Axes, reference: float | None = None) -> Axes:
+def arms(evidence: list[Record], ax: Axes, reference: float | None = None) -> Axes:
     """Test accuracy of every arm, one row each: a pale dot a run, a bar at the mean over
     networks.
 
     `reference`, a fraction, is the accuracy of the networks themselves: a line.
     """
-    frame = records.table(found)
+    frame = records.table(evidence)
     rows = [arm for arm in KEPT if arm in set(frame.arm)]
     for y, arm in enumerate(rows):
         part = frame[frame.arm == arm]
@@ -41,9 +41,9 @@ def arms(found: list[Record], ax: Axes, reference: float | None = None) -> Axes:
     return ax
 
 
-def caption(found: list[Record], profile: str) -> str:
+def caption(evidence: list[Record], profile: str) -> str:
     """One line of Markdown for under the figure."""
-    frame = records.table(found)
+    frame = records.table(evidence)
     if frame.empty:
         return f"*{profile} profile: nothing on record yet.*"
     data = ", ".join(sorted(frame.dataset.unique()))

@@ -29,13 +29,13 @@ KEPT = {  # in words
 }
 
 
-def by_arm(found: list[Record], accuracy: str = "test_accuracy") -> pandas.DataFrame:
+def by_arm(evidence: list[Record], accuracy: str = "test_accuracy") -> pandas.DataFrame:
     """One row an arm, in the order of ARMS: networks and runs, effective weights, accuracies
     in per cent.
 
     The deviation is that of the networks' means: the networks are the sample, not the runs.
     """
-    frame = records.table(found)
+    frame = records.table(evidence)
     rows = []
     for arm in ARMS:
         part = frame[frame.arm == arm]
@@ -56,13 +56,13 @@ def by_arm(found: list[Record], accuracy: str = "test_accuracy") -> pandas.DataF
     return pandas.DataFrame(rows, index=[arm for arm in ARMS if arm in set(frame.arm)])
 
 
-def spread(table: pandas.DataFrame, arm: str) -> str:
+def plus_minus(table: pandas.DataFrame, arm: str) -> str:
     """A row of `by_arm` in words: mean ± deviation."""
     row = table.loc[arm]
-    return records.spread(row["mean"], row["sd"], 1)
+    return records.plus_minus(row["mean"], row["sd"], 1)
 
 
-def overlap(found: Sequence[Record], varying: Tensor, likely: Tensor, draws: int = 20) -> pandas.DataFrame:
+def overlap(evidence: Sequence[Record], varying: Tensor, likely: Tensor, draws: int = 20) -> pandas.DataFrame:
     """What the networks of two seeds share, in the mean over pairs, beside three chances.
 
     pixels : those that both read.
@@ -74,10 +74,10 @@ def overlap(found: Sequence[Record], varying: Tensor, likely: Tensor, draws: int
     ("degrees"). Deviations are those of the mean over pairs, between `draws` repetitions.
     """
     rng = np.random.default_rng(0)
-    first = [parts(record)[0][0] for record in found]
+    first = [parts(record)[0][0] for record in evidence]
     read = [mask.any(0) for mask in first]
     sizes = [int(pixels.sum()) for pixels in read]
-    pairs = list(itertools.combinations(range(len(found)), 2))
+    pairs = list(itertools.combinations(range(len(evidence)), 2))
     places = varying.nonzero().flatten().numpy()
     weight = likely[varying].double().numpy()
     rows = {"pixels": {"shared": np.mean([int((read[a] & read[b]).sum()) for a, b in pairs])}}
@@ -105,13 +105,13 @@ def _matched(a: Tensor, b: Tensor) -> int:
     return int(common[linear_sum_assignment(common, maximize=True)].sum())
 
 
-def moved(found: list[Record], networks: Sequence[Record]) -> pandas.DataFrame:
+def moved(evidence: list[Record], networks: Sequence[Record]) -> pandas.DataFrame:
     """One row a fraction: networks, connections of the start that are left, accuracy before
     and after."""
-    if not found:
+    if not evidence:
         return pandas.DataFrame(columns=["fraction", "networks", "left", "before", "after"])
     before = {record["network"]: record["test_accuracy"] for record in networks}
-    frame = records.table(found)
+    frame = records.table(evidence)
     frame["before"] = frame.network.map(before)
     grouped = frame.groupby("fraction")
     return pandas.DataFrame(
@@ -171,9 +171,9 @@ def conditions(ablation: list[Record]) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def networks(found: list[Record], weights: int = WEIGHTS) -> list[Record]:
+def networks(evidence: list[Record], weights: int = WEIGHTS) -> list[Record]:
     """The gates' own networks on record, by seed."""
-    whole = records.select(found, study="networks", method="gates", weights=weights)
+    whole = records.select(evidence, study="networks", method="gates", weights=weights)
     return sorted(whole, key=lambda record: record["network"])
 
 
@@ -195,11 +195,11 @@ def moving_says(table: pandas.DataFrame) -> str:
     )
 
 
-def wirings_of(found: list[Record], networks: list[Record]) -> pandas.DataFrame:
+def wirings_of(evidence: list[Record], networks: list[Record]) -> pandas.DataFrame:
     """One row a method, the best first: the accuracy of its own networks, and of their wiring
     with new
     weights, in per cent. `networks` are the methods' own, recorded whole."""
-    again = records.table([r for r in found if r["arm"] == "mask"])
+    again = records.table([r for r in evidence if r["arm"] == "mask"])
     rows = []
     for method, part in again.groupby("method"):
         seeds = set(part.network)
