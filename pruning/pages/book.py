@@ -9,7 +9,6 @@ the notebook is not executed again.
 import ast
 import hashlib
 import json
-import shutil
 import subprocess
 import sysconfig
 import tempfile
@@ -150,7 +149,6 @@ def _step(name: str) -> Iterator:
 def render(root: Path) -> None:
     """Render book/ with jupyter-book, every warning an error."""
     html = root / "book" / "_build" / "html"
-    shutil.rmtree(html / "_images", ignore_errors=True)  # figures of earlier builds would stay
     command = [
         str(Path(sysconfig.get_path("scripts")) / "jupyter-book"),
         "build",
@@ -167,3 +165,7 @@ def render(root: Path) -> None:
         raise BookError(f"jupyter-book failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     for source_map in (html / "_static").rglob("*.map"):
         source_map.unlink()  # 4 MB that only someone who debugs the theme would load
+    text = "".join(page.read_text(encoding="utf-8") for page in html.rglob("*.html"))
+    for image in (html / "_images").glob("*"):
+        if image.name not in text:
+            image.unlink()  # a figure of an earlier build
