@@ -81,7 +81,7 @@ def _link_names(app: Sphinx, doctree: nodes.document, page: str) -> None:
 def _link(app: Sphinx, doctree: nodes.document, page: str) -> None:
     if page != API:
         _link_names(app, doctree, page)
-    if page not in (API, GLOSSARY):
+    if page not in (API, GLOSSARY, "references"):
         _link_terms(app, doctree, page)
 
 

@@ -1,11 +1,13 @@
 import json
 import re
+import types
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import pruning
 from pruning import cli
 from pruning.pages import book
 
@@ -71,6 +73,29 @@ def test_links_between_pages_lead_somewhere(pages):
     for path, text in pages.items():
         for link in re.findall(r'<a[^>]*href="([^"#:]+?)(?:#[^"]*)?"', text):
             assert (path.parent / link).exists(), (path, link)
+
+
+def test_every_reference_leads_to_its_paper(pages):
+    entries = re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text())
+    listed = re.split(r'<div class="citation"', pages[HTML / "references.html"])[1:]
+    assert len(listed) == len(entries)
+    for entry in listed:
+        assert re.search(
+            r'href="https://(arxiv\.org|doi\.org|openreview\.net|ieeexplore\.ieee\.org)', entry
+        ), entry
+
+
+def test_public_names_and_words_of_the_glossary_are_linked(pages):
+    chapter = pages[HTML / "chapters" / "compression_curves.html"]
+    for name in ("gate", "density_loss", "harden"):
+        assert f'href="../api.html#pruning.{name}"' in chapter
+    term = re.search(
+        r'<a class="term reference internal" href="../glossary.html#term-[\w-]+" title="([^"]+)"', chapter
+    )
+    assert len(term[1]) > 20
+    for name in pruning.__all__:
+        if not isinstance(getattr(pruning, name), types.ModuleType):
+            assert f'id="pruning.{name}"' in pages[HTML / "api.html"], name
 
 
 def test_prose_has_its_numbers(pages):
