@@ -24,6 +24,7 @@ from .methods.scores import ria as ria
 from .methods.scores import snip as snip
 from .methods.scores import stade as stade
 from .methods.scores import wanda as wanda
+from .methods.semi_structured import prune_n_m as prune_n_m
 from .methods.stochgrad import StochGradAdam as StochGradAdam
 from .methods.synflow import synflow as synflow
 from .networks import export as export

@@ -366,7 +366,7 @@ def prune_by_score(
         mask = ~lost.view(kept_now[name].shape) & kept_now[name]
         if not mask.any():
             warnings.warn(f"layer {name!r} has no weight left", stacklevel=2)
-        if input_means is not None and (shift := bias(module, parameter)) is not None:
+        if input_means is not None and (shift := bias(module, parameter, trained=True)) is not None:
             w, gone = (to_matrix(module, parameter, t) for t in (effective(module, parameter), ~mask))
             shift += (w * input_means[name].mean.to(shift.dtype)[:, None] * gone).sum(2)
         set_mask(module, mask, parameter)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pruning.networks.masks import effective, original
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -122,12 +124,18 @@ def _before_projection(module: nn.MultiheadAttention, args: tuple, kwargs: dict[
         module.out_proj = out
 
 
-def bias(module: nn.Module, parameter: str) -> Tensor | None:
-    """The bias that is added to a weight's outputs, (groups, outputs), without gradient, or None."""
+def bias(module: nn.Module, parameter: str, trained: bool = False) -> Tensor | None:
+    """The bias that is added to a weight's outputs, (groups, outputs), without gradient, or None.
+
+    trained : the parameter under a mask or gate of the bias, to be changed in place.
+    """
+    read = original if trained else effective
     if not isinstance(module, nn.MultiheadAttention):
-        own = getattr(module, "bias", None)  # of a recurrent layer: whether it has biases
-        return own.detach().view(groups(module, parameter), -1) if isinstance(own, Tensor) else None
+        # of a recurrent layer the attribute says whether it has biases
+        if not isinstance(getattr(module, "bias", None), Tensor):
+            return None
+        return read(module, "bias").detach().view(groups(module, parameter), -1)
     if module.in_proj_bias is None:
         return None
-    parts = module.in_proj_bias.detach().view(3, -1)
+    parts = read(module, "in_proj_bias").detach().view(3, -1)
     return parts if parameter == "in_proj_weight" else parts["qkv".index(parameter[0])][None]

@@ -11,7 +11,7 @@ from torch.nn.utils import prune
 import pruning
 from pruning.networks.columns import bias, columns, to_matrix
 from pruning.networks.layers import input_statistics, layers
-from pruning.networks.masks import is_masked, mask_of, original
+from pruning.networks.masks import is_masked, mask_of, original, set_mask
 
 
 def mlp():
@@ -293,3 +293,18 @@ def test_a_fraction_for_each_layer():
     ):
         with pytest.raises(ValueError, match="sparsity: got"):
             pruning.prune_by_score(mlp(), found, wrong, scope)
+
+
+@pytest.mark.parametrize("how", ["pruned by torch", "masked"])
+def test_the_mean_goes_into_a_masked_bias_too(how):
+    model, x = mlp(), data(mlp()) + 2
+    kept_bias = torch.tensor([True, False, True, True, False])
+    if how == "masked":
+        set_mask(model[0], kept_bias, "bias")
+    else:
+        prune.custom_from_mask(model[0], "bias", kept_bias)
+    before, means = model[0](x).mean(0), input_statistics(model, x)
+    pruning.prune_by_score(model, {"0": pruning.stade(model, x)["0"]}, 0.5, "neuron", input_means=means)
+    after = model[0](x).mean(0)
+    assert torch.allclose(after[kept_bias], before[kept_bias], atol=1e-5)
+    assert (model[0].bias[~kept_bias] == 0).all()
