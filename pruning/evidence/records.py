@@ -18,6 +18,7 @@ from pruning.data.datasets import CHECKOUT
 from pruning.evidence.configs import of_record
 
 Record = dict[str, Any]
+ABSENT = object()  # equals no value
 
 
 class RecordError(RuntimeError):
@@ -79,7 +80,9 @@ def table(records: Iterable[Record]) -> pandas.DataFrame:
 
 def select(evidence: Iterable[Record], **where: Any) -> list[Record]:
     """The records whose fields have these values, e.g. ``select(evidence, dataset="mnist")``."""
-    return [record for record in evidence if all(record[key] == value for key, value in where.items())]
+    return [
+        record for record in evidence if all(record.get(key, ABSENT) == value for key, value in where.items())
+    ]
 
 
 def summary(evidence: Iterable[Record], by: list[str], metric: str = "test_accuracy") -> pandas.DataFrame:

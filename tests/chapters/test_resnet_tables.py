@@ -168,12 +168,22 @@ def test_titles_follow_the_records():
     assert tables.wider(clear).startswith("StochGradAdam's weights spread wider: +0.0200")
     assert tables.finding(pairs([0.3, -0.2, 0.05])).startswith("no clear lead: +5.0 points [-57.")
     assert tables.finding(pairs([-0.2, -0.21, -0.22])).startswith("Adam leads: -21.0 points")
-    behind = [record("adam", 0, 0.5), record("stochgradadam", 0, 0.3)]
-    assert "80 % (Adam) and 80 % (StochGradAdam)" in tables.rescued(behind)
-    said = tables.summary(behind)
-    assert said["s56_adam_half"] == "50.00"
-    assert said["s56_stochgradadam_rescued"] == "80.00"
-    assert (said["s20_sgd_half"], said["s20_sgd_seeds"], said["s56_adam_seeds"]) == ("–", "0", "1")
+
+
+def test_the_verdict_in_words_claims_what_the_records_carry():
+    claim = {"networks": ["ResNet-56"], "epochs": 50, "dataset": "cifar10"}
+    assert "not measured" in tables.verdict([record("adam", 0, 0.3)], claim)
+    short = pairs([0.2, 0.21, 0.22], "ResNet-20", 20)
+    for one in short:
+        one["study"] = "short"
+    said = tables.verdict(short, claim)
+    assert "**The paper's tables are not measured.**" in said
+    assert "61.0 ± 1.0 % after StochGradAdam, 40.0 ± 0.0 % after Adam" in said
+    assert "StochGradAdam leads: +21.0 points [+18.5, +23.5], 3 seeds" in said
+    assert "moves by 0.0 points" in said
+    ready = tables.verdict([*short, *pairs([0.1, 0.1, 0.1])], claim)
+    assert "ResNet-56 have three seeds" in ready
+    assert "not measured" not in ready
 
 
 def test_the_last_ten_epochs_of_a_course():
@@ -217,3 +227,15 @@ def test_figures_draw_means_and_ranges():
     figures.sampling_rates(found, ax)
     assert list(ax.get_xticks()) == [0.8, 1.0]
     plt.close("all")
+
+
+def test_overhead_is_timed_and_drawn_up():
+    config = resnet_pruning.Overhead(depth=8, batch_size=8, rounds=2)
+    found = records.run_one(resnet_pruning.run, config)
+    assert found["step_ratio"] == found["step_seconds"]["stochgradadam"] / found["step_seconds"]["adam"]
+    assert found["epoch_seconds"]["adam"] == pytest.approx(6250 * found["step_seconds"]["adam"])
+    assert found["update_seconds"]["adam"] < found["step_seconds"]["adam"]
+    table = tables.costs([found, record("adam", 0, 0.3)])
+    assert list(table.columns) == ["ResNet-8"]
+    assert table.loc["step, ratio", "ResNet-8"] == f"{found['step_ratio']:.2f}"
+    assert [c.depth for c in resnet_pruning.configs("overhead")] == [20, 56]

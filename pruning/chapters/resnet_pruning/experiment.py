@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from pruning import training
+from pruning.chapters.resnet_pruning import overhead
+from pruning.chapters.resnet_pruning.overhead import Overhead
 from pruning.data import datasets, images
 from pruning.evidence.records import Record
 from pruning.evidence.runs import device_name
@@ -285,8 +287,10 @@ def checkpoint_of(config: Config) -> Checkpoint:
     return Checkpoint(datasets.cache_folder() / "checkpoints" / f"resnet_pruning-{key}.safetensors")
 
 
-def run(config: Config) -> Record:
+def run(config: Config | Overhead) -> Record:
     """Train (or go on training), prune at every rate, measure: the metrics of one record."""
+    if isinstance(config, Overhead):
+        return overhead.run(config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = load(config.dataset, device)
     checkpoint = checkpoint_of(config)
@@ -358,6 +362,7 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
     and recipe, ResNet-56 first, three seeds; ResNet-20 with all controls; He's networks with augmentation and
     cosine decay. "cpu": the runs that fit two cores, ResNet-20 on CIFAR-10 for 20 epochs, three seeds: Adam
     and StochGradAdam, the author's β₁ for both, what the mask might amount to, and the sampling rates.
+    "overhead": the seconds of a training step, StochGradAdam's beside Adam's.
     """
     if profile == "quick":
         base = Config("digits", 20, epochs=12, batch_size=128, precision="float32", lr=1e-2, study="quick")
@@ -374,4 +379,6 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
     if profile == "cpu":
         base, n = Config(depth=20, epochs=20, study="short"), range(seeds or 3)
         return _grid(base, n, MAIN[:2]) + _grid(base, n, SHORT) + _sampling(base, n)
-    raise ValueError(f"profile: got {profile!r}, needs one of ['cpu', 'paper', 'quick']")
+    if profile == "overhead":
+        return overhead.configs()
+    raise ValueError(f"profile: got {profile!r}, needs one of ['cpu', 'overhead', 'paper', 'quick']")
