@@ -195,24 +195,24 @@ def _add_escapes(first, second, x, a, outwards, share, margin, inside, positive)
     )
     near = reach.index_select(0, sample).mul_(most.index_select(0, output)) > margin[:, None]
     at, pair = near.t().nonzero(as_tuple=True)
-    row, source = output[pair] * blocks + at, sample[pair] * blocks + at
-    sums = [torch.zeros_like(outwards, dtype=first.dtype) for _ in range(2)]
-    for part in torch.arange(len(pair), device=x.device).split(max(1, CHUNK // block)):
-        some, where = pair[part], source[part]
-        values = outwards.index_select(0, row[part])
-        escapes = values.mul_(x.index_select(0, where)).gt_(margin[some, None])
-        parts = escapes.to(a.dtype).mul_(a.index_select(0, where))
-        rows, counts = row[part].unique_consecutive(return_counts=True)
+    row, source, place = output[pair] * blocks + at, sample[pair] * blocks + at, at * len(most) + output[pair]
+    sums = [outwards.new_zeros(outwards.shape, dtype=first.dtype) for _ in range(2)]  # rows by `place`
+    step = max(1, CHUNK // block)
+    for start in range(0, len(pair), step):
+        part = slice(start, start + step)
+        escapes = outwards.index_select(0, row[part]).mul_(x.index_select(0, source[part]))
+        escapes.gt_(margin[pair[part], None])  # 1 where a contribution escapes, else 0
+        parts, factor = a.index_select(0, source[part]).mul_(escapes), share[pair[part]]
+        low, high = place[start].item(), place[part][-1].item() + 1  # places go upwards
+        counts = torch.bincount(place[part] - low, minlength=high - low)
         starts, every = counts.cumsum(0) - counts, torch.arange(len(parts), device=x.device)
-        for total, factor in zip(sums, (share[some], share[some].square()), strict=True):
-            total.index_add_(
-                0,
-                rows,
-                F.embedding_bag(every, parts, starts, mode="sum", per_sample_weights=factor),
-            )
-            parts = parts.square_()
+        for total in sums:
+            added = F.embedding_bag(every, parts, starts, mode="sum", per_sample_weights=factor)
+            total[low:high] += added
+            parts, factor = parts.square_(), factor.square()
     for total, added in zip((first, second), sums, strict=True):
-        total += added.view(*total.shape[:2], -1)[..., :inputs]
+        added = added.view(blocks, *total.shape[:2], block).permute(1, 2, 0, 3)
+        total += added.reshape(*total.shape[:2], -1)[..., :inputs]
 
 
 def _output_sums(x, w, z, activation):
