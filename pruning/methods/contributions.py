@@ -156,8 +156,9 @@ class _Moments:
         w, z = self.w[:, rows], z[..., rows]
         for low, high in self.ranges:
             within = inside[..., rows] if len(self.ranges) == 1 else _inside(z, [(low, high)])
-            for end, margin, outwards in ((low, z - low, w), (high, high - z, -w)):
+            for end, sign in ((low, -1), (high, 1)):
                 if math.isfinite(end):
+                    margin, outwards = (end - z).mul_(sign), w * -sign
                     _add_escapes(first, second, x, a, outwards, share, margin, within, positive)
         return first, second
 

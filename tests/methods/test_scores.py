@@ -2,6 +2,7 @@ import copy
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -308,3 +309,59 @@ def test_the_mean_goes_into_a_masked_bias_too(how):
     after = model[0](x).mean(0)
     assert torch.allclose(after[kept_bias], before[kept_bias], atol=1e-5)
     assert (model[0].bias[~kept_bias] == 0).all()
+
+
+def digits_net(digits):
+    model = pruning.models.mlp((64, 20, 10), "relu")
+    pruning.training.fit(model, digits.train.inputs, digits.train.targets, epochs=2)
+    return model, digits.train.inputs
+
+
+@pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.75])
+def test_masks_are_wandas_entry_by_entry(digits, sparsity):
+    model, x = digits_net(digits)
+    before = {name: layer.weight.detach().clone() for name, layer in layers(model).items()}
+    found = inputs_of(model, x)
+    pruning.prune_by_score(model, pruning.wanda(model, x), sparsity, "neuron")
+    for name, w in before.items():
+        # the reference keeps a running mean of squared norms over its batches, and sorts each row
+        mean, samples = torch.zeros(w.shape[1], dtype=torch.float64), 0
+        for part in found[name].detach().double().split(128):
+            mean = mean * (samples / (samples + len(part)))
+            samples += len(part)
+            mean = mean + part.norm(dim=0) ** 2 / samples
+        metric = w.abs().double() * mean.sqrt()
+        lowest = metric.sort(dim=1, stable=True).indices[:, : int(w.shape[1] * sparsity)]
+        theirs = torch.ones_like(w, dtype=torch.bool).scatter_(1, lowest, False)
+        assert torch.equal(mask_of(model.get_submodule(name)), theirs)
+
+
+@pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.75, 0.9])
+def test_masks_are_shrinkbenchs_entry_by_entry(digits, sparsity):
+    model, x = digits_net(digits)
+    y = digits.train.targets
+    weights = {name: layer.weight for name, layer in layers(model).items()}
+    loss = F.cross_entropy(model(x), y)
+    grads = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
+    sizes = {name: w.detach().abs() for name, w in weights.items()}
+    by_gradient = {name: (w * grads[name]).detach().abs() for name, w in weights.items()}
+    ours = {"magnitude": pruning.magnitude(model), "gradient": pruning.snip(model, x, y)}
+    for name, theirs in (("magnitude", sizes), ("gradient", by_gradient)):
+        pruned = pruning.prune_by_score(copy.deepcopy(model), ours[name], sparsity)
+        flat = torch.cat([score.flatten() for score in theirs.values()]).double().numpy()
+        threshold = float(np.quantile(flat, sparsity))  # kept is what is not below this quantile
+        for layer, score in theirs.items():
+            score = score.double()
+            clear = (score - threshold).abs() > 1e-5 * threshold  # beyond the rounding of gradients
+            assert clear.sum() > 0.99 * (score > 0).sum()
+            kept = mask_of(pruned.get_submodule(layer))
+            assert torch.equal(kept[clear], (score >= threshold)[clear])
+
+
+def test_masks_are_torchs_entry_by_entry_per_layer(digits):
+    model, _ = digits_net(digits)
+    theirs = copy.deepcopy(model)
+    pruning.prune_by_score(model, pruning.magnitude(model), 0.3, "layer")
+    for name, layer in layers(theirs).items():
+        prune.l1_unstructured(layer, "weight", amount=math.ceil(0.3 * layer.weight.numel()))
+        assert torch.equal(mask_of(model.get_submodule(name)), layer.weight_mask.bool())
