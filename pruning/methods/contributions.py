@@ -23,6 +23,7 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,8 @@ from pruning.methods.activations import activations_after, blind_ranges
 from pruning.networks.batches import BATCH, Batches, batches
 from pruning.networks.layers import Visit, Weight, visit_layers, weights
 
-KINDS = ("relative", "absolute", "output")
+Kind = Literal["relative", "absolute", "output"]
+KINDS = get_args(Kind)
 CHUNK = 2**17  # numbers that a cache holds, where contributions are looked at one by one
 SHORT = 8  # batches that are summed in float32
 SAFE = 1e15  # float32 holds a number from 1 / SAFE to SAFE, its square and its inverse
@@ -232,7 +234,7 @@ def _output_sums(x, w, z, activation):
 def contribution_statistics(
     model: nn.Module,
     inputs: Batches,
-    kind: str = "relative",
+    kind: Kind = "relative",
     tolerance: float | None = None,
     blind: bool = True,
     *,
@@ -283,7 +285,7 @@ def contributions(
     layer: str,
     outputs: Tensor,
     sources: Tensor,
-    kind: str = "relative",
+    kind: Kind = "relative",
 ) -> Tensor:
     """Contributions of chosen weights of a Linear layer, sample by sample: (samples, weights).
 

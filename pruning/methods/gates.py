@@ -29,6 +29,7 @@ Differs from the paper: the density of Eq. 3 is computed from the gates of the f
 
 import math
 from collections.abc import Iterable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -37,19 +38,20 @@ from torch.nn.utils import parametrize
 from pruning.methods.sampling import BiasGate, Gate, OutputGate, gates, new_pass
 from pruning.methods.watching import watch_optimizers
 from pruning.networks.masks import is_masked, parametrize_apart
-from pruning.networks.prunable import WEIGHTED, output_dim, selected, tied
+from pruning.networks.prunable import WEIGHTED, Model, output_dim, selected, tied
 
-GRANULARITIES = ("weight", "output")
+Granularity = Literal["weight", "output"]
+GRANULARITIES = get_args(Granularity)
 
 
 def gate(
-    model: nn.Module,
+    model: Model,
     tau: float = 1.0,
     init: float = 0.9,
     layers: Iterable[str] | None = None,
     ignore: Iterable[str] | None = None,
-    granularity: str = "weight",
-) -> nn.Module:
+    granularity: Granularity = "weight",
+) -> Model:
     """Put learnable gates on the weights of a model (Eq. 1 and 2 of arXiv:2311.12526).
 
     In training mode each forward pass of the model samples new binary gates; in evaluation mode the mask

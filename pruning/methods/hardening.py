@@ -1,15 +1,16 @@
 """Gates become masks: the deterministic rule θ^g > ½ of arXiv:2311.12526, and a budget of weights."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import parametrize
 
 from pruning.methods.sampling import BiasGate, Gate, gates, new_pass
 from pruning.networks.masks import Mask
+from pruning.networks.prunable import Model
 
 
 @torch.no_grad()
-def harden(model: nn.Module, at_most: int | None = None) -> nn.Module:
+def harden(model: Model, at_most: int | None = None) -> Model:
     """Turn each gate into the fixed mask θ^g > ½, a `Mask` in the gate's place.
 
     The evaluation output does not change, unless `at_most` closes gates. Weights and biases stay trainable

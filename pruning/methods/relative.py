@@ -11,6 +11,7 @@ deviation of c over the samples and l = 0, 1, … the layer,
 """
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
@@ -37,7 +38,8 @@ __all__ = [
     "relative_importance",
 ]
 
-FORMS = ("sum", "product")
+Form = Literal["sum", "product"]
+FORMS = get_args(Form)
 
 
 def relative_importance(
@@ -45,7 +47,7 @@ def relative_importance(
     alpha: float = 1.0,
     beta: float = 1.0,
     decay: float = 1.0,
-    form: str = "sum",
+    form: Form = "sum",
 ) -> dict[str, Tensor]:
     """Scores from contributions: s^l·(α·|μ| + β·σ), or s^l·|μ|^α·σ^β, {layer: tensor shaped as the weight}.
 
@@ -67,7 +69,7 @@ def relative_importance(
     if form not in FORMS:
         raise ValueError(f"form: got {form!r}, needs one of {FORMS}")
 
-    def score(mean, std):
+    def score(mean: Tensor, std: Tensor) -> Tensor:
         if form == "sum":
             return alpha * mean.abs() + beta * std
         return mean.abs() ** alpha * std**beta

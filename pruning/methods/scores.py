@@ -18,6 +18,7 @@ import math
 import numbers
 import warnings
 from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -34,11 +35,12 @@ from pruning.networks.layers import (
     weights,
 )
 from pruning.networks.masks import effective, find_gates, kept, set_mask
-from pruning.networks.prunable import prunable
+from pruning.networks.prunable import Model, prunable
 
 Scores = dict[str, Tensor]
 Names = Iterable[str] | None
-SCOPES = ("global", "layer", "neuron")
+Scope = Literal["global", "layer", "neuron"]
+SCOPES = get_args(Scope)
 
 
 def magnitude(model: nn.Module, *, layers: Names = None, ignore: Names = None) -> Scores:
@@ -67,7 +69,7 @@ def _by_inputs(
     inputs: Batches,
     of_weight: Callable[[Tensor], Tensor],
     of_input: Callable[[InputStatistics], Tensor],
-    options: dict,
+    options: dict[str, Any],
 ) -> Scores:
     """`of_weight` (groups, outputs, inputs) times `of_input` (groups, inputs).
 
@@ -317,12 +319,12 @@ def _checked(
 
 @torch.no_grad()
 def prune_by_score(
-    model: nn.Module,
+    model: Model,
     scores: Scores,
     sparsity: float | dict[str, float],
-    scope: str = "global",
+    scope: Scope = "global",
     input_means: dict[str, InputStatistics] | None = None,
-) -> nn.Module:
+) -> Model:
     """Remove the weights with the lowest scores: a `Mask` on each layer.
 
     Parameters

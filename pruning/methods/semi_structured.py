@@ -9,10 +9,10 @@ kernel position in turn, since libraries lay kernels out with the channels last.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pruning.networks.masks import kept, set_mask
-from pruning.networks.prunable import prunable
+from pruning.networks.prunable import Model, prunable
 
 
 def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
@@ -31,7 +31,7 @@ def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
 
 
 @torch.no_grad()
-def prune_n_m(model: nn.Module, scores: dict[str, Tensor], n: int = 2, m: int = 4) -> nn.Module:
+def prune_n_m(model: Model, scores: dict[str, Tensor], n: int = 2, m: int = 4) -> Model:
     """Keep the `n` weights with the largest scores of every group of `m`, exactly: a `Mask` on each layer.
 
     Parameters

@@ -16,6 +16,7 @@ A budget is a number of weights and is met exactly.
 """
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +24,9 @@ from torch import Tensor, nn
 from pruning.networks import masks
 from pruning.networks.layers import layers
 
-Shares = str | Sequence[float]
-SHARES = ("global", "uniform", "erdos-renyi")
+Allocation = Literal["global", "uniform", "erdos-renyi"]
+Shares = Allocation | Sequence[float]
+SHARES = get_args(Allocation)
 
 
 def erdos_renyi(shapes: list[tuple[int, ...]], density: float) -> list[int]:

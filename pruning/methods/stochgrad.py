@@ -56,7 +56,7 @@ class StochGradAdam(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict],
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float | Tensor = 1e-2,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -76,10 +76,10 @@ class StochGradAdam(Optimizer):
         }
         self.generator = generator
         self._shared: dict[torch.device, torch.Generator] = {}  # the same on all ranks
-        self._buffers: dict[int, tuple] = {}
+        self._buffers: dict[int, tuple[Any, ...]] = {}
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: dict) -> None:
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, its values checked."""
         values = self.defaults | {k: v for k, v in param_group.items() if k != "params"}
         if isinstance(values["lr"], Tensor) and values["lr"].numel() != 1:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
-from pruning.networks.prunable import key_of, prunable, weights_of
+from pruning.networks.prunable import Model, key_of, prunable, weights_of
 
 
 class Mask(nn.Module):
@@ -224,7 +224,7 @@ def _own_class(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def finalize(model: nn.Module) -> nn.Module:
+def finalize(model: Model) -> Model:
     """Make all masks permanent: a plain model whose removed weights are 0, and nothing else of this package.
 
     Layers get their plain types back and parameters their places, so that the model saves, loads, pickles

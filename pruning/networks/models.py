@@ -2,14 +2,16 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Activation = Literal["relu", "sigmoid", "tanh", "silu", "gelu"]
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "silu": nn.SiLU, "gelu": nn.GELU}
 
 
-def mlp(sizes: Sequence[int], activation: str = "relu") -> nn.Sequential:
+def mlp(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
     """Fully connected network, (batch, sizes[0]) ↦ (batch, sizes[-1]) logits.
 
     Parameters
@@ -55,7 +57,8 @@ def narrow_sizes(sizes: Sequence[int], weights: int) -> tuple[int, ...] | None:
     return best
 
 
-SHORTCUTS = ("identity", "projection")
+Shortcut = Literal["identity", "projection"]
+SHORTCUTS = get_args(Shortcut)
 WIDTHS = (16, 32, 64)  # channels of the three stages
 
 
@@ -93,7 +96,10 @@ class BasicBlock(nn.Module):
 
 
 def cifar_resnet(
-    depth_or_blocks: int | Sequence[int], shortcut: str = "identity", classes: int = 10, channels: int = 3
+    depth_or_blocks: int | Sequence[int],
+    shortcut: Shortcut = "identity",
+    classes: int = 10,
+    channels: int = 3,
 ) -> nn.Sequential:
     """Residual network for small images, (batch, channels, 32, 32) ↦ (batch, classes) logits.
 

@@ -3,9 +3,12 @@
 import itertools
 import warnings
 from collections.abc import Iterable
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
+
+Model = TypeVar("Model", bound=nn.Module)  # what is changed in place is returned as the type it has
 
 WEIGHTED = (
     nn.Linear,
