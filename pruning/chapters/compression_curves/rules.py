@@ -58,7 +58,7 @@ def _beside(claim: dict, evidence: pandas.DataFrame) -> str:
         part = evidence[(evidence.method == name) & evidence.density.isin([claim["density"], 1.0])]
         if len(part):
             weights = f" with {int(part.kept.max()):,} weights" if part.kept.notna().all() else ""
-            said.append(f"{name} {percent(part.test_accuracy)}{weights}")
+            said.append(f"{name.replace('_', ' ')} {percent(part.test_accuracy)}{weights}")
     return "; beside them " + ", ".join(said) if said else ""
 
 
