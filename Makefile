@@ -13,6 +13,7 @@ book: $(STAMP)
 test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/pruning records check
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -c notebooks/pytest.ini --rootdir notebooks notebooks
 

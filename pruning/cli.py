@@ -122,6 +122,34 @@ def _sweep(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _records(arguments: argparse.Namespace) -> int:
+    from pruning.evidence import records
+
+    folder = records.records_folder()
+    paths = [Path(file.removesuffix(".xz")) for file in arguments.files]
+    if not paths and arguments.do_what == "pack":
+        raise ValueError("records: pack needs the file to pack")
+    if not paths:
+        if not folder.is_dir():
+            raise ValueError(f"records: there is no folder {folder}")
+        paths = sorted({folder / path.name.removesuffix(".xz") for path in folder.glob("*.jsonl*")})
+    wrong = 0
+    for path in paths:
+        if not path.is_file() and not records.packed(path).is_file():
+            raise ValueError(f"records: there is no file {path}")
+        known = path.stem in chapters.names()
+        kind = chapters.part(path.stem, "experiment").Config if known else None
+        try:
+            count = records.check(path, kind)
+            if arguments.do_what == "pack":
+                records.pack(path)
+            print(f"{path}: {count} records, all sound")
+        except records.RecordError as error:
+            wrong += 1
+            print(f"pruning: {error}", file=sys.stderr)
+    return int(wrong > 0)
+
+
 def _claims(_: argparse.Namespace) -> int:
     from pruning.pages import scoreboard
 
@@ -187,6 +215,13 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--retry", action="store_true", help="run again what failed in an earlier sweep")
     sweep.add_argument("--dry-run", action="store_true", help="only say what is missing")
     sweep.set_defaults(do=_sweep)
+    kept = commands.add_parser("records", help="check record files, or pack a long one")
+    kept.add_argument(
+        "do_what", choices=["check", "pack"], metavar="check|pack",
+        help="check: every field, no config twice; pack: check, then move FILE.jsonl into FILE.jsonl.xz",
+    )  # fmt: skip
+    kept.add_argument("files", nargs="*", metavar="FILE", help="FILE.jsonl (check: default all)")
+    kept.set_defaults(do=_records)
     board = commands.add_parser("claims", help="the papers' claims and what the records say of them")
     board.set_defaults(do=_claims)
     readme = commands.add_parser("readme", help="bring README's table and figures up to date")

@@ -90,7 +90,7 @@ def _stratified(inputs: Tensor, targets: Tensor, fraction: float, seed: int) -> 
 
 
 def registry() -> dict[str, dict]:
-    """The registered data sets: {name: {title, licence, files: [{path, size, md5, url}]}}.
+    """The registered data sets: {name: {title, licence, files: [{path, size, md5, sha256, url}]}}.
 
     A data set may also have `unpacked`, files that serve in place of all of `files`. Their sizes and
     checksums are those of the plain files; each may lie there compressed, as FILE.xz.
@@ -128,15 +128,23 @@ def origin(entry: dict) -> str:
 def locate(entry: dict) -> Path | None:
     """The path of a registered file in the cache or the mirror, checked; None where it is in neither.
 
-    Raises DataError for a file whose checksum is not the registered one.
+    Raises DataError if no file there has the registered checksums; a bad one in the cache hides no good
+    one in the mirror.
     """
+    wrong = None
     for folder in (cache_folder(), mirror_folder()):
         if folder is None:
             continue
         for path in (folder / entry["path"], folder / f"{entry['path']}.xz"):
             if path.is_file():
-                _verify(path, entry)
+                try:
+                    _verify(path, entry)
+                except DataError as error:
+                    wrong = wrong or error
+                    continue
                 return path
+    if wrong is not None:
+        raise wrong
     return None
 
 
@@ -147,12 +155,18 @@ def _verify(path: Path, entry: dict) -> None:
         raw = images.decompressed(path) if compressed else path.read_bytes()
     except ValueError as error:
         raise DataError(f"{error}; delete it and get {entry['path']} {origin(entry)}") from error
-    found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
-    if found != entry["md5"]:
-        raise DataError(
-            f"{path}: has {len(raw):,} bytes and md5 {found}, needs {entry['size']:,} bytes and md5 "
-            f"{entry['md5']}; it is truncated or altered: delete it and get it {origin(entry)}"
-        )
+    for kind in ("md5", "sha256"):
+        found = hashlib.new(kind, raw, usedforsecurity=False).hexdigest()
+        if found != entry.get(kind, found):
+            raise DataError(
+                f"{path}: has {len(raw):,} bytes and {kind} {found}, needs {entry['size']:,} bytes and "
+                f"{kind} {entry[kind]}; it is truncated or altered: delete it and get it {origin(entry)}"
+            )
+
+
+def _known_hash(entry: dict) -> str:
+    """The strongest registered checksum, as pooch wants it."""
+    return next(f"{kind}:{entry[kind]}" for kind in ("sha256", "md5") if kind in entry)
 
 
 def fetch(name: str) -> list[Path]:
@@ -180,7 +194,7 @@ def fetch(name: str) -> list[Path]:
             import pooch
 
             try:  # pooch writes to a temporary name, verifies, then moves
-                pooch.retrieve(entry["url"], f"md5:{entry['md5']}", target.name, target.parent)
+                pooch.retrieve(entry["url"], _known_hash(entry), target.name, target.parent)
             except Exception as error:  # requests, urllib3, OSError and ValueError, by cause
                 raise DataError(
                     f"{entry['path']} of {name!r}: neither in the cache nor in $PRUNING_DATA_MIRROR, and the "

@@ -5,7 +5,6 @@ and a copy whose images were re-encoded as JPEG.
 """
 
 import hashlib
-import io
 import lzma
 import tarfile
 import tempfile
@@ -14,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+MAX_SIDE = 1024  # pixels; no image data set of this project comes near
 Images = tuple[Tensor, Tensor]  # uint8 (samples, 3, height, width), int64 (samples,)
 
 
@@ -68,20 +68,36 @@ def jpeg_folders(archive: Path, classes: tuple[str, ...] = CLASSES) -> list[Imag
     """Training and test images of a tar of ``train/<class>/*.jpg`` and ``test/<class>/*.jpg``, in the order
     of their names.
 
-    Raises ValueError for a folder that is not a class, or images of different sizes.
+    Raises ValueError that names the member which is no file, lies in no folder of a class, is no JPEG, or
+    has another size than the first; and for an archive without training or test images.
     """
     found: dict[str, list[tuple[str, np.ndarray]]] = {"train": [], "test": []}
+    size = None
     with tarfile.open(archive, "r|*") as tar:  # one pass; nothing is unpacked to disk
         for member in tar:
             if not member.name.endswith(".jpg"):
                 continue
-            part, label, _ = Path(member.name).parts[-3:]
+            said = f"{archive}: has {member.name}"
+            if not member.isfile():
+                raise ValueError(f"{said}, which is not a file")
+            part, label = ("", "", *Path(member.name).parts)[-3:-1]
             if part not in found or label not in classes:
-                raise ValueError(
-                    f"{archive}: has {member.name}, needs train/ and test/ with folders {classes}"
-                )
-            pixels = np.asarray(Image.open(io.BytesIO(tar.extractfile(member).read())).convert("RGB"))
+                raise ValueError(f"{said}, needs train/ and test/ with folders {classes}")
+            try:
+                with Image.open(tar.extractfile(member), formats=("JPEG",)) as image:
+                    size = size or image.size
+                    if max(image.size) > MAX_SIDE or image.size != size:
+                        raise ValueError(
+                            f"has {image.size} pixels, needs the size of the first image, {size}, of at "
+                            f"most {MAX_SIDE} a side"
+                        )
+                    pixels = np.asarray(image.convert("RGB"))  # decoded here
+            except (OSError, ValueError, Image.DecompressionBombError) as error:
+                reason = "is not a JPEG image" if isinstance(error, UnidentifiedImageError) else error
+                raise ValueError(f"{archive}: {member.name}: {reason}") from error
             found[part].append((member.name, pixels))
+    if empty := [part for part, pairs in found.items() if not pairs]:
+        raise ValueError(f"{archive}: has no image in {empty[0]}/")
     parts = []
     for images in found.values():
         images.sort(key=lambda pair: pair[0])

@@ -3,26 +3,26 @@
 A record is flat: the fields of the run's config (a frozen dataclass), its metrics, and `provenance`. A
 config already on record is not run again. A config that gains a field keeps its old records, which
 then stand for the field's default.
+
+A long file can be packed: ``NAME.jsonl.xz`` then holds its lines, ``NAME.jsonl`` those appended since.
 """
 
 import contextlib
-import json
+import lzma
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas
+from filelock import FileLock, Timeout
 
 from pruning.data.datasets import CHECKOUT
+from pruning.evidence import schema
 from pruning.evidence.configs import of_record
+from pruning.evidence.schema import Record, RecordError
 
-Record = dict[str, Any]
 ABSENT = object()  # equals no value
-
-
-class RecordError(RuntimeError):
-    """A record file that cannot be read or is in use."""
 
 
 def records_folder() -> Path:
@@ -32,45 +32,149 @@ def records_folder() -> Path:
     return CHECKOUT / "book" / "records" if CHECKOUT else Path("records")
 
 
-def lines(path: Path) -> Iterator[tuple[int, Record]]:
-    """Number and content of every line of a file of JSON objects; nothing where there is no file.
+def packed(path: Path) -> Path:
+    """Where the packed part of a record file lies."""
+    return path.with_name(f"{path.name}.xz")
+
+
+def _raw(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Place ("FILE:NUMBER") and bytes of every line, those of the packed part first; a line that stands in
+    both parts counts once, because packing may have been cut off."""
+    settled = set()
+    for part in (packed(path), path):
+        if not part.is_file():
+            continue
+        content = part.read_bytes()
+        if part != path:
+            try:
+                content = lzma.decompress(content)
+            except (lzma.LZMAError, EOFError) as error:
+                said = f"{part}: not a whole xz file ({error}); restore the file from git"
+                raise RecordError(said) from None
+            settled = set(content.split(b"\n"))
+        for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+            if part != path or line not in settled:
+                yield f"{part}:{number}", line
+
+
+@contextlib.contextmanager
+def _at(place: str) -> Iterator[None]:
+    try:
+        yield
+    except RecordError as error:
+        raise RecordError(f"{place}: {error}; restore the file from git or mend the line") from None
+
+
+def lines(path: Path) -> Iterator[tuple[str, Record]]:
+    """Place and content of every line of a file of JSON objects; nothing where there is no file.
 
     A last line without its end belongs to a write that was cut off: it is ignored. Any other line
     that is not a JSON object raises RecordError with its number.
     """
-    if not path.is_file():
-        return
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise RecordError(f"{path}:{number}: not JSON ({error}); restore the file from git") from None
-        if not isinstance(found, dict):
-            raise RecordError(f"{path}:{number}: not a JSON object; restore the file from git")
-        yield number, found
+    for place, line in _raw(path):
+        with _at(place):
+            found = schema.parse(line)
+        yield place, found
 
 
 def append_line(path: Path, content: Record) -> None:
     """Write one JSON object at the end and flush it to disk; a torn last line is cut off first."""
+    line = schema.encode(content)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
         file.seek(max(0, file.tell() - 1))
         if file.read() != b"\n":
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(json.dumps(content, allow_nan=False).encode() + b"\n")
+        file.write(line)
         file.flush()
         os.fsync(file.fileno())
 
 
 def read(path: Path) -> list[Record]:
-    """All records of a file, oldest first; [] where there is none."""
-    return [record for _, record in lines(path)]
+    """All records of a file, oldest first; [] where there is none.
+
+    Raises RecordError that names file, line and field, if a record lacks a field or has a wrong one
+    (see `schema`), or if two stand for the same config.
+    """
+    found, places = [], {}
+    for place, line in _raw(path):
+        with _at(place):
+            record = schema.parse(line)
+            schema.check(line, record)
+            if (first := places.setdefault(schema.config_key(record), place)) != place:
+                raise RecordError(f"stands for the same config as {first}")
+        found.append(record)
+    return found
 
 
 def append(path: Path, record: Record) -> None:
-    """Write one record at the end of a file and flush it to disk."""
+    """Write one record at the end of a file and flush it to disk.
+
+    Raises RecordError, and writes nothing, if the record is not complete and sound or its config is
+    already on record.
+    """
+    checked(record)
+    key = schema.config_key(record)
+    if any(schema.config_key(other) == key for _, other in lines(path)):
+        raise RecordError(f"{path}: has a record of this config already")
     append_line(path, record)
+
+
+def checked(record: Record) -> Record:
+    """A record as it reads back from disk (tuples are lists). Raises RecordError that names a wrong field."""
+    line = schema.encode(record)
+    found = schema.parse(line.rstrip())
+    schema.check(line, found)
+    return found
+
+
+def check(path: Path, kind: type | None = None) -> int:
+    """The number of records in a file, all sound, and no two of them the same config of dataclass `kind`.
+
+    `read` compares the fields that are written. This compares configs: a record from before a field was
+    added stands for the field's default. Raises RecordError.
+    """
+    found = read(path)
+    places: dict[Any, str] = {}
+    for place, record in lines(path) if kind is not None else ():
+        with contextlib.suppress(ValueError), _at(place):
+            if (first := places.setdefault(config_of(record, kind), place)) != place:
+                raise RecordError(f"stands for the same config as {first}")
+    return len(found)
+
+
+@contextlib.contextmanager
+def writing(path: Path | None) -> Iterator[None]:
+    """Hold the record file for this process alone."""
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RecordError(f"{path}: another sweep is writing it; wait for that one") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def pack(path: Path) -> int:
+    """Move the lines of a file into its packed part and return the number that this then has."""
+    with writing(path):
+        whole = [line for _, line in _raw(path)]
+        content = lzma.compress(b"".join(line + b"\n" for line in whole), preset=9)
+        temporary = packed(path).with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(packed(path))
+        path.unlink(missing_ok=True)
+    return len(whole)
 
 
 def table(records: Iterable[Record]) -> pandas.DataFrame:

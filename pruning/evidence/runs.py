@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import datetime
-import json
 import platform
 import subprocess
 import time
@@ -15,8 +14,9 @@ from typing import Any
 import torch
 
 from pruning.data.datasets import CHECKOUT
+from pruning.evidence import records
 from pruning.evidence.configs import flat
-from pruning.evidence.records import Record, RecordError
+from pruning.evidence.schema import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,19 +85,15 @@ def _timed(work: Callable[[], Any], threads: int) -> tuple[Any, Record, float]:
 
 
 def _record(config: Any, metrics: Record, origin: Record, seconds: float, **more: Any) -> Record:
-    """A record as it reads back from disk (tuples are lists). A run may add to its provenance and name
-    another device, but not another commit."""
+    """A record as it reads back from disk. A run may add to its provenance and name another device, but
+    not another commit."""
     own = {
         "commit": origin["commit"],
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
     }
     whole = {"provenance": origin | metrics.get("provenance", {}) | own | more}
-    record = flat(config) | metrics | whole
-    try:
-        return json.loads(json.dumps(record, allow_nan=False))
-    except ValueError as error:
-        raise RecordError(f"metrics: {error}; needs finite numbers") from error
+    return records.checked(flat(config) | metrics | whole)
 
 
 def run_one(run: Callable[[Any], Record], config: Any, threads: int = 1) -> Record:

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from pruning.evidence import cluster, records
 from pruning.evidence.configs import flat
-from pruning.evidence.records import Record, RecordError
 from pruning.evidence.runs import Failure, Together, run_group
+from pruning.evidence.schema import Record
 
 WATCH = 1.0  # seconds between two looks of a worker process at the process that started it
 
@@ -108,24 +107,6 @@ def _grouped(together: Together | None, configs: list[Any]) -> list[list[Any]]:
     return [[config] for config in configs]
 
 
-@contextlib.contextmanager
-def _writing(path: Path | None) -> Iterator[None]:
-    """Hold the record file for this process alone."""
-    if path is None:
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RecordError(f"{path}: another sweep is writing it; wait for that one") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def failures_file(path: Path) -> Path:
     """Where the failed runs of a record file are listed."""
     return path.with_suffix(".failures")
@@ -186,7 +167,7 @@ def sweep(
     SweepError : at the end, if runs failed, now or (skipped) earlier.
     """
     configs = list(dict.fromkeys(configs))
-    with _writing(path):
+    with records.writing(path):
         todo, failed = configs, []
         if path is not None and configs:
             todo = records.missing(configs, records.read(path))
@@ -206,7 +187,7 @@ def sweep(
                         _keep(path, outcome)
                     continue
                 if path is not None:
-                    records.append(path, outcome)
+                    records.append_line(path, outcome)  # checked by `run_group`
                 yield outcome
     if failed:
         where = f"; {failures_file(path)} has their tracebacks" if path is not None else ""

@@ -67,7 +67,7 @@ def fingerprint(notebook: Path, parameters: dict) -> str:
     root = notebook.parent.parent
     files = [*modules_used(code), root / "constraints.txt"]
     for pattern in content.metadata.get("pruning", {}).get("inputs", []):
-        files += sorted(root.glob(pattern))
+        files += sorted({*root.glob(pattern), *root.glob(f"{pattern}.xz")})  # packed records
     digest = hashlib.sha256(json.dumps([cells, parameters, KERNEL], sort_keys=True).encode())
     for path in files:
         if path.is_file():

@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -80,6 +81,34 @@ def test_truncated_or_altered_file(empty, monkeypatch, content, place):
         datasets.fetch("toy")
     assert str(path) in str(caught.value)
     assert entry["md5"] in str(caught.value)
+
+
+def test_a_bad_file_in_the_cache_hides_no_good_one_in_the_mirror(empty, monkeypatch):
+    folder, source, entry = empty
+    for place in ("cache", "mirror"):
+        (folder / place / "set").mkdir(parents=True)
+        shutil.copy(source, folder / place / entry["path"])
+    monkeypatch.setenv("PRUNING_DATA_MIRROR", str(folder / "mirror"))
+    (folder / "cache" / entry["path"]).write_bytes(b"something else")
+    assert datasets.fetch("toy") == [folder / "mirror" / entry["path"]]
+    (folder / "mirror" / entry["path"]).write_bytes(b"bad as well")
+    with pytest.raises(datasets.DataError, match="truncated or altered"):
+        datasets.fetch("toy")
+
+
+def test_a_file_that_has_the_registered_md5_alone_is_refused(empty):
+    folder, source, entry = empty
+    entry["sha256"] = hashlib.sha256(b"another file").hexdigest()
+    (folder / "cache" / "set").mkdir(parents=True)
+    shutil.copy(source, folder / "cache" / entry["path"])
+    with pytest.raises(datasets.DataError, match="needs 14 bytes and sha256"):
+        datasets.fetch("toy")
+
+
+def test_every_registered_file_has_a_sha256_but_the_archive_that_torchvision_verifies():
+    for name, data in datasets.registry().items():
+        for file in [*data["files"], *data.get("unpacked", [])]:
+            assert "sha256" in file or file["path"] == "cifar-10-python.tar.gz", (name, file["path"])
 
 
 def test_no_network_says_what_to_get_and_where_to_put_it(empty):

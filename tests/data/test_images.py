@@ -79,6 +79,69 @@ def test_jpeg_folders_refuses_what_is_no_class(tmp_path, name):
         images.jpeg_folders(path)
 
 
+def encoded(kind, size=(32, 32)):
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (encoded("PNG"), "is not a JPEG image"),
+        (encoded("EPS"), "is not a JPEG image"),
+        (b"", "is not a JPEG image"),
+        (encoded("JPEG", (32, 31)), r"needs the size of the first image, \(32, 32\)"),
+        (jpeg((9, 9, 9))[:-200], "[Tt]runcated"),
+    ],
+)
+def test_only_whole_jpeg_images_of_one_size_are_decoded(tmp_path, content, words):
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w") as tar:
+        add(tar, "test/cat/0000.jpg", jpeg((0, 0, 0)))
+        add(tar, "train/cat/0001.jpg", content)
+    with pytest.raises(ValueError, match=f"train/cat/0001.jpg: (?:.*)({words})"):
+        images.jpeg_folders(path)
+
+
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w") as tar:
+        add(tar, "train/cat/0000.jpg", encoded("JPEG", (1, 5000)))
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(ValueError, match=r"0000.jpg: has \(1, 5000\) pixels"):
+        images.jpeg_folders(path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE])
+def test_a_member_that_is_no_file_is_named(tmp_path, kind):
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w") as tar:
+        info = tarfile.TarInfo("train/cat/0000.jpg")
+        info.type = kind
+        tar.addfile(info)
+    with pytest.raises(ValueError, match=r"train/cat/0000.jpg, which is not a file"):
+        images.jpeg_folders(path)
+
+
+@pytest.mark.parametrize("name", ["0000.jpg", "cat/0000.jpg"])
+def test_an_image_at_the_top_is_named(tmp_path, name):
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w") as tar:
+        add(tar, name, jpeg((0, 0, 0)))
+    with pytest.raises(ValueError, match=f"has {name}, needs train/ and test/"):
+        images.jpeg_folders(path)
+
+
+@pytest.mark.parametrize(("there", "absent"), [("train", "test"), ("test", "train")])
+def test_both_splits_are_needed(tmp_path, there, absent):
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w") as tar:
+        add(tar, f"{there}/cat/0000.jpg", jpeg((0, 0, 0)))
+    with pytest.raises(ValueError, match=f"has no image in {absent}/"):
+        images.jpeg_folders(path)
+
+
 @pytest.fixture
 def canonical(tmp_path, monkeypatch):
     """A small archive in the layout of the canonical one, with torchvision's checksums set to its own."""
