@@ -9,7 +9,7 @@ import pandas
 import yaml
 
 from pruning.chapters.opponents.experiment import SHARES, SPACES, TRIED, Config, best
-from pruning.comparison import LENET_WEIGHTS
+from pruning.comparison import LENET_WEIGHTS, PAPER_WEIGHTS
 from pruning.evidence import configs as flat
 from pruning.evidence import records
 from pruning.evidence.records import Record
@@ -101,7 +101,7 @@ def gates(smallest: list[Record], curves: list[Record]) -> list[Record]:
     budgeted = [
         r
         for r in records.select(smallest, study="frontier", method="gates", dataset="mnist")
-        if r.get("at_most") and r["kept"] <= 404
+        if r.get("at_most") and r["kept"] <= PAPER_WEIGHTS
     ]
     open_ended = records.select(curves, study="curves", method="gates", dataset="mnist")
     return budgeted + [r for r in open_ended if 500 < r["kept"] < 8000]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pruning import comparison, training
-from pruning.comparison import FEWEST, LENET_WEIGHTS, PAPER_WEIGHTS
+from pruning.comparison import CHOSEN, FEWEST, LENET_WEIGHTS, PAPER_WEIGHTS
 from pruning.data import datasets
 from pruning.evidence.configs import changed
 from pruning.evidence.records import Record, Together
@@ -32,7 +32,6 @@ class Config(comparison.Config):
     study: str = "curves"  # "ablation" or "frontier"
 
 
-CHOSEN = {"tau": 30.0, "init": 0.5, "descent": 0.25, "alpha": 300.0}  # by the validation split
 BUDGET = {"density": PAPER_WEIGHTS / LENET_WEIGHTS, "at_most": PAPER_WEIGHTS}
 BASE = Config(density=FEWEST, settings=gates_training.AS_PRINTED)
 # what is moved, and how; the gates alone keep 67, 19 and 14 % of their weights in the three layers
@@ -117,10 +116,7 @@ SEEDS, LOWER_SEEDS = 10, 5
 
 def budgeted(weights: int, seed: int = 0) -> Config:
     """MNIST with the chosen settings, where `weights` are asked for and no more are kept."""
-    # Eq. 3's pull on a gate is α/N at every density: the fewer weights, the more of it is needed
-    alpha = CHOSEN["alpha"] * PAPER_WEIGHTS / weights
-    asked = {"density": weights / LENET_WEIGHTS, "at_most": weights, "alpha": alpha}
-    return changed(BASE, **CHOSEN | asked, seed=seed, study="frontier")
+    return comparison.budgeted(changed(BASE, seed=seed, study="frontier"), weights)
 
 
 def configs(profile: str, seeds: int | None = None) -> list[Config]:

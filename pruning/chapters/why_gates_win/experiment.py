@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from pruning import comparison, training
-from pruning.chapters.smallest import experiment as smallest
 from pruning.chapters.why_gates_win import arms
 from pruning.evidence import records
 from pruning.evidence.configs import make
 from pruning.evidence.records import Record, Together
+from pruning.methods import gates_training
 from pruning.methods.rigl import RigL
 from pruning.networks import masks, models, structure, wirings
 from pruning.training.recipes import Adam, HoldThenCosine
@@ -62,6 +62,17 @@ class Config:
     fraction: float = 0.0  # of the connections that move
     split: str = "test"
 
+    def __post_init__(self):
+        unused = {
+            "networks": {"arm": "gates", "rate": 0.0, "epochs": 0, "fraction": 0.0, "split": "test"},
+            "moving": {"arm": "gates"},
+        }.get(self.study, {"fraction": 0.0})
+        for name, value in unused.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"{name}: got {getattr(self, name)!r}, study {self.study!r} makes no use of it"
+                )
+
 
 HIDDEN = {"mnist": (300, 100), "digits": (32, 16)}
 
@@ -69,7 +80,8 @@ HIDDEN = {"mnist": (300, 100), "digits": (32, 16)}
 def _network(config: Config) -> Record:
     """Train one network of gates as the frontier's records say, and keep all of it."""
     data = comparison.load(config.dataset, "test")
-    settings = smallest.budgeted(config.weights, config.network)
+    printed = comparison.Config(settings=gates_training.AS_PRINTED, seed=config.network)
+    settings = comparison.budgeted(printed, config.weights)
     if config.dataset != "mnist":
         hidden = HIDDEN[config.dataset]
         total = models.weight_count((data.train.inputs.shape[1], *hidden, len(data.class_names)))
