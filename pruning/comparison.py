@@ -63,7 +63,7 @@ class Config:
 
 
 def budgeted(base: Config, weights: int) -> Config:
-    """`base`, a config of gates on LeNet-300-100, with the chosen settings and no more than `weights` kept."""
+    """`base`, a config of gates on LeNet-300-100, with the chosen settings and at most `weights` kept."""
     # Eq. 3's pull on a gate is α/N at every density: the fewer weights, the more of it is needed
     alpha = CHOSEN["alpha"] * PAPER_WEIGHTS / weights
     asked = {"density": weights / LENET_WEIGHTS, "at_most": weights, "alpha": alpha}

@@ -113,13 +113,13 @@ def test_stacks_hold_one_rate_and_at_most_thirty_networks():
 
 
 def test_a_digits_network_is_taken_apart_and_one_that_moves_keeps_its_weights():
-    base = experiment.Config("digits", weights=100, rate=0.03, epochs=2, network=0)
-    made = [dataclasses.replace(base, study="again", arm=arm) for arm in ("found", "layers")]
+    base = experiment.Config("digits", "again", arm="found", weights=100, rate=0.03, epochs=2)
+    made = [dataclasses.replace(base, arm=arm) for arm in ("found", "layers")]
     found, random = experiment.again(made)
     assert found["kept"] == random["kept"] == 100
     assert found["test_accuracy"] > random["test_accuracy"] + 0.2
-    still = experiment.run(dataclasses.replace(base, study="moving"))
-    moved = experiment.run(dataclasses.replace(base, study="moving", fraction=0.5, epochs=4))
+    still = experiment.run(dataclasses.replace(base, study="moving", arm="gates"))
+    moved = experiment.run(dataclasses.replace(base, study="moving", arm="gates", fraction=0.5, epochs=4))
     assert still["kept"] == moved["kept"] == 100
     assert still["stayed"] == 100
     assert moved["stayed"] < 100
@@ -207,3 +207,16 @@ def test_wirings_of_methods_stand_beside_their_own_networks():
     assert table.method.tolist() == ["gates", "RigL"]
     assert table.own.tolist() == pytest.approx([96, 91])
     assert table.wiring.tolist() == pytest.approx([94, 89])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rate": 0.1}, "rate: got 0.1, study 'networks' makes no use of it"),
+        ({"study": "moving", "arm": "mask"}, "arm: got 'mask', study 'moving' makes no use of it"),
+        ({"study": "again", "arm": "mask", "fraction": 0.1}, "fraction: got 0.1, study 'again'"),
+    ],
+)
+def test_a_field_that_a_study_ignores_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.Config(**values)
