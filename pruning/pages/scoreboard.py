@@ -61,16 +61,20 @@ def board(chapter: str | None = None, folder: Path | None = None) -> pandas.Data
     return pandas.DataFrame([claims.judge(claim, rules(its), folder) for its, claim in chosen])
 
 
+def badge(verdict: str) -> str:
+    """A verdict as a coloured label, in HTML."""
+    style = "color:#111;border-radius:0.4em;padding:0.1em 0.5em;white-space:nowrap;"
+    return f'<span style="{style}background:{VERDICT_COLOURS[verdict]}">{verdict}</span>'
+
+
 def as_html(rows: pandas.DataFrame) -> str:
     """The scoreboard as an HTML list, one claim an item: legible at any width, unlike a table."""
     items = []
-    style = "color:#111;border-radius:0.4em;padding:0.1em 0.5em;white-space:nowrap;"
     for row in rows.itertuples():
         seeds = f", {row.seeds} seeds" if row.seeds else ""
         ours = f"<br><strong>Ours</strong>: {html.escape(row.ours)}{seeds}." if row.ours else ""
         items.append(
-            f'<li><strong>{row.id}</strong> <span style="{style}background:{VERDICT_COLOURS[row.verdict]}">'
-            f"{row.verdict}</span> "
+            f"<li><strong>{row.id}</strong> {badge(row.verdict)} "
             f"<br><strong>Claim</strong> ({html.escape(row.place)}): {html.escape(row.claim)}.{ours}</li>"
         )
     return f'<ul style="list-style:none;padding-left:0" class="scoreboard">{"".join(items)}</ul>'

@@ -1,0 +1,49 @@
+"""The box with which a chapter answers its question, and the table of where its numbers come from."""
+
+import html
+import re
+from collections.abc import Iterable
+
+import pandas
+from IPython.display import HTML
+
+from pruning.evidence import records
+from pruning.evidence.records import Record
+from pruning.pages import scoreboard
+
+
+def box(chapter: str, sentences: dict[str, str]) -> HTML:
+    """A verdict and a sentence for each claim of a chapter, to be displayed by a notebook.
+
+    `sentences` holds what the chapter says of a claim, by the claim's id; **bold** is understood.
+    """
+    verdicts = scoreboard.board(chapter).set_index("id").verdict
+    return _admonition({scoreboard.badge(verdicts[name]): said for name, said in sentences.items()})
+
+
+def plain_box(*sentences: str) -> HTML:
+    """The same for a chapter whose question is no claim of a paper."""
+    return _admonition({"&nbsp;" * i: said for i, said in enumerate(sentences)})
+
+
+def _admonition(items: dict[str, str]) -> HTML:
+    paragraphs = []
+    for badge, said in items.items():
+        text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(said, quote=False))
+        paragraphs.append(f"<p>{badge} {text}</p>")
+    title = '<p class="admonition-title">The answer</p>'
+    return HTML(f'<div class="admonition important">{title}{"".join(paragraphs)}</div>')
+
+
+def provenance(evidence: Iterable[Record]) -> pandas.DataFrame:
+    """One column: how many runs, how long they took on one thread each, commits, devices and versions."""
+    origin = records.table(evidence).filter(like="provenance.")
+    origin.columns = [name.removeprefix("provenance.") for name in origin.columns]
+    rows = {"runs on record": f"{len(origin):,}"}
+    rows["hours of computing"] = f"{origin['seconds'].sum() / 3600:.1f}"
+    names = [name for name in origin if name in ("commit", "device", "threads", "data")]
+    versions = [name for name in origin if name.startswith("versions.")]
+    for name in [*names, *versions]:
+        values = dict.fromkeys(origin[name].dropna().map(str))
+        rows[name.removeprefix("versions.")] = ", ".join(value[:12] for value in values)
+    return pandas.DataFrame({"": rows})
