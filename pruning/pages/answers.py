@@ -15,7 +15,7 @@ from pruning.pages import scoreboard
 def box(chapter: str, sentences: dict[str, str]) -> HTML:
     """A verdict and a sentence for each claim of a chapter, to be displayed by a notebook.
 
-    `sentences` holds what the chapter says of a claim, by the claim's id; **bold** is understood.
+    `sentences` holds what the chapter says of a claim, by the claim's id, with **bold** and *emphasis*.
     """
     verdicts = scoreboard.board(chapter).set_index("id").verdict
     return _admonition({scoreboard.badge(verdicts[name]): said for name, said in sentences.items()})
@@ -30,6 +30,7 @@ def _admonition(items: dict[str, str]) -> HTML:
     paragraphs = []
     for badge, said in items.items():
         text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(said, quote=False))
+        text = re.sub(r"\*(.+?)\*", r"<em>\1</em>", text)
         paragraphs.append(f"<p>{badge} {text}</p>")
     title = '<p class="admonition-title">The answer</p>'
     return HTML(f'<div class="admonition important">{title}{"".join(paragraphs)}</div>')
