@@ -21,11 +21,6 @@ def box(chapter: str, sentences: dict[str, str]) -> HTML:
     return _admonition({scoreboard.badge(verdicts[name]): said for name, said in sentences.items()})
 
 
-def plain_box(*sentences: str) -> HTML:
-    """The same for a chapter whose question is no claim of a paper."""
-    return _admonition({"&nbsp;" * i: said for i, said in enumerate(sentences)})
-
-
 def _admonition(items: dict[str, str]) -> HTML:
     paragraphs = []
     for badge, said in items.items():

@@ -64,7 +64,7 @@ def answer(evidence: list[Record], authors: list[Record]) -> str:
     )
     if authors:
         each = ", ".join(f"{exact(authors, task)} ({task})" for task in dict.fromkeys(frame.task))
-        said += f" With the density factor of the authors' notebook the paths are exact less often: {each}."
+        said += f" With the authors' own factor α the paths are exact in {each}."
     return said
 
 
