@@ -18,12 +18,12 @@ def box(chapter: str, sentences: dict[str, str]) -> HTML:
     `sentences` holds what the chapter says of a claim, by the claim's id, with **bold** and *emphasis*.
     """
     verdicts = scoreboard.board(chapter).set_index("id").verdict
-    return _admonition({scoreboard.badge(verdicts[name]): said for name, said in sentences.items()})
+    return _admonition([(scoreboard.badge(verdicts[name]), said) for name, said in sentences.items()])
 
 
-def _admonition(items: dict[str, str]) -> HTML:
+def _admonition(items: list[tuple[str, str]]) -> HTML:
     paragraphs = []
-    for badge, said in items.items():
+    for badge, said in items:
         text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(said, quote=False))
         text = re.sub(r"\*(.+?)\*", r"<em>\1</em>", text)
         paragraphs.append(f"<p>{badge} {text}</p>")
