@@ -446,3 +446,13 @@ def test_what_has_no_outputs_to_gate_is_refused():
     grouped = nn.Sequential(nn.ConvTranspose2d(4, 4, 2, groups=2), nn.Linear(2, 2))
     with pytest.raises(ValueError, match="'0' is a grouped transposed convolution"):
         pruning.gate(grouped, granularity="output")
+
+
+def test_closed_outputs_are_cut_out_of_a_resnet_by_compact():
+    model, x = pruning.models.cifar_resnet(20).train(), torch.randn(4, 3, 32, 32)
+    model(x)  # running statistics of batch norm that are not those of the start
+    pruning.harden(scattered(pruning.gate(model, granularity="output")).eval())
+    small = pruning.compact(model, x)
+    assert torch.allclose(small(x), model(x), atol=1e-4)
+    sizes = [sum(p.numel() for p in each.parameters()) for each in (small, model)]
+    assert sizes[0] < 0.6 * sizes[1]
