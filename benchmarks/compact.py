@@ -1,4 +1,5 @@
-"""Networks with half of their channels gone: dense, compact, and cut by Torch-Pruning to equal MACs."""
+"""Networks with half of their channels gone: dense, compact, and cut by Torch-Pruning to equal
+MACs."""
 
 import copy
 
@@ -15,7 +16,8 @@ from pruning.networks.masks import set_mask
 
 
 def trained_statistics(model: nn.Module) -> nn.Module:
-    """Batch norm with statistics and shifts as after training, so that dead channels are constants."""
+    """Batch norm with statistics and shifts as after training, so that dead channels are
+    constants."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.bias, std=0.3)
@@ -25,7 +27,8 @@ def trained_statistics(model: nn.Module) -> nn.Module:
 
 
 def half_of_the_channels(model: nn.Module) -> nn.Module:
-    """Half of every convolution's output channels masked, the same ones along residual sums."""
+    """Half of every convolution's output channels masked, the same ones along residual
+    sums."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             keep = torch.arange(module.out_channels) % 16 < 8
@@ -80,7 +83,7 @@ def compare(name: str, build, shape: tuple[int, ...]) -> None:
                 return network(x)
 
         pieces = {
-            f"{label}, {macs(network, one) / 1e6:.2f} million MACs": (lambda n=network: run(n))
+            f"{label}, {macs(network, one) / 1e6:.2f} million MACs": lambda n=network: run(n)
             for label, network in networks.items()
         }
         medians = interleaved(pieces, 15 if batch > 1 else 60, 3)

@@ -1,4 +1,5 @@
-"""One pass of contribution statistics over data beside one forward pass over the same batches."""
+"""One pass of contribution statistics over data beside one forward pass over the same
+batches."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,8 @@ SAMPLES = 10_000
 
 
 def images():
-    """scikit-learn's digits drawn at MNIST's size: strokes on an empty ground, as the real ones."""
+    """scikit-learn's digits drawn at MNIST's size: strokes on an empty ground, as the real
+    ones."""
     data = pruning.datasets.load("digits").train
     large = F.interpolate(data.inputs.view(-1, 1, 8, 8), size=28, mode="bilinear").flatten(1)
     picked = torch.randint(len(large), (SAMPLES,), generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,5 @@
-"""A training step of LeNet-300-100 with gates, without, and with Eq. 1 as printed: two logits a weight."""
+"""A training step of LeNet-300-100 with gates, without, and with Eq. 1 as printed: two logits
+a weight."""
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,8 @@ BATCH, STEPS, TAU, TARGET, ALPHA = 256, 40, 2.0, 0.1, 1.0
 
 
 class TwoLogits(nn.Module):
-    """Eq. 1 as printed: a softmax over (log θ, log(1 − θ)) with Gumbel noise on each, through torch."""
+    """Eq. 1 as printed: a softmax over (log θ, log(1 − θ)) with Gumbel noise on each, through
+    torch."""
 
     def __init__(self, weight):
         super().__init__()
@@ -45,7 +47,9 @@ def epoch(model, penalty=None):
     callback = pruning.training.Callback()
     if penalty is not None:
         callback.penalty = lambda model, progress: ALPHA * penalty(model)
-    return lambda: pruning.training.fit(model, x, y, epochs=1, batch_size=BATCH, callbacks=[callback])
+    return lambda: pruning.training.fit(
+        model, x, y, epochs=1, batch_size=BATCH, callbacks=[callback]
+    )
 
 
 def two_logit_penalty(resample):
@@ -61,12 +65,21 @@ def main():
     torch.set_num_threads(2)
     pieces = {
         "dense": epoch(lenet()),
-        "gated": epoch(pruning.gate(lenet(), tau=TAU), lambda m: pruning.density_loss(m, TARGET, log=True)),
-        "two logits, density from the same sample": epoch(two_logits(), two_logit_penalty(False)),
-        "two logits, density from a sample of its own": epoch(two_logits(), two_logit_penalty(True)),
+        "gated": epoch(
+            pruning.gate(lenet(), tau=TAU), lambda m: pruning.density_loss(m, TARGET, log=True)
+        ),
+        "two logits, density from the same sample": epoch(
+            two_logits(), two_logit_penalty(False)
+        ),
+        "two logits, density from a sample of its own": epoch(
+            two_logits(), two_logit_penalty(True)
+        ),
     }
     medians = interleaved(pieces, rounds=15, warmup=1, steps=STEPS)
-    title = f"Training step, LeNet-300-100, batch 256, Adam (fused), 2 threads, medians of {STEPS} steps"
+    title = (
+        f"Training step, LeNet-300-100, batch 256, Adam (fused), 2 threads, medians of {STEPS}"
+        " steps"
+    )
     show(f"{title}, beside dense", medians, "dense")
     del medians["dense"]
     show(f"{title}, beside gated", medians, "gated")

@@ -1,4 +1,5 @@
-"""A step of StochGradAdam beside torch's Adam, alone and within a training step of ResNet-56."""
+"""A step of StochGradAdam beside torch's Adam, alone and within a training step of
+ResNet-56."""
 
 import torch
 import torch.nn.functional as F
@@ -39,10 +40,16 @@ def main():
     makers = {
         "Adam, foreach": lambda params: torch.optim.Adam(params, lr=1e-3, foreach=True),
         "StochGradAdam": lambda params: StochGradAdam(params, lr=1e-3),
-        "StochGradAdam, everything sampled": lambda params: StochGradAdam(params, lr=1e-3, sampling_rate=1.0),
+        "StochGradAdam, everything sampled": lambda params: StochGradAdam(
+            params, lr=1e-3, sampling_rate=1.0
+        ),
     }
     steps = {name: stepper(make) for name, make in makers.items()}
-    show("Optimizer step, ResNet-56's parameters, 2 threads", interleaved(steps, 60, 5), "Adam, foreach")
+    show(
+        "Optimizer step, ResNet-56's parameters, 2 threads",
+        interleaved(steps, 60, 5),
+        "Adam, foreach",
+    )
     whole = {name: trainer(make) for name, make in list(makers.items())[:2]}
     title = f"Training step, ResNet-56, batch {BATCH}, 2 threads"
     show(title, interleaved(whole, 8, 1), "Adam, foreach")

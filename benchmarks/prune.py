@@ -33,5 +33,11 @@ def main():
             prune.remove(layer, "weight")
             layer.weight.data = dense
 
-    medians = interleaved({"prune_by_score, magnitude": ours, "prune.global_unstructured": theirs}, 5, 1)
-    show(f"{weights:,} weights, half of them pruned, 2 threads", medians, "prune.global_unstructured")
+    medians = interleaved(
+        {"prune_by_score, magnitude": ours, "prune.global_unstructured": theirs}, 5, 1
+    )
+    show(
+        f"{weights:,} weights, half of them pruned, 2 threads",
+        medians,
+        "prune.global_unstructured",
+    )

@@ -18,7 +18,9 @@ SHAPES = {  # (samples, features, classes), hidden layers, epochs
 
 def data(samples, features, classes):
     torch.manual_seed(0)
-    split = datasets.Split(torch.rand(samples, features), torch.randint(0, classes, (samples,)))
+    split = datasets.Split(
+        torch.rand(samples, features), torch.randint(0, classes, (samples,))
+    )
     names = tuple(map(str, range(features))), tuple(map(str, range(classes)))
     return datasets.Dataset("random", split, split, *names, checksum="")
 
@@ -58,8 +60,14 @@ def main():
         pieces = {"one by one, all cores": one_by_one, "one process a core": by_processes}
         pieces["a stack a core"] = stacked
         medians = interleaved(pieces, rounds=5, warmup=1)
-        print(f"Gated networks {title}, {epochs} + 1 epochs of {shape[0]} samples, {NETWORKS} at a time")
+        print(
+            f"Gated networks {title}, {epochs} + 1 epochs of {shape[0]} samples, {NETWORKS} at"
+            " a time"
+        )
         for name, seconds in medians.items():
             ratio = medians["one process a core"] / seconds
-            print(f"  {name:52} {60 * NETWORKS / seconds:8.0f} a minute  {ratio:6.2f} × one process a core")
+            print(
+                f"  {name:52} {60 * NETWORKS / seconds:8.0f} a minute  {ratio:6.2f} × one"
+                " process a core"
+            )
         print()

@@ -1,7 +1,8 @@
-"""Networks that gradient descent prunes: the methods of three papers, and what is left afterwards.
+"""Networks that gradient descent prunes: the methods of three papers, and what is left
+afterwards.
 
-The public names stand in `__init__.pyi`, where type checkers find them too. Each is loaded when it
-is first used, so `import pruning` costs little.
+The public names stand in `__init__.pyi`, where type checkers find them too. Each is loaded
+when it is first used, so `import pruning` costs little.
 """
 
 import lazy_loader

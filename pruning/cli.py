@@ -104,7 +104,10 @@ def _sweep(arguments: argparse.Namespace) -> int:
     configs = narrowed(configs, arguments.set)
     path = Path(arguments.out or records.records_folder() / f"{arguments.chapter}.jsonl")
     todo = len(records.missing(configs, records.read(path)))
-    print(f"{arguments.chapter}, {arguments.profile}: {todo} of {len(configs)} runs to do → {path}")
+    print(
+        f"{arguments.chapter}, {arguments.profile}: {todo} of {len(configs)} runs to do →"
+        f" {path}"
+    )
     if arguments.dry_run:
         return 0
     with cluster.workers(arguments.scheduler) if arguments.scheduler else nullcontext():
@@ -132,7 +135,9 @@ def _records(arguments: argparse.Namespace) -> int:
     if not paths:
         if not folder.is_dir():
             raise ValueError(f"records: there is no folder {folder}")
-        paths = sorted({folder / path.name.removesuffix(".xz") for path in folder.glob("*.jsonl*")})
+        paths = sorted(
+            {folder / path.name.removesuffix(".xz") for path in folder.glob("*.jsonl*")}
+        )
     wrong = 0
     for path in paths:
         if not path.is_file() and not records.packed(path).is_file():
@@ -177,7 +182,9 @@ def _readme(_: argparse.Namespace) -> int:
     from pruning.pages import readme
 
     if datasets.CHECKOUT is None:
-        raise ValueError("readme: README.md is part of a checkout of the project, not of the package")
+        raise ValueError(
+            "readme: README.md is part of a checkout of the project, not of the package"
+        )
     readme.refresh(datasets.CHECKOUT)
     return 0
 
@@ -186,7 +193,9 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     main = argparse.ArgumentParser(prog="pruning", description=__doc__)
     commands = main.add_subparsers(required=True, metavar="command")
-    data = commands.add_parser("data", help="what data there is, what is missing, how to get it")
+    data = commands.add_parser(
+        "data", help="what data there is, what is missing, how to get it"
+    )
     data.set_defaults(do=_data)
     listed = commands.add_parser("chapters", help="list the chapters that have an experiment")
     listed.add_argument("--names", action="store_true", help="print the names alone")
@@ -196,37 +205,66 @@ def parser() -> argparse.ArgumentParser:
     known.set_defaults(do=_methods)
     one = commands.add_parser("run", help="train one network and print what is found")
     one.add_argument("chapter", choices=chapters.names())
-    one.add_argument("--set", **SET, help="its config, e.g. method=gates density=0.01 tau=3 seed=5")
+    one.add_argument(
+        "--set", **SET, help="its config, e.g. method=gates density=0.01 tau=3 seed=5"
+    )
     one.add_argument("--out", help="record file to append to (default: none)")
     one.set_defaults(do=_run)
-    sweep = commands.add_parser("sweep", help="run a chapter's experiments that are not on record yet")
+    sweep = commands.add_parser(
+        "sweep", help="run a chapter's experiments that are not on record yet"
+    )
     sweep.add_argument("chapter", choices=chapters.names())
     sweep.add_argument(
-        "--profile", default="paper", help="one of the chapter's lists of runs (default: paper)"
+        "--profile",
+        default="paper",
+        help="one of the chapter's lists of runs (default: paper)",
     )
-    sweep.add_argument("--data", help="another data set than the profile's, e.g. cifar10-jpeg for cifar10")
-    sweep.add_argument("--seeds", type=_positive, help="number of seeds, from 0 (default: the profile's)")
-    sweep.add_argument("--jobs", type=_jobs, default=-1, help="processes, -1 for one a core (default)")
-    sweep.add_argument("--scheduler", help="a Dask scheduler's address, or file:PATH: run on its workers")
     sweep.add_argument(
-        "--set", **SET, help="only the runs with these values; if no run has one, it is given to all"
+        "--data", help="another data set than the profile's, e.g. cifar10-jpeg for cifar10"
+    )
+    sweep.add_argument(
+        "--seeds", type=_positive, help="number of seeds, from 0 (default: the profile's)"
+    )
+    sweep.add_argument(
+        "--jobs", type=_jobs, default=-1, help="processes, -1 for one a core (default)"
+    )
+    sweep.add_argument(
+        "--scheduler", help="a Dask scheduler's address, or file:PATH: run on its workers"
+    )
+    sweep.add_argument(
+        "--set",
+        **SET,
+        help="only the runs with these values; if no run has one, it is given to all",
     )
     sweep.add_argument("--out", help="record file (default: book/records/<chapter>.jsonl)")
-    sweep.add_argument("--retry", action="store_true", help="run again what failed in an earlier sweep")
+    sweep.add_argument(
+        "--retry", action="store_true", help="run again what failed in an earlier sweep"
+    )
     sweep.add_argument("--dry-run", action="store_true", help="only say what is missing")
     sweep.set_defaults(do=_sweep)
     kept = commands.add_parser("records", help="check record files, or pack a long one")
     kept.add_argument(
-        "do_what", choices=["check", "pack"], metavar="check|pack",
-        help="check: every field, no config twice; pack: check, then move FILE.jsonl into FILE.jsonl.xz",
-    )  # fmt: skip
-    kept.add_argument("files", nargs="*", metavar="FILE", help="FILE.jsonl (check: default all)")
+        "do_what",
+        choices=["check", "pack"],
+        metavar="check|pack",
+        help=(
+            "check: every field, no config twice; pack: check, then move FILE.jsonl into"
+            " FILE.jsonl.xz"
+        ),
+    )
+    kept.add_argument(
+        "files", nargs="*", metavar="FILE", help="FILE.jsonl (check: default all)"
+    )
     kept.set_defaults(do=_records)
-    board = commands.add_parser("claims", help="the papers' claims and what the records say of them")
+    board = commands.add_parser(
+        "claims", help="the papers' claims and what the records say of them"
+    )
     board.set_defaults(do=_claims)
     readme = commands.add_parser("readme", help="bring README's table and figures up to date")
     readme.set_defaults(do=_readme)
-    book = commands.add_parser("book", help="execute the notebooks that changed and render the book")
+    book = commands.add_parser(
+        "book", help="execute the notebooks that changed and render the book"
+    )
     book.add_argument("--profile", default="quick", choices=["quick", "paper"])
     book.add_argument("--only", help="execute and render with this notebook alone")
     book.set_defaults(do=_book)

@@ -28,10 +28,12 @@ Record = dict[str, Any]
 
 PAPER_WEIGHTS = 404  # the smallest network of arXiv:2311.12526
 LENET_WEIGHTS = models.weight_count((784, 300, 100, 10))
-# 404 of 266,200 weights are 0.152 %. Gates near ½ may open late, so the comparison asks for a little less:
+# 404 of 266,200 weights are 0.152 %. Gates near ½ may open late, so the comparison asks for a
+# little less:
 FEW = 0.00144
 FEWEST = 0.00143  # where the density loss is Eq. 3's own, which ends further from its target
-# of the gates where few weights are left, by the validation split (the ablation of the chapter `smallest`)
+# of the gates where few weights are left, by the validation split (the ablation of the chapter
+# `smallest`)
 CHOSEN = {"tau": 30.0, "init": 0.5, "descent": 0.25, "alpha": 300.0}
 
 
@@ -63,8 +65,10 @@ class Config:
 
 
 def budgeted(base: Config, weights: int) -> Config:
-    """`base`, a config of gates on LeNet-300-100, with the chosen settings and at most `weights` kept."""
-    # Eq. 3's pull on a gate is α/N at every density: the fewer weights, the more of it is needed
+    """`base`, a config of gates on LeNet-300-100, with the chosen settings and at most
+    `weights` kept."""
+    # Eq. 3's pull on a gate is α/N at every density: the fewer weights, the more of it is
+    # needed
     alpha = CHOSEN["alpha"] * PAPER_WEIGHTS / weights
     asked = {"density": weights / LENET_WEIGHTS, "at_most": weights, "alpha": alpha}
     return changed(base, **CHOSEN | asked)
@@ -123,7 +127,9 @@ def _trained(
     return model
 
 
-def train(config: Config, data: datasets.Dataset, progress: bool = False) -> tuple[nn.Sequential, Record]:
+def train(
+    config: Config, data: datasets.Dataset, progress: bool = False
+) -> tuple[nn.Sequential, Record]:
     """Train one network as the config says.
 
     Returns the network with its mask, and what it did before fine-tuning.
@@ -160,7 +166,9 @@ def _told(problem: Problem, before: float | None) -> Record:
     return {"before_finetune": before, "dense_weights": problem.total}
 
 
-def train_stack(configs: list[Config], data: datasets.Dataset) -> list[tuple[nn.Sequential, Record]]:
+def train_stack(
+    configs: list[Config], data: datasets.Dataset
+) -> list[tuple[nn.Sequential, Record]]:
     """`train` for all configs of one of the `groups` at once, on the data's device.
 
     The networks come back on the CPU.
@@ -202,7 +210,9 @@ def train_stack(configs: list[Config], data: datasets.Dataset) -> list[tuple[nn.
     ]
 
 
-def measured(config: Config, data: datasets.Dataset, model: nn.Sequential, told: Record) -> Record:
+def measured(
+    config: Config, data: datasets.Dataset, model: nn.Sequential, told: Record
+) -> Record:
     """The metrics of a network that `train` returned."""
     split = getattr(config, "split", "test")
     after = training.evaluate(model, data.test.inputs, data.test.targets)
@@ -223,8 +233,11 @@ def measured(config: Config, data: datasets.Dataset, model: nn.Sequential, told:
     }
 
 
-def run_stack(configs: list[Config], measure: Callable[..., Record] = measured) -> list[Record]:
-    """Train one of the `groups` as a stack, on the GPU if there is one, and measure each network."""
+def run_stack(
+    configs: list[Config], measure: Callable[..., Record] = measured
+) -> list[Record]:
+    """Train one of the `groups` as a stack, on the GPU if there is one, and measure each
+    network."""
     data = load(configs[0].dataset, getattr(configs[0], "split", "test"))
     found = train_stack(configs, data.to("cuda") if torch.cuda.is_available() else data)
     return [measure(config, data, *each) for config, each in zip(configs, found, strict=True)]
@@ -258,5 +271,7 @@ def groups(configs: list[Config]) -> list[list[Config]]:
         together.setdefault(key, []).append(config)
     size = min(64 if gpu else 16, max(1, -(-len(configs) // joblib.cpu_count())))
     return [
-        group[start : start + size] for group in together.values() for start in range(0, len(group), size)
+        group[start : start + size]
+        for group in together.values()
+        for start in range(0, len(group), size)
     ]

@@ -12,7 +12,8 @@ if "PRUNING_DATA_MIRROR" not in os.environ and MIRROR.is_dir():
     os.environ["PRUNING_DATA_MIRROR"] = str(MIRROR)
 
 
-# the networks here are small: a second thread gains little, and loses much where another process has its core
+# the networks here are small: a second thread gains little, and loses much where another
+# process has its core
 torch.set_num_threads(1)
 
 

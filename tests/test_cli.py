@@ -12,10 +12,22 @@ from pruning.evidence import records
 
 
 def test_sweep_runs_what_is_missing_and_then_nothing(tmp_path, monkeypatch, capsys):
-    tiny = [cc.Config(dataset="digits", hidden=(8, 6), epochs=1, finetune_epochs=1, seed=s) for s in range(2)]
+    tiny = [
+        cc.Config(dataset="digits", hidden=(8, 6), epochs=1, finetune_epochs=1, seed=s)
+        for s in range(2)
+    ]
     monkeypatch.setattr(cc, "configs", lambda profile, seeds=None: tiny[: seeds or 2])
     out = tmp_path / "deep" / "curves.jsonl"
-    arguments = ["sweep", "compression_curves", "--profile", "quick", "--jobs", "1", "--out", str(out)]
+    arguments = [
+        "sweep",
+        "compression_curves",
+        "--profile",
+        "quick",
+        "--jobs",
+        "1",
+        "--out",
+        str(out),
+    ]
     assert cli.main([*arguments, "--dry-run"]) == 0
     assert "2 of 2 runs to do" in capsys.readouterr().out
     assert not out.exists()
@@ -60,13 +72,23 @@ def test_a_profile_that_the_chapter_lacks_is_one_line(capsys):
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--seeds", "0"), ("--jobs", "0"), ("--jobs", "-2"), ("--jobs", "two"), ("--jobs", "1.5")]
+    "wrong",
+    [
+        ("--seeds", "0"),
+        ("--jobs", "0"),
+        ("--jobs", "-2"),
+        ("--jobs", "two"),
+        ("--jobs", "1.5"),
+    ],
 )
 def test_seeds_and_jobs_are_counts(wrong, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["sweep", "compression_curves", "--dry-run", *wrong])
     assert caught.value.code == 2
-    assert f"argument {wrong[0]}: got '{wrong[1]}', needs a whole number" in capsys.readouterr().err
+    assert (
+        f"argument {wrong[0]}: got '{wrong[1]}', needs a whole number"
+        in capsys.readouterr().err
+    )
 
 
 def test_jobs_may_be_one_a_core():
@@ -116,7 +138,9 @@ def test_another_data_set(tmp_path, monkeypatch, capsys):
     listed = [cc.Config(dataset="mnist", seed=seed) for seed in range(2)]
     monkeypatch.setattr(cc, "configs", lambda profile, seeds=None: listed)
     seen = []
-    monkeypatch.setattr(cc, "run", lambda config: seen.append(config.dataset) or {"test_accuracy": 1.0})
+    monkeypatch.setattr(
+        cc, "run", lambda config: seen.append(config.dataset) or {"test_accuracy": 1.0}
+    )
     out = tmp_path / "curves.jsonl"
     arguments = ["sweep", "compression_curves", "--jobs", "1", "--out", str(out), "--data"]
     assert cli.main([*arguments, "digits"]) == 0
@@ -129,7 +153,14 @@ def test_another_data_set(tmp_path, monkeypatch, capsys):
 
 def test_run_trains_one_network_and_prints_what_it_found(tmp_path, capsys):
     out = tmp_path / "one.jsonl"
-    small = ["dataset=digits", "hidden=8,6", "epochs=1", "finetune_epochs=1", "tau=3", "seed=5"]
+    small = [
+        "dataset=digits",
+        "hidden=8,6",
+        "epochs=1",
+        "finetune_epochs=1",
+        "tau=3",
+        "seed=5",
+    ]
     assert cli.main(["run", "compression_curves", "--set", *small, "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert "test_accuracy" in said.out
@@ -155,11 +186,18 @@ def test_methods_and_their_settings_are_listed(capsys):
 
 
 def installed(tmp_path, *arguments, **environment):
-    """The command of a copy of the package alone, as a wheel installs it: no checkout around it."""
+    """The command of a copy of the package alone, as a wheel installs it: no checkout around
+    it."""
     package = tmp_path / "site" / "pruning"
-    shutil.copytree(chapters.FOLDER.parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(chapters.FOLDER.parents[1] / "data" / "registry.toml", package / "registry.toml")
-    variables = {name: text for name, text in os.environ.items() if not name.startswith("PRUNING_")}
+    shutil.copytree(
+        chapters.FOLDER.parent, package, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(
+        chapters.FOLDER.parents[1] / "data" / "registry.toml", package / "registry.toml"
+    )
+    variables = {
+        name: text for name, text in os.environ.items() if not name.startswith("PRUNING_")
+    }
     return subprocess.run(
         [sys.executable, "-m", "pruning.cli", *arguments],
         cwd=tmp_path,
@@ -173,7 +211,9 @@ def installed(tmp_path, *arguments, **environment):
 def test_an_installed_package_says_where_it_looks_for_records(tmp_path):
     done = installed(tmp_path, "claims")
     assert done.returncode == 1
-    assert done.stderr.startswith("pruning: records: got the folder 'records', which does not exist")
+    assert done.stderr.startswith(
+        "pruning: records: got the folder 'records', which does not exist"
+    )
     assert done.stderr.count("\n") == 1
 
 

@@ -1,4 +1,5 @@
-"""CONTRIBUTING.md is true to the letter: its files are written into a copy and its commands run there."""
+"""CONTRIBUTING.md is true to the letter: its files are written into a copy and its commands
+run there."""
 
 import os
 import re
@@ -13,9 +14,13 @@ from pruning.evidence import records
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE))
+FILES = dict(
+    re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+)
 COMMANDS = re.findall(r"^```sh\n(.*?)\n```$", TEXT, re.DOTALL | re.MULTILINE)
-LINE = re.search(r"^One line of `EXACT` in `([\w./]+)`.*?\n\n```python\n(.*?\n)```$", TEXT, re.DOTALL | re.M)
+LINE = re.search(
+    r"^One line of `EXACT` in `([\w./]+)`.*?\n\n```python\n(.*?\n)```$", TEXT, re.DOTALL | re.M
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +28,9 @@ def copy(tmp_path_factory):
     """A copy of the project, with what the text adds."""
     root = tmp_path_factory.mktemp("copy")
     for folder in ("pruning", "tests", "data"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", "cache"))
+        shutil.copytree(
+            ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", "cache")
+        )
     for file in ("pyproject.toml", "_toc.yml"):
         shutil.copy(ROOT / file, root / file)
     (root / "book" / "records").mkdir(parents=True)
@@ -61,7 +68,9 @@ def test_the_text_has_a_method_and_a_chapter():
 
 
 def test_the_commands_do_what_the_text_says(copy):
-    said = {command: run(command, copy) for block in COMMANDS for command in block.splitlines()}
+    said = {
+        command: run(command, copy) for block in COMMANDS for command in block.splitlines()
+    }
     battery, chapters, sweep, claims = said.values()
     assert int(re.search(r"(\d+) passed", battery)[1]) >= 5
     assert "first_look" in chapters
@@ -69,7 +78,9 @@ def test_the_commands_do_what_the_text_says(copy):
     found = records.read(copy / "first_look.jsonl")
     assert {record["method"] for record in found} == {"untrained", "random"}
     for record in found:
-        assert record["kept"] == pytest.approx(record["density"] * record["dense_weights"], abs=1)
+        assert record["kept"] == pytest.approx(
+            record["density"] * record["dense_weights"], abs=1
+        )
         assert record["test_accuracy"] > 0.3
     assert re.search(r"^F1 +not measured +1 seeds", claims, re.MULTILINE)
 

@@ -1,4 +1,5 @@
-"""What is loaded when: the package and its command answer before the heavy libraries are there."""
+"""What is loaded when: the package and its command answer before the heavy libraries are
+there."""
 
 import re
 import subprocess
@@ -6,13 +7,26 @@ import sys
 
 import pruning
 
-HEAVY = {"joblib", "matplotlib", "pandas", "pooch", "scipy", "seaborn", "sklearn", "torchvision"}
+HEAVY = {
+    "joblib",
+    "matplotlib",
+    "pandas",
+    "pooch",
+    "scipy",
+    "seaborn",
+    "sklearn",
+    "torchvision",
+}
 
 
 def loaded(*command: str) -> set[str]:
-    """Top-level modules that a command of Python imports, from what ``-X importtime`` reports."""
+    """Top-level modules that a command of Python imports, from what ``-X importtime``
+    reports."""
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", *command], capture_output=True, text=True, check=True
+        [sys.executable, "-X", "importtime", *command],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     names = re.findall(r"^import time:[^|]*\|[^|]*\| *([\w.]+)$", done.stderr, re.MULTILINE)
     return {name.split(".")[0] for name in names}
@@ -24,22 +38,25 @@ def test_the_package_loads_nothing_heavy():
 
 def test_help_and_the_list_of_chapters_load_nothing_heavy():
     for arguments in (["--help"], ["sweep", "--help"], ["chapters"]):
-        assert not loaded("-m", "pruning.cli", *arguments) & (HEAVY | {"torch", "numpy"}), arguments
+        assert not loaded("-m", "pruning.cli", *arguments) & (HEAVY | {"torch", "numpy"}), (
+            arguments
+        )
 
 
 def test_pruning_a_network_needs_torch_alone():
     work = (
-        "import torch, pruning; model = pruning.models.mlp((4, 3, 2)); "
-        "pruning.prune_by_score(model, pruning.magnitude(model), 0.5); pruning.effective_weights(model)"
+        "import torch, pruning; model = pruning.models.mlp((4, 3, 2));"
+        " pruning.prune_by_score(model, pruning.magnitude(model), 0.5);"
+        " pruning.effective_weights(model)"
     )
     assert not loaded("-c", work) & HEAVY
 
 
 def test_public_names_are_there_without_having_been_used():
     work = (
-        "import pruning; names = set(dir(pruning)); assert names >= set(pruning.__all__); "
-        "assert {'gate', 'datasets', 'training', 'compact'} <= names; "
-        "missing = [n for n in pruning.__all__ if not hasattr(pruning, n)]; assert not missing, missing"
+        "import pruning; names = set(dir(pruning)); assert names >= set(pruning.__all__);"
+        " assert {'gate', 'datasets', 'training', 'compact'} <= names; missing = [n for n in"
+        " pruning.__all__ if not hasattr(pruning, n)]; assert not missing, missing"
     )
     assert "pandas" not in loaded("-c", work)
 

@@ -32,7 +32,14 @@ def complaints(tmp_path_factory) -> dict[str, list[str]]:
     """What mypy says of the script and of the mistakes, {file name: lines}."""
     wrong = tmp_path_factory.mktemp("types") / "mistakes.py"
     wrong.write_text(MISTAKES)
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent"]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--config-file=",
+        "--follow-imports=silent",
+    ]
     done = subprocess.run(
         [*command, "--cache-dir", PACKAGE.parent / ".mypy_cache", SCRIPT, wrong],
         env=os.environ | {"MYPYPATH": str(PACKAGE.parent)},
@@ -40,9 +47,13 @@ def complaints(tmp_path_factory) -> dict[str, list[str]]:
         text=True,
         check=False,
     )
-    assert done.returncode == 1, done.stdout + done.stderr  # 2 would mean that mypy could not run
+    assert done.returncode == 1, (
+        done.stdout + done.stderr
+    )  # 2 would mean that mypy could not run
     lines = [line for line in done.stdout.splitlines() if ": error:" in line]
-    return {path.name: [each for each in lines if path.name in each] for path in (SCRIPT, wrong)}
+    return {
+        path.name: [each for each in lines if path.name in each] for path in (SCRIPT, wrong)
+    }
 
 
 def test_a_script_with_every_public_name_is_right(complaints):
@@ -56,7 +67,9 @@ def test_the_script_has_every_public_name():
 
 def test_each_mistake_is_found(complaints):
     lines = [i for i, line in enumerate(MISTAKES.splitlines(), 1) if "pruning." in line][1:]
-    assert [int(re.search(r":(\d+): error", each)[1]) for each in complaints["mistakes.py"]] == lines
+    assert [
+        int(re.search(r":(\d+): error", each)[1]) for each in complaints["mistakes.py"]
+    ] == lines
 
 
 def test_the_package_says_that_it_is_typed():

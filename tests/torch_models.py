@@ -1,4 +1,5 @@
-"""Small models of every kind that torch has layers for, which tests of masks and gates share."""
+"""Small models of every kind that torch has layers for, which tests of masks and gates
+share."""
 
 import torch
 from torch import nn

@@ -1,4 +1,5 @@
-"""A user's script that reads or calls every public name; tests/test_types.py checks it with mypy --strict."""
+"""A user's script that reads or calls every public name; tests/test_types.py checks it with
+mypy --strict."""
 
 from pathlib import Path
 from typing import assert_type
@@ -17,7 +18,10 @@ def gated(model: nn.Sequential, x: Tensor, y: Tensor) -> nn.Sequential:
     model = pruning.gate(model, tau=2.0, init=0.9, layers=["0"], granularity="weight")
     logits = assert_type(pruning.gate_parameters(model), list[nn.Parameter])
     optimizer: torch.optim.Optimizer = pruning.StochGradAdam(
-        [{"params": model.parameters()}], lr=0.01, betas=(0.9, 0.999), generator=torch.Generator()
+        [{"params": model.parameters()}],
+        lr=0.01,
+        betas=(0.9, 0.999),
+        generator=torch.Generator(),
     )
     with pruning.activity_penalty(model) as activity:
         loss = nn.functional.cross_entropy(model(x), y) + assert_type(activity.take(), Tensor)
@@ -31,7 +35,9 @@ def gated(model: nn.Sequential, x: Tensor, y: Tensor) -> nn.Sequential:
 
 def scored(model: nn.Sequential, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     stats = assert_type(
-        pruning.contribution_statistics(model, x, kind="absolute", ignore=["2"], batch_size=10),
+        pruning.contribution_statistics(
+            model, x, kind="absolute", ignore=["2"], batch_size=10
+        ),
         dict[str, pruning.ContributionStatistics],
     )
     means: dict[str, Tensor] = {name: each.mean for name, each in stats.items()}
@@ -58,7 +64,11 @@ def scored(model: nn.Sequential, x: Tensor, y: Tensor) -> dict[str, Tensor]:
 def what_is_left(model: nn.Sequential, x: Tensor, folder: Path) -> None:
     kept = assert_type(pruning.masks(model), dict[str, Tensor])
     parametrization: nn.Module = pruning.Mask(kept["0"], torch.float32)
-    print(parametrization, pruning.sparsity_report(model), pruning.hardware_report(model, x, batch=8))
+    print(
+        parametrization,
+        pruning.sparsity_report(model),
+        pruning.hardware_report(model, x, batch=8),
+    )
     assert_type(pruning.effective_weights(model, x), int)
     small = assert_type(pruning.compact(model, example_inputs=x), nn.Module)
     assert_type(pruning.feature_importance(model), Tensor)
@@ -77,12 +87,19 @@ def trained(model: nn.Sequential) -> None:
         pruning.RigL(weights=100, allocation="erdos-renyi"),
     ]
     history = pruning.training.fit(
-        model, data.train.inputs, data.train.targets, epochs=1, callbacks=callbacks[:1], progress=True
+        model,
+        data.train.inputs,
+        data.train.targets,
+        epochs=1,
+        callbacks=callbacks[:1],
+        progress=True,
     )
     assert_type(history, list[dict[str, float]])
     found = pruning.training.evaluate(model, data.test.inputs, data.test.targets)
     assert_type(found.accuracy, float)
-    pruner = pruning.GradualPruning(model, weights=404, allocation="global", score=pruning.magnitude)
+    pruner = pruning.GradualPruning(
+        model, weights=404, allocation="global", score=pruning.magnitude
+    )
     pruner.step(progress_of(50))
     pruner.finish()
 

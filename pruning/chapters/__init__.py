@@ -1,10 +1,11 @@
-"""One folder a chapter holds all of it: experiment, claims and their rules, tables, figures, captions.
+"""One folder a chapter holds all of it: experiment, claims and their rules, tables, figures,
+captions.
 
 The package knows no chapter by name: it finds them here. CONTRIBUTING.md says how to add one.
-`experiment` defines `configs(profile, seeds)`, which lists the runs, and `run(config)`, which makes
-one record; `DATASETS` names the data sets that its runs can be on, and `TOGETHER` says how several
-runs train at once, if they do. `claims.yml` and `rules` bring the chapter's claims, `readme` its part
-of README.md. All but `experiment` are optional.
+`experiment` defines `configs(profile, seeds)`, which lists the runs, and `run(config)`, which
+makes one record; `DATASETS` names the data sets that its runs can be on, and `TOGETHER` says
+how several runs train at once, if they do. `claims.yml` and `rules` bring the chapter's
+claims, `readme` its part of README.md. All but `experiment` are optional.
 """
 
 import ast
@@ -48,7 +49,9 @@ def on_data(chapter: str, configs: Sequence[Any], dataset: str) -> list[Any]:
     """
     suited = getattr(part(chapter, "experiment"), "DATASETS", ())
     if not suited:
-        raise ValueError(f"data: got {dataset!r}, but the runs of {chapter} are not on a data set")
+        raise ValueError(
+            f"data: got {dataset!r}, but the runs of {chapter} are not on a data set"
+        )
     if dataset not in suited:
         raise ValueError(f"data: got {dataset!r}, {chapter} needs one of {list(suited)}")
     return list(dict.fromkeys(replace(config, dataset=dataset) for config in configs))

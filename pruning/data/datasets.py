@@ -1,8 +1,9 @@
 """Data sets as tensors in memory, from files whose checksums are verified first.
 
-A file is looked for in the cache (``$PRUNING_DATA``, else ``data/cache`` of a checkout, else the user's
-cache folder), then in ``$PRUNING_DATA_MIRROR``, then downloaded into the cache from the URL in
-``data/registry.toml``. "digits" and "breast_cancer" come with scikit-learn and need no file.
+A file is looked for in the cache (``$PRUNING_DATA``, else ``data/cache`` of a checkout, else
+the user's cache folder), then in ``$PRUNING_DATA_MIRROR``, then downloaded into the cache from
+the URL in ``data/registry.toml``. "digits" and "breast_cancer" come with scikit-learn and need
+no file.
 """
 
 import gzip
@@ -35,8 +36,8 @@ class DataError(RuntimeError):
 
 @dataclass(frozen=True)
 class Split:
-    """inputs: float32, (samples, features) or, of colour images, (samples, channels, height, width);
-    targets: int64 class indices, (samples,)."""
+    """inputs: float32, (samples, features) or, of colour images, (samples, channels, height,
+    width); targets: int64 class indices, (samples,)."""
 
     inputs: Tensor
     targets: Tensor
@@ -59,7 +60,9 @@ class Dataset:
     feature_names: tuple[str, ...]
     class_names: tuple[str, ...]
     checksum: str
-    image_shape: tuple[int, ...] | None = None  # (height, width), of colour images (channels, height, width)
+    image_shape: tuple[int, ...] | None = (
+        None  # (height, width), of colour images (channels, height, width)
+    )
 
     def to(self, device: str | torch.device) -> "Dataset":
         """The same data on another device."""
@@ -68,32 +71,42 @@ class Dataset:
     def validation(self, fraction: float = 1 / 12, seed: int = 0) -> "Dataset":
         """The training set split in two, stratified; the test set does not appear.
 
-        The returned data set's `test` is a share `fraction` of the training set: hyper-parameters are
-        chosen on it. The default gives 5,000 of MNIST's 60,000 samples.
+        The returned data set's `test` is a share `fraction` of the training set:
+        hyper-parameters are chosen on it. The default gives 5,000 of MNIST's 60,000 samples.
         """
         if not 0 < fraction < 1:
-            raise ValueError(f"fraction: got {fraction!r}, needs a number strictly between 0 and 1")
+            raise ValueError(
+                f"fraction: got {fraction!r}, needs a number strictly between 0 and 1"
+            )
         train, test = _stratified(self.train.inputs, self.train.targets, fraction, seed)
         return replace(self, name=f"{self.name}-validation", train=train, test=test)
 
 
-def _stratified(inputs: Tensor, targets: Tensor, fraction: float, seed: int) -> tuple[Split, Split]:
+def _stratified(
+    inputs: Tensor, targets: Tensor, fraction: float, seed: int
+) -> tuple[Split, Split]:
     from sklearn.model_selection import train_test_split
 
     train, test = train_test_split(
-        np.arange(len(targets)), test_size=fraction, random_state=seed, stratify=targets.cpu().numpy()
+        np.arange(len(targets)),
+        test_size=fraction,
+        random_state=seed,
+        stratify=targets.cpu().numpy(),
     )
     return Split(inputs[train], targets[train]), Split(inputs[test], targets[test])
 
 
-# ---- files ----------------------------------------------------------------------------------------
+# ---- files
+# ----------------------------------------------------------------------------------------
 
 
 def registry() -> dict[str, dict]:
-    """The registered data sets: {name: {title, licence, files: [{path, size, md5, sha256, url}]}}.
+    """The registered data sets: {name: {title, licence, files: [{path, size, md5, sha256,
+    url}]}}.
 
-    A data set may also have `unpacked`, files that serve in place of all of `files`. Their sizes and
-    checksums are those of the plain files; each may lie there compressed, as FILE.xz.
+    A data set may also have `unpacked`, files that serve in place of all of `files`. Their
+    sizes and checksums are those of the plain files; each may lie there compressed, as
+    FILE.xz.
     """
     return tomllib.loads(_REGISTRY.read_text(encoding="utf-8"))
 
@@ -110,26 +123,32 @@ def cache_folder() -> Path:
 
 
 def mirror_folder() -> Path | None:
-    """The folder ``$PRUNING_DATA_MIRROR`` names, which must exist, or None where it is not set."""
+    """The folder ``$PRUNING_DATA_MIRROR`` names, which must exist, or None where it is not
+    set."""
     folder = os.environ.get("PRUNING_DATA_MIRROR")
     if folder and not Path(folder).is_dir():
         raise DataError(
-            f"PRUNING_DATA_MIRROR: got {folder!r}, which is not a folder; point it at one laid out "
-            "as data/README.md says, or unset it"
+            f"PRUNING_DATA_MIRROR: got {folder!r}, which is not a folder; point it at one laid"
+            " out as data/README.md says, or unset it"
         )
     return Path(folder) if folder else None
 
 
 def origin(entry: dict) -> str:
     """Where a registered file comes from, in words."""
-    return f"from {entry['url']}" if "url" in entry else "from a mirror ($PRUNING_DATA_MIRROR): it has no URL"
+    return (
+        f"from {entry['url']}"
+        if "url" in entry
+        else "from a mirror ($PRUNING_DATA_MIRROR): it has no URL"
+    )
 
 
 def locate(entry: dict) -> Path | None:
-    """The path of a registered file in the cache or the mirror, checked; None where it is in neither.
+    """The path of a registered file in the cache or the mirror, checked; None where it is in
+    neither.
 
-    Raises DataError if no file there has the registered checksums; a bad one in the cache hides no good
-    one in the mirror.
+    Raises DataError if no file there has the registered checksums; a bad one in the cache
+    hides no good one in the mirror.
     """
     wrong = None
     for folder in (cache_folder(), mirror_folder()):
@@ -154,13 +173,16 @@ def _verify(path: Path, entry: dict) -> None:
     try:
         raw = images.decompressed(path) if compressed else path.read_bytes()
     except ValueError as error:
-        raise DataError(f"{error}; delete it and get {entry['path']} {origin(entry)}") from error
+        raise DataError(
+            f"{error}; delete it and get {entry['path']} {origin(entry)}"
+        ) from error
     for kind in ("md5", "sha256"):
         found = hashlib.new(kind, raw, usedforsecurity=False).hexdigest()
         if found != entry.get(kind, found):
             raise DataError(
-                f"{path}: has {len(raw):,} bytes and {kind} {found}, needs {entry['size']:,} bytes and "
-                f"{kind} {entry[kind]}; it is truncated or altered: delete it and get it {origin(entry)}"
+                f"{path}: has {len(raw):,} bytes and {kind} {found}, needs {entry['size']:,}"
+                f" bytes and {kind} {entry[kind]}; it is truncated or altered: delete it and"
+                f" get it {origin(entry)}"
             )
 
 
@@ -170,10 +192,11 @@ def _known_hash(entry: dict) -> str:
 
 
 def fetch(name: str) -> list[Path]:
-    """Paths of a data set's files, each verified; downloads into the cache what is in no folder.
+    """Paths of a data set's files, each verified; downloads into the cache what is in no
+    folder.
 
-    Raises ValueError for an unknown name, DataError for a file that is altered or cannot be had.
-    A download that fails or has the wrong checksum leaves nothing behind.
+    Raises ValueError for an unknown name, DataError for a file that is altered or cannot be
+    had. A download that fails or has the wrong checksum leaves nothing behind.
     """
     known = registry()
     if name not in known:
@@ -187,9 +210,9 @@ def fetch(name: str) -> list[Path]:
             target = cache_folder() / entry["path"]
             if "url" not in entry:
                 raise DataError(
-                    f"{entry['path']} of {name!r}: neither in the cache nor in $PRUNING_DATA_MIRROR, and it "
-                    "has no public URL: set PRUNING_DATA_MIRROR to a folder that holds it, or put it "
-                    f"at {target}"
+                    f"{entry['path']} of {name!r}: neither in the cache nor in"
+                    " $PRUNING_DATA_MIRROR, and it has no public URL: set PRUNING_DATA_MIRROR"
+                    f" to a folder that holds it, or put it at {target}"
                 )
             import pooch
 
@@ -197,8 +220,9 @@ def fetch(name: str) -> list[Path]:
                 pooch.retrieve(entry["url"], _known_hash(entry), target.name, target.parent)
             except Exception as error:  # requests, urllib3, OSError and ValueError, by cause
                 raise DataError(
-                    f"{entry['path']} of {name!r}: neither in the cache nor in $PRUNING_DATA_MIRROR, and the "
-                    f"download failed ({type(error).__name__}). Get {entry['url']} and put it at {target}"
+                    f"{entry['path']} of {name!r}: neither in the cache nor in"
+                    f" $PRUNING_DATA_MIRROR, and the download failed ({type(error).__name__})."
+                    f" Get {entry['url']} and put it at {target}"
                 ) from error
             path = target
         paths.append(path)
@@ -206,15 +230,16 @@ def fetch(name: str) -> list[Path]:
 
 
 def unpacked(entry: dict) -> list[Path]:
-    """Verified paths of the files that serve in place of a data set's own; [] unless all are there."""
+    """Verified paths of the files that serve in place of a data set's own; [] unless all are
+    there."""
     places = [locate(file) for file in entry.get("unpacked", ())]
     return places if all(places) else []
 
 
 def status() -> "pandas.DataFrame":
-    """One row a registered file: dataset, file, size in bytes, where ("cache", "mirror", "missing",
-    "altered", or "scikit-learn"), path or URL ("" where it has none). Verifies checksums,
-    downloads nothing."""
+    """One row a registered file: dataset, file, size in bytes, where ("cache", "mirror",
+    "missing", "altered", or "scikit-learn"), path or URL ("" where it has none). Verifies
+    checksums, downloads nothing."""
     import pandas
 
     rows = []
@@ -232,21 +257,31 @@ def status() -> "pandas.DataFrame":
                 rows.append((name, file["path"], file["size"], "altered", str(error)))
                 continue
             where = (
-                "missing" if path is None else "cache" if path.is_relative_to(cache_folder()) else "mirror"
+                "missing"
+                if path is None
+                else "cache"
+                if path.is_relative_to(cache_folder())
+                else "mirror"
             )
-            rows.append((name, file["path"], file["size"], where, str(path or file.get("url", ""))))
+            rows.append(
+                (name, file["path"], file["size"], where, str(path or file.get("url", "")))
+            )
     return pandas.DataFrame(rows, columns=["dataset", "file", "size", "where", "source"])
 
 
-# ---- readers --------------------------------------------------------------------------------------
+# ---- readers
+# --------------------------------------------------------------------------------------
 
 
 def _idx(path: Path) -> Tensor:
-    """An idx file of unsigned bytes: magic 0x0000 08 d, d big-endian sizes, then the values."""
+    """An idx file of unsigned bytes: magic 0x0000 08 d, d big-endian sizes, then the
+    values."""
     raw = gzip.decompress(path.read_bytes())
     dims = raw[3]
     shape = np.frombuffer(raw, ">i4", count=dims, offset=4)
-    return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(shape).copy())
+    return torch.from_numpy(
+        np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(shape).copy()
+    )
 
 
 def _mnist(name: str, classes: tuple[str, ...]) -> Callable[[list[Path]], Dataset]:
@@ -274,26 +309,48 @@ FASHION = (
     "ankle boot",
 )
 INCOME_COLUMNS = {
-    "age": "Age", "workclass": "Workclass", "fnlwgt": None, "education": None,
-    "education-num": "Education-Num", "marital-status": "Marital Status", "occupation": "Occupation",
-    "relationship": "Relationship", "race": "Race", "sex": "Sex", "capital-gain": "Capital Gain",
-    "capital-loss": "Capital Loss", "hours-per-week": "Hours per week", "native-country": "Country",
+    "age": "Age",
+    "workclass": "Workclass",
+    "fnlwgt": None,
+    "education": None,
+    "education-num": "Education-Num",
+    "marital-status": "Marital Status",
+    "occupation": "Occupation",
+    "relationship": "Relationship",
+    "race": "Race",
+    "sex": "Sex",
+    "capital-gain": "Capital Gain",
+    "capital-loss": "Capital Loss",
+    "hours-per-week": "Hours per week",
+    "native-country": "Country",
     "income": None,
-}  # fmt: skip  # column of the file → feature of shap.datasets.adult; None: not a feature
-RELATIONSHIPS = ["Not-in-family", "Unmarried", "Other-relative", "Own-child", "Husband", "Wife"]
+}
+RELATIONSHIPS = [
+    "Not-in-family",
+    "Unmarried",
+    "Other-relative",
+    "Own-child",
+    "Husband",
+    "Wife",
+]
 
 
 def read_income(paths: list[Path]) -> tuple[list["pandas.DataFrame"], list[Tensor]]:
     """The 12 features that shap.datasets.adult uses, coded as there, not yet standardised.
 
-    Categories become their index in alphabetical order, except Relationship, ordered as in shap. A
-    missing value ("?", in Workclass, Occupation and Country) is a category of its own, code 0.
+    Categories become their index in alphabetical order, except Relationship, ordered as in
+    shap. A missing value ("?", in Workclass, Occupation and Country) is a category of its own,
+    code 0.
     """
     import pandas
 
     frames = [
         pandas.read_csv(
-            path, names=list(INCOME_COLUMNS), skipinitialspace=True, comment="|", keep_default_na=False
+            path,
+            names=list(INCOME_COLUMNS),
+            skipinitialspace=True,
+            comment="|",
+            keep_default_na=False,
         )
         for path in paths
     ]
@@ -309,11 +366,15 @@ def read_income(paths: list[Path]) -> tuple[list["pandas.DataFrame"], list[Tenso
             for frame, out in zip(frames, coded, strict=True):
                 out[feature] = frame[column].astype("float32")
             continue
-        categories = RELATIONSHIPS if feature == "Relationship" else sorted(frames[0][column].unique())
+        categories = (
+            RELATIONSHIPS if feature == "Relationship" else sorted(frames[0][column].unique())
+        )
         for frame, out in zip(frames, coded, strict=True):
             codes = pandas.Categorical(frame[column], categories=categories).codes
             if (codes < 0).any():
-                raise DataError(f"income: {column} has a category in the test file that training lacks")
+                raise DataError(
+                    f"income: {column} has a category in the test file that training lacks"
+                )
             out[feature] = codes.astype("float32")
     return coded, targets
 
@@ -321,9 +382,14 @@ def read_income(paths: list[Path]) -> tuple[list["pandas.DataFrame"], list[Tenso
 def _income(paths: list[Path]) -> Dataset:
     (train, test), targets = read_income(paths)
     mean, std = train.mean(), train.std(ddof=0)
-    inputs = [torch.tensor(((frame - mean) / std).to_numpy(), dtype=torch.float32) for frame in (train, test)]
+    inputs = [
+        torch.tensor(((frame - mean) / std).to_numpy(), dtype=torch.float32)
+        for frame in (train, test)
+    ]
     splits = [Split(x, y) for x, y in zip(inputs, targets, strict=True)]
-    return Dataset("income", *splits, tuple(train.columns), ("<=50K", ">50K"), _checksum(paths))
+    return Dataset(
+        "income", *splits, tuple(train.columns), ("<=50K", ">50K"), _checksum(paths)
+    )
 
 
 def _digits(_: list[Path]) -> Dataset:
@@ -333,7 +399,9 @@ def _digits(_: list[Path]) -> Dataset:
     inputs = torch.tensor(bunch.data, dtype=torch.float32) / 16
     splits = _stratified(inputs, torch.tensor(bunch.target, dtype=torch.int64), 0.2, seed=0)
     names = tuple(f"row {i} column {j}" for i in range(8) for j in range(8))
-    return Dataset("digits", *splits, names, tuple("0123456789"), _checksum(bunch.data), (8, 8))
+    return Dataset(
+        "digits", *splits, names, tuple("0123456789"), _checksum(bunch.data), (8, 8)
+    )
 
 
 def _breast_cancer(_: list[Path]) -> Dataset:
@@ -341,9 +409,13 @@ def _breast_cancer(_: list[Path]) -> Dataset:
 
     bunch = sklearn.datasets.load_breast_cancer()
     inputs = torch.tensor(bunch.data, dtype=torch.float32)
-    train, test = _stratified(inputs, torch.tensor(bunch.target, dtype=torch.int64), 0.2, seed=0)
+    train, test = _stratified(
+        inputs, torch.tensor(bunch.target, dtype=torch.int64), 0.2, seed=0
+    )
     mean, std = train.inputs.mean(0), train.inputs.std(0, correction=0)
-    train, test = (Split((split.inputs - mean) / std, split.targets) for split in (train, test))
+    train, test = (
+        Split((split.inputs - mean) / std, split.targets) for split in (train, test)
+    )
     names, classes = tuple(map(str, bunch.feature_names)), tuple(map(str, bunch.target_names))
     return Dataset("breast_cancer", train, test, names, classes, _checksum(bunch.data))
 
@@ -374,7 +446,11 @@ def _checksum(source: list[Path] | np.ndarray) -> str:
     """sha256 of the files or of the array that a data set was read from."""
     digest = hashlib.sha256()
     for part in source if isinstance(source, list) else [source]:
-        digest.update(part.read_bytes() if isinstance(part, Path) else np.ascontiguousarray(part).tobytes())
+        digest.update(
+            part.read_bytes()
+            if isinstance(part, Path)
+            else np.ascontiguousarray(part).tobytes()
+        )
     return digest.hexdigest()
 
 
@@ -394,19 +470,20 @@ def load(name: str) -> Dataset:
 
     Parameters
     ----------
-    name : "mnist" or "fashion_mnist" (784 pixels in [0, 1]), "income" (UCI Adult, 12 standardised
-        features, official split), "digits" (64 pixels in [0, 1]), "breast_cancer" (30 standardised
-        features), "cifar10" (the canonical 3 × 32 × 32 pixels in [0, 1], read by torchvision), or
-        "cifar10-jpeg" (the same images, labels and split after lossy JPEG compression: results on it are
-        not results on CIFAR-10).
+    name : "mnist" or "fashion_mnist" (784 pixels in [0, 1]), "income" (UCI Adult, 12
+        standardised features, official split), "digits" (64 pixels in [0, 1]), "breast_cancer"
+        (30 standardised features), "cifar10" (the canonical 3 × 32 × 32 pixels in [0, 1], read
+        by torchvision), or "cifar10-jpeg" (the same images, labels and split after lossy JPEG
+        compression: results on it are not results on CIFAR-10).
 
-    Standardisation uses the training split's mean and standard deviation. Splits are the official
-    ones; scikit-learn's sets are split 80 : 20, stratified, always the same way.
+    Standardisation uses the training split's mean and standard deviation. Splits are the
+    official ones; scikit-learn's sets are split 80 : 20, stratified, always the same way.
 
     Raises
     ------
     ValueError : an unknown name.
-    DataError : a file that is missing and cannot be downloaded, or is altered; says what to do.
+    DataError : a file that is missing and cannot be downloaded, or is altered; says what to
+        do.
     """
     if name not in READERS:
         raise ValueError(f"name: got {name!r}, needs one of {sorted(READERS)}")

@@ -1,7 +1,8 @@
-"""Colour images: readers, an archive in and bytes of pixels and labels out, and the usual augmentation.
+"""Colour images: readers, an archive in and bytes of pixels and labels out, and the usual
+augmentation.
 
-CIFAR-10 comes in two forms that must not be taken for each other: the canonical files, read by torchvision,
-and a copy whose images were re-encoded as JPEG.
+CIFAR-10 comes in two forms that must not be taken for each other: the canonical files, read by
+torchvision, and a copy whose images were re-encoded as JPEG.
 """
 
 import hashlib
@@ -16,7 +17,18 @@ import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 MAX_SIDE = 1024  # pixels; no image data set of this project comes near
 Images = tuple[Tensor, Tensor]  # uint8 (samples, 3, height, width), int64 (samples,)
 
@@ -37,11 +49,12 @@ def decompressed(path: Path) -> bytes:
 def cifar10(paths: list[Path]) -> tuple[list[Images], str]:
     """Training and test images of canonical CIFAR-10 in their own order, and their checksum.
 
-    paths : the archive ``cifar-10-python.tar.gz`` alone, or the files of torchvision's own folder
-        ``cifar-10-batches-py``, each as it is or compressed as ``.xz``.
+    paths : the archive ``cifar-10-python.tar.gz`` alone, or the files of torchvision's own
+        folder ``cifar-10-batches-py``, each as it is or compressed as ``.xz``.
 
-    torchvision verifies and reads every file in a temporary folder. The checksum is the SHA-256 of the
-    batches, training before test, so it does not depend on the container that they came in.
+    torchvision verifies and reads every file in a temporary folder. The checksum is the
+    SHA-256 of the batches, training before test, so it does not depend on the container that
+    they came in.
     """
     from torchvision.datasets import CIFAR10  # takes longer to import than all of `pruning`
 
@@ -65,11 +78,12 @@ def cifar10(paths: list[Path]) -> tuple[list[Images], str]:
 
 
 def jpeg_folders(archive: Path, classes: tuple[str, ...] = CLASSES) -> list[Images]:
-    """Training and test images of a tar of ``train/<class>/*.jpg`` and ``test/<class>/*.jpg``, in the order
-    of their names.
+    """Training and test images of a tar of ``train/<class>/*.jpg`` and ``test/<class>/*.jpg``,
+    in the order of their names.
 
-    Raises ValueError that names the member which is no file, lies in no folder of a class, is no JPEG, or
-    has another size than the first; and for an archive without training or test images.
+    Raises ValueError that names the member which is no file, lies in no folder of a class, is
+    no JPEG, or has another size than the first; and for an archive without training or test
+    images.
     """
     found: dict[str, list[tuple[str, np.ndarray]]] = {"train": [], "test": []}
     size = None
@@ -88,12 +102,16 @@ def jpeg_folders(archive: Path, classes: tuple[str, ...] = CLASSES) -> list[Imag
                     size = size or image.size
                     if max(image.size) > MAX_SIDE or image.size != size:
                         raise ValueError(
-                            f"has {image.size} pixels, needs the size of the first image, {size}, of at "
-                            f"most {MAX_SIDE} a side"
+                            f"has {image.size} pixels, needs the size of the first image,"
+                            f" {size}, of at most {MAX_SIDE} a side"
                         )
                     pixels = np.asarray(image.convert("RGB"))  # decoded here
             except (OSError, ValueError, Image.DecompressionBombError) as error:
-                reason = "is not a JPEG image" if isinstance(error, UnidentifiedImageError) else error
+                reason = (
+                    "is not a JPEG image"
+                    if isinstance(error, UnidentifiedImageError)
+                    else error
+                )
                 raise ValueError(f"{archive}: {member.name}: {reason}") from error
             found[part].append((member.name, pixels))
     if empty := [part for part, pairs in found.items() if not pairs]:
@@ -106,9 +124,11 @@ def jpeg_folders(archive: Path, classes: tuple[str, ...] = CLASSES) -> list[Imag
     return parts
 
 
-def crop_and_flip(images: Tensor, padding: int = 4, generator: torch.Generator | None = None) -> Tensor:
-    """Each image of a batch moved by up to `padding` pixels, 0 where nothing is, and mirrored half of the
-    time (He et al. 2015, arXiv:1512.03385, section 4.2).
+def crop_and_flip(
+    images: Tensor, padding: int = 4, generator: torch.Generator | None = None
+) -> Tensor:
+    """Each image of a batch moved by up to `padding` pixels, 0 where nothing is, and mirrored
+    half of the time (He et al. 2015, arXiv:1512.03385, section 4.2).
 
     images : (samples, channels, height, width), on any device; one gather for the whole batch.
     generator : on the images' device; torch's own where None.
@@ -117,9 +137,13 @@ def crop_and_flip(images: Tensor, padding: int = 4, generator: torch.Generator |
     device = images.device
     draw = {"generator": generator, "device": device}
     shift = torch.randint(0, 2 * padding + 1, (2, samples, 1), **draw)
-    rows, columns = (torch.arange(size, device=device).expand(samples, size) for size in (height, width))
+    rows, columns = (
+        torch.arange(size, device=device).expand(samples, size) for size in (height, width)
+    )
     mirrored = torch.rand(samples, 1, **draw) < 0.5
     columns = torch.where(mirrored, width - 1 - columns, columns)
     padded = F.pad(images, (padding,) * 4).permute(0, 2, 3, 1)
     each = torch.arange(samples, device=device)[:, None, None]
-    return padded[each, (rows + shift[0])[:, :, None], (columns + shift[1])[:, None, :]].permute(0, 3, 1, 2)
+    return padded[
+        each, (rows + shift[0])[:, :, None], (columns + shift[1])[:, None, :]
+    ].permute(0, 3, 1, 2)

@@ -1,8 +1,8 @@
 """Verdicts on the papers' claims, computed from the records by a rule a claim.
 
-A claim is an entry of a chapter's claims.yml. Its `rule` takes the claim and the records that its `where`
-selects, and returns the verdict, the number of seeds, and a sentence with numbers. `where` holds pairs of
-field and value; a list of values stands for any of them.
+A claim is an entry of a chapter's claims.yml. Its `rule` takes the claim and the records that
+its `where` selects, and returns the verdict, the number of seeds, and a sentence with numbers.
+`where` holds pairs of field and value; a list of values stands for any of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,8 @@ Rule = Callable[[Claim, pandas.DataFrame], tuple[str, int, str]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the records say of one claim. `ours` is a sentence; empty where nothing is on record."""
+    """What the records say of one claim. `ours` is a sentence; empty where nothing is on
+    record."""
 
     id: str
     paper: str
@@ -34,15 +35,16 @@ class Verdict:
 
 
 def read(path: Path, rules: Mapping[str, Rule]) -> list[Claim]:
-    """The claims of a file as they are written. Raises ValueError for an entry without its fields, or with a
-    rule that is not one of `rules`."""
+    """The claims of a file as they are written. Raises ValueError for an entry without its
+    fields, or with a rule that is not one of `rules`."""
     claims = yaml.safe_load(path.read_text(encoding="utf-8"))
     for entry in claims:
         if absent := {"id", "paper", "place", "claim"} - entry.keys():
             raise ValueError(f"{path}: claim {entry.get('id')!r} lacks {sorted(absent)}")
         if "rule" in entry and entry["rule"] not in rules:
             raise ValueError(
-                f"{path}: {entry['id']} has rule {entry['rule']!r}, needs one of {sorted(rules)}"
+                f"{path}: {entry['id']} has rule {entry['rule']!r}, needs one of"
+                f" {sorted(rules)}"
             )
     return claims
 
@@ -55,7 +57,9 @@ def chosen(evidence: pandas.DataFrame, where: Mapping[str, Any]) -> pandas.DataF
     if unknown := sorted(where.keys() - set(evidence.columns)):
         raise ValueError(f"where: got {unknown}, but no record has such a field")
     for field, value in where.items():
-        evidence = evidence[evidence[field].isin(value if isinstance(value, list) else [value])]
+        evidence = evidence[
+            evidence[field].isin(value if isinstance(value, list) else [value])
+        ]
     return evidence
 
 
@@ -66,5 +70,9 @@ def judge(claim: Claim, rules: Mapping[str, Rule], folder: Path | None = None) -
         path = (folder or records.records_folder()) / f"{claim['records']}.jsonl"
         evidence = records.table(records.read(path))
         if not evidence.empty:
-            verdict, seeds, ours = rules[claim["rule"]](claim, chosen(evidence, claim["where"]))
-    return Verdict(claim["id"], claim["paper"], claim["place"], claim["claim"], verdict, seeds, ours)
+            verdict, seeds, ours = rules[claim["rule"]](
+                claim, chosen(evidence, claim["where"])
+            )
+    return Verdict(
+        claim["id"], claim["paper"], claim["place"], claim["claim"], verdict, seeds, ours
+    )

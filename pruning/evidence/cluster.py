@@ -1,4 +1,5 @@
-"""A Dask cluster in place of this machine's processes: `records.sweep` inside `workers` runs on it."""
+"""A Dask cluster in place of this machine's processes: `records.sweep` inside `workers` runs
+on it."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ class ClusterError(RuntimeError):
 
 
 def killed() -> tuple[type[Exception], ...]:
-    """What is raised for a run whose worker process was killed, here or (more than once) on a cluster."""
+    """What is raised for a run whose worker process was killed, here or (more than once) on a
+    cluster."""
     if "distributed" not in sys.modules:
         return (BrokenExecutor,)
     from distributed import KilledWorker
@@ -27,24 +29,31 @@ def workers(address: str, wait: float = 60.0) -> Iterator[int]:
 
     Parameters
     ----------
-    address : of the scheduler, e.g. "tcp://10.0.0.1:8786", or "file:PATH" for the scheduler file that
-        ``dask scheduler --scheduler-file PATH`` writes.
+    address : of the scheduler, e.g. "tcp://10.0.0.1:8786", or "file:PATH" for the scheduler
+        file that ``dask scheduler --scheduler-file PATH`` writes.
     wait : seconds for the scheduler to answer, and then for a first worker to come up.
 
-    Yields the number of worker threads that are there; workers may join and leave later. What a lost worker
-    was doing is done again by another; only the process of the block writes records. Workers need the same
-    commit of `pruning` and the environment variables that say where data are; give each one thread.
+    Yields the number of worker threads that are there; workers may join and leave later. What
+    a lost worker was doing is done again by another; only the process of the block writes
+    records. Workers need the same commit of `pruning` and the environment variables that say
+    where data are; give each one thread.
 
-    Raises ClusterError without the package `distributed`, without an answer, or without a worker.
+    Raises ClusterError without the package `distributed`, without an answer, or without a
+    worker.
     """
     try:
         from distributed import Client
     except ImportError:
         raise ClusterError(
-            "scheduler: needs the package distributed; in a checkout: pip install --editable '.[cluster]'"
+            "scheduler: needs the package distributed; in a checkout: pip install --editable"
+            " '.[cluster]'"
         ) from None
     try:
-        where = {"scheduler_file": address[5:]} if address.startswith("file:") else {"address": address}
+        where = (
+            {"scheduler_file": address[5:]}
+            if address.startswith("file:")
+            else {"address": address}
+        )
         client = Client(**where, timeout=wait, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ClusterError(
@@ -54,6 +63,10 @@ def workers(address: str, wait: float = 60.0) -> Iterator[int]:
         try:
             client.wait_for_workers(1, timeout=wait)
         except TimeoutError:
-            raise ClusterError(f"scheduler: {address} has had no worker for {wait:g} seconds") from None
-        with joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=wait):
+            raise ClusterError(
+                f"scheduler: {address} has had no worker for {wait:g} seconds"
+            ) from None
+        with joblib.parallel_config(
+            backend="dask", client=client, wait_for_workers_timeout=wait
+        ):
             yield sum(client.ncores().values())

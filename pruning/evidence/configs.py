@@ -22,8 +22,11 @@ def flat(config: Any) -> dict[str, Any]:
 
 
 def _names(kind: type, values: dict[str, Any]) -> dict[str, bool]:
-    """The flat names of a config with these values, and whether they belong to its settings."""
-    names = {field.name: False for field in dataclasses.fields(kind) if field.name != "settings"}
+    """The flat names of a config with these values, and whether they belong to its
+    settings."""
+    names = {
+        field.name: False for field in dataclasses.fields(kind) if field.name != "settings"
+    }
     if hasattr(kind, "settings_of"):
         default = next(f.default for f in dataclasses.fields(kind) if f.name == "method")
         settings = kind.settings_of(values.get("method", default))
@@ -36,7 +39,9 @@ def _split(kind: type, values: dict[str, Any], method: str) -> tuple[dict, dict]
     names = _names(kind, {"method": method})
     if unknown := sorted(values.keys() - names.keys()):
         of = f" of method {method!r}" if method else ""
-        raise ValueError(f"{unknown[0]}: no setting{of}, needs one of {', '.join(sorted(names))}")
+        raise ValueError(
+            f"{unknown[0]}: no setting{of}, needs one of {', '.join(sorted(names))}"
+        )
     mine = {name: value for name, value in values.items() if not names[name]}
     return mine, {name: value for name, value in values.items() if names[name]}
 
@@ -50,7 +55,9 @@ def settle(config: Any) -> None:
     if config.settings is None:
         object.__setattr__(config, "settings", kind())
     if type(config.settings) is not kind:
-        raise ValueError(f"settings: got {config.settings!r}, needs those of {config.method!r}: {kind()!r}")
+        raise ValueError(
+            f"settings: got {config.settings!r}, needs those of {config.method!r}: {kind()!r}"
+        )
 
 
 def make(kind: type[C], /, **values: Any) -> C:
@@ -135,8 +142,9 @@ def _typed(name: str, text: str, like: Any) -> Any:
 def narrowed(configs: Sequence[C], assignments: Iterable[str]) -> list[C]:
     """A list of configs, narrowed or changed by ``name=value`` texts, one after the other.
 
-    If some configs have the value, those stay. If none has it, all that know the name are changed to
-    it, each once. Raises ValueError for a name that none knows, or a value of another type.
+    If some configs have the value, those stay. If none has it, all that know the name are
+    changed to it, each once. Raises ValueError for a name that none knows, or a value of
+    another type.
     """
     found = list(configs)
     for assignment in assignments:

@@ -1,10 +1,11 @@
 """Evidence on disk: one JSON line a finished run, appended and never changed.
 
-A record is flat: the fields of the run's config (a frozen dataclass), its metrics, and `provenance`. A
-config already on record is not run again. A config that gains a field keeps its old records, which
-then stand for the field's default.
+A record is flat: the fields of the run's config (a frozen dataclass), its metrics, and
+`provenance`. A config already on record is not run again. A config that gains a field keeps
+its old records, which then stand for the field's default.
 
-A long file can be packed: ``NAME.jsonl.xz`` then holds its lines, ``NAME.jsonl`` those appended since.
+A long file can be packed: ``NAME.jsonl.xz`` then holds its lines, ``NAME.jsonl`` those
+appended since.
 """
 
 import contextlib
@@ -26,7 +27,8 @@ ABSENT = object()  # equals no value
 
 
 def records_folder() -> Path:
-    """``$PRUNING_RECORDS``, else book/records of the checkout, else records/ of the working folder."""
+    """``$PRUNING_RECORDS``, else book/records of the checkout, else records/ of the working
+    folder."""
     if folder := os.environ.get("PRUNING_RECORDS"):
         return Path(folder)
     return CHECKOUT / "book" / "records" if CHECKOUT else Path("records")
@@ -38,8 +40,8 @@ def packed(path: Path) -> Path:
 
 
 def _raw(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Place ("FILE:NUMBER") and bytes of every line, those of the packed part first; a line that stands in
-    both parts counts once, because packing may have been cut off."""
+    """Place ("FILE:NUMBER") and bytes of every line, those of the packed part first; a line
+    that stands in both parts counts once, because packing may have been cut off."""
     settled = set()
     for part in (packed(path), path):
         if not part.is_file():
@@ -62,14 +64,17 @@ def _at(place: str) -> Iterator[None]:
     try:
         yield
     except RecordError as error:
-        raise RecordError(f"{place}: {error}; restore the file from git or mend the line") from None
+        raise RecordError(
+            f"{place}: {error}; restore the file from git or mend the line"
+        ) from None
 
 
 def lines(path: Path) -> Iterator[tuple[str, Record]]:
-    """Place and content of every line of a file of JSON objects; nothing where there is no file.
+    """Place and content of every line of a file of JSON objects; nothing where there is no
+    file.
 
-    A last line without its end belongs to a write that was cut off: it is ignored. Any other line
-    that is not a JSON object raises RecordError with its number.
+    A last line without its end belongs to a write that was cut off: it is ignored. Any other
+    line that is not a JSON object raises RecordError with its number.
     """
     for place, line in _raw(path):
         with _at(place):
@@ -78,7 +83,8 @@ def lines(path: Path) -> Iterator[tuple[str, Record]]:
 
 
 def append_line(path: Path, content: Record) -> None:
-    """Write one JSON object at the end and flush it to disk; a torn last line is cut off first."""
+    """Write one JSON object at the end and flush it to disk; a torn last line is cut off
+    first."""
     line = schema.encode(content)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
@@ -94,8 +100,8 @@ def append_line(path: Path, content: Record) -> None:
 def read(path: Path) -> list[Record]:
     """All records of a file, oldest first; [] where there is none.
 
-    Raises RecordError that names file, line and field, if a record lacks a field or has a wrong one
-    (see `schema`), or if two stand for the same config.
+    Raises RecordError that names file, line and field, if a record lacks a field or has a
+    wrong one (see `schema`), or if two stand for the same config.
     """
     found, places = [], {}
     for place, line in _raw(path):
@@ -111,8 +117,8 @@ def read(path: Path) -> list[Record]:
 def append(path: Path, record: Record) -> None:
     """Write one record at the end of a file and flush it to disk.
 
-    Raises RecordError, and writes nothing, if the record is not complete and sound or its config is
-    already on record.
+    Raises RecordError, and writes nothing, if the record is not complete and sound or its
+    config is already on record.
     """
     checked(record)
     key = schema.config_key(record)
@@ -122,7 +128,8 @@ def append(path: Path, record: Record) -> None:
 
 
 def checked(record: Record) -> Record:
-    """A record as it reads back from disk (tuples are lists). Raises RecordError that names a wrong field."""
+    """A record as it reads back from disk (tuples are lists). Raises RecordError that names a
+    wrong field."""
     line = schema.encode(record)
     found = schema.parse(line.rstrip())
     schema.check(line, found)
@@ -130,10 +137,11 @@ def checked(record: Record) -> Record:
 
 
 def check(path: Path, kind: type | None = None) -> int:
-    """The number of records in a file, all sound, and no two of them the same config of dataclass `kind`.
+    """The number of records in a file, all sound, and no two of them the same config of
+    dataclass `kind`.
 
-    `read` compares the fields that are written. This compares configs: a record from before a field was
-    added stands for the field's default. Raises RecordError.
+    `read` compares the fields that are written. This compares configs: a record from before a
+    field was added stands for the field's default. Raises RecordError.
     """
     found = read(path)
     places: dict[Any, str] = {}
@@ -163,7 +171,8 @@ def writing(path: Path | None) -> Iterator[None]:
 
 
 def pack(path: Path) -> int:
-    """Move the lines of a file into its packed part and return the number that this then has."""
+    """Move the lines of a file into its packed part and return the number that this then
+    has."""
     with writing(path):
         whole = [line for _, line in _raw(path)]
         content = lzma.compress(b"".join(line + b"\n" for line in whole), preset=9)
@@ -183,15 +192,21 @@ def table(records: Iterable[Record]) -> pandas.DataFrame:
 
 
 def select(evidence: Iterable[Record], **where: Any) -> list[Record]:
-    """The records whose fields have these values, e.g. ``select(evidence, dataset="mnist")``."""
+    """The records whose fields have these values, e.g. ``select(evidence,
+    dataset="mnist")``."""
     return [
-        record for record in evidence if all(record.get(key, ABSENT) == value for key, value in where.items())
+        record
+        for record in evidence
+        if all(record.get(key, ABSENT) == value for key, value in where.items())
     ]
 
 
-def summary(evidence: Iterable[Record], by: list[str], metric: str = "test_accuracy") -> pandas.DataFrame:
-    """Per group of the columns `by`: seeds, kept and effective weights (mean), and of `metric`, a
-    fraction, the mean, standard deviation over seeds, worst and best in per cent."""
+def summary(
+    evidence: Iterable[Record], by: list[str], metric: str = "test_accuracy"
+) -> pandas.DataFrame:
+    """Per group of the columns `by`: seeds, kept and effective weights (mean), and of
+    `metric`, a fraction, the mean, standard deviation over seeds, worst and best in per
+    cent."""
     grouped = table(evidence).groupby(by, sort=True)
     accuracy = grouped[metric]
     return pandas.DataFrame(
@@ -208,7 +223,8 @@ def summary(evidence: Iterable[Record], by: list[str], metric: str = "test_accur
 
 
 def plus_minus(mean: float, sd: float, digits: int = 2) -> str:
-    """Mean and deviation as "95.53 ± 0.14"; the mean alone where there is none, of one seed."""
+    """Mean and deviation as "95.53 ± 0.14"; the mean alone where there is none, of one
+    seed."""
     return f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f}" if sd == sd else "")
 
 
@@ -219,8 +235,8 @@ def mean_table(
     metric: str = "test_accuracy",
     digits: int = 2,
 ) -> pandas.DataFrame:
-    """Mean ± standard deviation over seeds of `metric`, a fraction, in per cent, as text; no deviation
-    where there is one seed, "–" where there is none."""
+    """Mean ± standard deviation over seeds of `metric`, a fraction, in per cent, as text; no
+    deviation where there is one seed, "–" where there is none."""
     frame = table(evidence)
     if frame.empty:
         return pandas.DataFrame()
@@ -246,8 +262,8 @@ def config_of(record: Record, kind: type) -> Any:
 def missing(configs: Iterable[Any], records: Iterable[Record]) -> list[Any]:
     """The configs that no record stands for, in order, each once.
 
-    A file may hold records of several kinds of config; a record that is none of a kind, because its
-    method or a value is unknown there, stands for none of them.
+    A file may hold records of several kinds of config; a record that is none of a kind,
+    because its method or a value is unknown there, stands for none of them.
     """
     configs, records = list(dict.fromkeys(configs)), list(records)
     done = set()

@@ -29,7 +29,9 @@ class Failure:
 
     def __str__(self) -> str:
         mine, usual = flat(self.config), flat(self._usual())
-        said = [f"{name}={value!r}" for name, value in mine.items() if value != usual.get(name)]
+        said = [
+            f"{name}={value!r}" for name, value in mine.items() if value != usual.get(name)
+        ]
         return f"{', '.join(said)}: {self.error}"
 
     def _usual(self) -> Any:
@@ -58,10 +60,16 @@ def provenance() -> Record:
     commit = None
     if CHECKOUT is not None:
         git = ["git", "-C", str(CHECKOUT)]
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        )
         code = [*git, "status", "--porcelain", "--", "pruning"]
-        dirty = subprocess.run(code, capture_output=True, text=True, check=False).stdout.strip()
-        commit = head.stdout.strip() + ("-dirty" if dirty else "") if head.returncode == 0 else None
+        dirty = subprocess.run(
+            code, capture_output=True, text=True, check=False
+        ).stdout.strip()
+        commit = (
+            head.stdout.strip() + ("-dirty" if dirty else "") if head.returncode == 0 else None
+        )
     versions = {name: version(name) for name in ("pruning", "torch", "numpy")}
     return {
         "commit": commit,
@@ -84,9 +92,11 @@ def _timed(work: Callable[[], Any], threads: int) -> tuple[Any, Record, float]:
         torch.set_num_threads(before)
 
 
-def _record(config: Any, metrics: Record, origin: Record, seconds: float, **more: Any) -> Record:
-    """A record as it reads back from disk. A run may add to its provenance and name another device, but
-    not another commit."""
+def _record(
+    config: Any, metrics: Record, origin: Record, seconds: float, **more: Any
+) -> Record:
+    """A record as it reads back from disk. A run may add to its provenance and name another
+    device, but not another commit."""
     own = {
         "commit": origin["commit"],
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -99,8 +109,8 @@ def _record(config: Any, metrics: Record, origin: Record, seconds: float, **more
 def run_one(run: Callable[[Any], Record], config: Any, threads: int = 1) -> Record:
     """Run one config and return its record. `run` maps a config to metrics.
 
-    One thread is the default: with as many runs at once as there are cores it is the fastest, and the
-    sums of a run then come out the same on every machine of a kind.
+    One thread is the default: with as many runs at once as there are cores it is the fastest,
+    and the sums of a run then come out the same on every machine of a kind.
     """
     metrics, origin, seconds = _timed(lambda: run(config), threads)
     return _record(config, metrics, origin, seconds)
@@ -128,8 +138,10 @@ def _attempt(work: Callable[..., Record], config: Any, *arguments: Any) -> Recor
 def run_group(
     run: Callable[[Any], Record], together: Together | None, configs: list[Any]
 ) -> list[Record | Failure]:
-    """The records of configs that run at once; the seconds of each are an equal share of the time. If
-    the group raises an exception its configs are run one by one, so only a run that fails alone fails."""
+    """The records of configs that run at once; the seconds of each are an equal share of the
+    time. If the group raises an exception its configs are run one by one, so only a run that
+    fails alone fails.
+    """
     if len(configs) > 1 and together is not None:
         with contextlib.suppress(Exception):
             found, origin, seconds = _timed(lambda: together.run(configs), threads=1)

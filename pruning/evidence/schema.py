@@ -54,7 +54,14 @@ class Evidence(Struct):
 
 Accuracies = Fraction | list[Fraction] | None
 # a record starts with its config; a metric is what comes from the first of these on
-METRICS = {"dense_weights", "kept", "effective", "test_accuracy", "validation_accuracy", "provenance"}
+METRICS = {
+    "dense_weights",
+    "kept",
+    "effective",
+    "test_accuracy",
+    "validation_accuracy",
+    "provenance",
+}
 _evidence = msgspec.json.Decoder(Evidence)
 _MARKS = {
     b"\xef\xbb\xbf": "starts with a byte order mark",
@@ -85,8 +92,8 @@ def parse(line: bytes) -> Record:
 def check(line: bytes, record: Record) -> None:
     """Check a line that reads as `record`.
 
-    Raises RecordError that names the field: one that is missing or has another type, a fraction
-    outside of [0, 1], or more effective weights than weights.
+    Raises RecordError that names the field: one that is missing or has another type, a
+    fraction outside of [0, 1], or more effective weights than weights.
     """
     try:
         found = _evidence.decode(line)
@@ -103,17 +110,21 @@ def check(line: bytes, record: Record) -> None:
 
 
 def encode(content: Record) -> bytes:
-    """A JSON object as a line. Raises RecordError that names the field that cannot be written."""
+    """A JSON object as a line. Raises RecordError that names the field that cannot be
+    written."""
     for name, value in content.items():
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
-            raise RecordError(f"{name}: {error}; needs finite numbers, texts, lists and objects") from None
+            raise RecordError(
+                f"{name}: {error}; needs finite numbers, texts, lists and objects"
+            ) from None
     return json.dumps(content).encode() + b"\n"
 
 
 def config_key(record: Record) -> bytes:
-    """What two records of the same config have in common: the fields before the first metric."""
+    """What two records of the same config have in common: the fields before the first
+    metric."""
     config = takewhile(lambda item: item[0] not in METRICS, record.items())
     return msgspec.json.encode(dict(config), order="sorted")
 

@@ -8,7 +8,12 @@ from scipy import stats
 
 from pruning.evidence.records import plus_minus
 
-REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURED = "reproduced", "partly", "not reproduced", "not measured"
+REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURED = (
+    "reproduced",
+    "partly",
+    "not reproduced",
+    "not measured",
+)
 VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURED)
 MIN_SEEDS = 3  # fewer are no evidence
 LEVEL = 0.05  # of every test
@@ -24,8 +29,10 @@ def interval(values: pandas.Series, level: float = 0.95) -> tuple[float, float] 
 
 
 def estimate(values: pandas.Series, within: tuple[float, float] = (-np.inf, np.inf)) -> str:
-    """Mean ± standard deviation and the 95 % interval of the mean, where there is one and as far as it is
-    `within` what is possible: "95.53 ± 0.14 [95.36, 95.70]". No interval where all values are the same."""
+    """Mean ± standard deviation and the 95 % interval of the mean, where there is one and as
+    far as it is `within` what is possible: "95.53 ± 0.14 [95.36, 95.70]". No interval where
+    all values are the same.
+    """
     found = interval(values) if values.nunique() > 1 else None
     ends = "" if found is None else " [{:.2f}, {:.2f}]".format(*np.clip(found, *within))
     return plus_minus(values.mean(), values.std()) + ends
@@ -37,15 +44,18 @@ def percent(values: pandas.Series) -> str:
 
 
 def share(right: pandas.Series) -> str:
-    """How many of the booleans are true, in per cent, with Wilson's 95 % interval: "80 % [49, 94]"."""
+    """How many of the booleans are true, in per cent, with Wilson's 95 % interval: "80 % [49,
+    94]"."""
     found = stats.binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
     return f"{100 * right.mean():.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]"
 
 
 def above(values: pandas.Series, null: float = 0.0) -> float:
-    """One-sided p-value of Student's t-test that the mean of `values`, one a seed, is not above `null`.
+    """One-sided p-value of Student's t-test that the mean of `values`, one a seed, is not
+    above `null`.
 
-    Of fewer than MIN_SEEDS values it is 1: they are no evidence. Where all are the same it is 0 or 1.
+    Of fewer than MIN_SEEDS values it is 1: they are no evidence. Where all are the same it is
+    0 or 1.
     """
     values = values.dropna().astype(float)
     if len(values) < MIN_SEEDS:
@@ -57,20 +67,23 @@ def above(values: pandas.Series, null: float = 0.0) -> float:
 
 
 def larger(ours: pandas.Series, theirs: pandas.Series) -> float:
-    """One-sided p-value of Welch's t-test that the mean of `ours` is not above that of `theirs`, for runs
-    that are not pairs. Of fewer than MIN_SEEDS values it is 1."""
+    """One-sided p-value of Welch's t-test that the mean of `ours` is not above that of
+    `theirs`, for runs that are not pairs. Of fewer than MIN_SEEDS values it is 1."""
     ours, theirs = (values.dropna().astype(float) for values in (ours, theirs))
     if min(len(ours), len(theirs)) < MIN_SEEDS:
         return 1.0
     if max(ours.sem(), theirs.sem()) < ROUNDING:
         return float(ours.mean() <= theirs.mean() + ROUNDING)
     groups = [n for g in (ours, theirs) for n in (g.mean(), g.std(), len(g))]
-    return float(stats.ttest_ind_from_stats(*groups, equal_var=False, alternative="greater").pvalue)
+    return float(
+        stats.ttest_ind_from_stats(*groups, equal_var=False, alternative="greater").pvalue
+    )
 
 
 def holm(values: Iterable[float]) -> np.ndarray:
-    """P-values adjusted for how many there are (Holm 1979): the chance of even one false rejection among all
-    of them stays below the level at which each adjusted value is judged."""
+    """P-values adjusted for how many there are (Holm 1979): the chance of even one false
+    rejection among all of them stays below the level at which each adjusted value is
+    judged."""
     values = np.asarray(list(values), dtype=float)
     order, count = values.argsort(kind="stable"), len(values)
     stepped = np.maximum.accumulate(values[order] * (count - np.arange(count))).clip(max=1)
@@ -80,17 +93,23 @@ def holm(values: Iterable[float]) -> np.ndarray:
 
 
 def at_least(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
-    """Null: the mean over seeds is not above `value`. Reproduced where the one-sided t-test rejects it at 5 %
-    and no seed keeps more than `weights` (where the claim names a number); partly where only some seed does
-    both."""
+    """Null: the mean over seeds is not above `value`. Reproduced where the one-sided t-test
+    rejects it at 5 % and no seed keeps more than `weights` (where the claim names a number);
+    partly where only some seed does both."""
     if evidence.empty:
         return NOT_MEASURED, 0, ""
     accuracy, seeds = evidence.test_accuracy, evidence.seed.nunique()
     best = f"{100 * accuracy.max():.2f} %"
-    ours = f"{percent(accuracy)}, best {best}, with {int(evidence.kept.max()):,} weights or fewer"
+    ours = (
+        f"{percent(accuracy)}, best {best}, with {int(evidence.kept.max()):,} weights or fewer"
+    )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, ours
     small = evidence.kept <= claim.get("weights", float("inf"))
     if small.all() and above(accuracy, claim["value"]) < LEVEL:
         return REPRODUCED, seeds, ours
-    return PARTLY if (small & (accuracy > claim["value"])).any() else NOT_REPRODUCED, seeds, ours
+    return (
+        PARTLY if (small & (accuracy > claim["value"])).any() else NOT_REPRODUCED,
+        seeds,
+        ours,
+    )

@@ -1,8 +1,9 @@
 """Sweeps: every config that is not on record is run, and its record is written at once.
 
-A run that raises an exception stops no other run. It is a `Failure`: written to a file beside the
-records (``<chapter>.failures``, one JSON object a line, for this checkout only), and reported when
-the sweep ends. A later sweep skips it and reports it again, unless it is told to retry.
+A run that raises an exception stops no other run. It is a `Failure`: written to a file beside
+the records (``<chapter>.failures``, one JSON object a line, for this checkout only), and
+reported when the sweep ends. A later sweep skips it and reports it again, unless it is told to
+retry.
 """
 
 import contextlib
@@ -27,7 +28,8 @@ WATCH = 1.0  # seconds between two looks of a worker process at the process that
 
 
 class SweepError(RuntimeError):
-    """Some runs of a sweep failed; every other run is done. `failures` has one entry a failed run."""
+    """Some runs of a sweep failed; every other run is done. `failures` has one entry a failed
+    run."""
 
     def __init__(self, failures: list[Failure], total: int, where: str = ""):
         self.failures = failures
@@ -36,7 +38,8 @@ class SweepError(RuntimeError):
 
 
 def _end_with(parent: int) -> None:
-    """Start-up of a worker process: it ends soon after `parent`, however that one was ended."""
+    """Start-up of a worker process: it ends soon after `parent`, however that one was
+    ended."""
 
     def watch():
         while os.getppid() == parent:
@@ -48,7 +51,8 @@ def _end_with(parent: int) -> None:
 
 @contextlib.contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes started in the block never see Ctrl-C: it is for the process that started them."""
+    """Processes started in the block never see Ctrl-C: it is for the process that started
+    them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -59,14 +63,22 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _parallel(work: Callable, groups: list[list], jobs: int, ahead: int) -> Iterator[tuple[int, list]]:
+def _parallel(
+    work: Callable, groups: list[list], jobs: int, ahead: int
+) -> Iterator[tuple[int, list]]:
     """(index, outcomes) of every group, as they come."""
     parallel = joblib.Parallel(
-        n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=ahead,
-        initializer=_end_with, initargs=(os.getpid(),),
-    )  # fmt: skip
+        n_jobs=jobs,
+        return_as="generator_unordered",
+        batch_size=1,
+        pre_dispatch=ahead,
+        initializer=_end_with,
+        initargs=(os.getpid(),),
+    )
     with _deaf_to_interrupts():
-        found = parallel(joblib.delayed(_numbered)(k, work, group) for k, group in enumerate(groups))
+        found = parallel(
+            joblib.delayed(_numbered)(k, work, group) for k, group in enumerate(groups)
+        )
     yield from found
 
 
@@ -77,8 +89,9 @@ def _numbered(index: int, work: Callable, group: list) -> tuple[int, list]:
 def _outcomes(work: Callable, groups: list[list], jobs: int) -> Iterator[Record | Failure]:
     """Records and failures as they come.
 
-    If a worker process is killed (most often because memory is short), every group that may have
-    been on it runs again, one after another; a group whose process is killed again has failed.
+    If a worker process is killed (most often because memory is short), every group that may
+    have been on it runs again, one after another; a group whose process is killed again has
+    failed.
     """
     ahead = 2 * joblib.effective_n_jobs(jobs)
     left = dict(enumerate(groups))
@@ -102,7 +115,9 @@ def _outcomes(work: Callable, groups: list[list], jobs: int) -> Iterator[Record 
 
 def _grouped(together: Together | None, configs: list[Any]) -> list[list[Any]]:
     if together is not None:
-        with contextlib.suppress(Exception):  # a config that cannot be grouped fails when it runs
+        with contextlib.suppress(
+            Exception
+        ):  # a config that cannot be grouped fails when it runs
             return together.groups(configs)
     return [[config] for config in configs]
 
@@ -124,8 +139,9 @@ def earlier_failures(path: Path, kind: type) -> list[Failure]:
 
 
 def _skipped(path: Path, configs: set[Any], todo: set[Any], retry: bool) -> list[Failure]:
-    """Those of `todo` that failed earlier and are not to be retried. The list on disk keeps them and what
-    belongs to other sweeps; it loses what is on record by now, or is to be retried."""
+    """Those of `todo` that failed earlier and are not to be retried. The list on disk keeps
+    them and what belongs to other sweeps; it loses what is on record by now, or is to be
+    retried."""
     earlier = earlier_failures(path, type(next(iter(configs))))
     skipped = [failure for failure in earlier if failure.config in todo and not retry]
     kept = [failure for failure in earlier if failure.config not in configs] + skipped
@@ -146,15 +162,17 @@ def sweep(
     together: Together | None = None,
     retry: bool = False,
 ) -> Iterator[Record]:
-    """Run what is not on record yet, in parallel, and yield each new record once it is on disk.
+    """Run what is not on record yet, in parallel, and yield each new record once it is on
+    disk.
 
     Parameters
     ----------
     run : maps a config to a dict of metrics; importable, so that worker processes can find it.
     configs : frozen dataclass instances.
     path : the record file; None keeps nothing and runs everything.
-    jobs : processes; -1 for one a core. A ``joblib.parallel_config`` around the call overrides the
-        backend. Only this process writes. Its workers end within seconds of it, even if it is killed.
+    jobs : processes; -1 for one a core. A ``joblib.parallel_config`` around the call overrides
+        the backend. Only this process writes. Its workers end within seconds of it, even if it
+        is killed.
     progress : show a bar.
     together : how the experiment runs several configs at once, if it does.
     retry : run again what failed in an earlier sweep; by default it is skipped and reported.

@@ -1,4 +1,5 @@
-"""Accuracy against density, the figure that several chapters share. Draws what it is given on `ax`."""
+"""Accuracy against density, the figure that several chapters share. Draws what it is given on
+`ax`."""
 
 from collections.abc import Iterable
 
@@ -17,15 +18,25 @@ def _band(frame: pandas.DataFrame, metric: str, ax: Axes, colour: str, **line) -
     """The mean over seeds as a line, and a band from the worst to the best."""
     seeds = (
         frame.groupby("density")
-        .agg(x=("density_achieved", "mean"), mean=(metric, "mean"), low=(metric, "min"), high=(metric, "max"))
+        .agg(
+            x=("density_achieved", "mean"),
+            mean=(metric, "mean"),
+            low=(metric, "min"),
+            high=(metric, "max"),
+        )
         .sort_values("x")
     )
     ax.plot(seeds.x, 100 * seeds["mean"], color=colour, **line)
-    ax.fill_between(seeds.x, 100 * seeds.low, 100 * seeds.high, color=colour, alpha=0.2, linewidth=0)
+    ax.fill_between(
+        seeds.x, 100 * seeds.low, 100 * seeds.high, color=colour, alpha=0.2, linewidth=0
+    )
 
 
-def curves(evidence: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float, float] = (10, 99.2)) -> Axes:
-    """Test accuracy against the density achieved: mean over seeds, band from worst to best, dots.
+def curves(
+    evidence: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float, float] = (10, 99.2)
+) -> Axes:
+    """Test accuracy against the density achieved: mean over seeds, band from worst to best,
+    dots.
 
     The upper axis counts weights (without biases). Gates appear with and without fine-tuning.
     """
@@ -38,12 +49,23 @@ def curves(evidence: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float,
             continue
         _band(part, "test_accuracy", ax, method.colour, label=method.label)
         ax.plot(
-            part.density_achieved, 100 * part.test_accuracy, method.marker, color=method.colour, markersize=4
+            part.density_achieved,
+            100 * part.test_accuracy,
+            method.marker,
+            color=method.colour,
+            markersize=4,
         )
         if name == "gates":
             label = f"{method.label}, no fine-tuning"
             bare = part[part.test_accuracy_before_finetune.notna()]
-            _band(bare, "test_accuracy_before_finetune", ax, method.colour, label=label, linestyle="--")
+            _band(
+                bare,
+                "test_accuracy_before_finetune",
+                ax,
+                method.colour,
+                label=label,
+                linestyle="--",
+            )
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
@@ -51,7 +73,9 @@ def curves(evidence: Iterable[Record], ax: Axes, *, accuracy_range: tuple[float,
     ax.set_ylim(*accuracy_range)
     ax.set_xlabel("density: weights kept (%)")
     ax.set_ylabel("test accuracy (%), error on a log scale")
-    upper = ax.secondary_xaxis("top", functions=(lambda x: x * weights / 100, lambda n: n * 100 / weights))
+    upper = ax.secondary_xaxis(
+        "top", functions=(lambda x: x * weights / 100, lambda n: n * 100 / weights)
+    )
     upper.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     upper.xaxis.set_minor_formatter(NullFormatter())
     upper.set_xlabel("weights kept")

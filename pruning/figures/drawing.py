@@ -1,4 +1,5 @@
-"""Drawings of networks and of maps of importance. Functions draw what they are given on `ax`."""
+"""Drawings of networks and of maps of importance. Functions draw what they are given on
+`ax`."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,8 +17,8 @@ SIGNED = "coolwarm"  # blue below 0, red above: told apart with every common col
 
 
 def living(connections: Sequence[Sequence[float]], widths: Sequence[int]) -> list[Tensor]:
-    """Weights (outputs, inputs) of each layer from rows of (layer, input, output, weight), without those on
-    no path from an input to an output."""
+    """Weights (outputs, inputs) of each layer from rows of (layer, input, output, weight),
+    without those on no path from an input to an output."""
     found = [torch.zeros(o, i) for i, o in itertools.pairwise(widths)]
     for layer, i, o, weight in connections:
         found[int(layer)][int(o), int(i)] = weight
@@ -41,19 +42,24 @@ def network(
 ) -> Axes:
     """The living connections of a pruned network, inputs at the left, coloured by weight.
 
-    `connections` are rows of (layer, input, output, weight). Neurons stand in the order that keeps paths
-    apart (`structure.ordered`). Without names for the inputs only those that are connected are drawn.
+    `connections` are rows of (layer, input, output, weight). Neurons stand in the order that
+    keeps paths apart (`structure.ordered`). Without names for the inputs only those that are
+    connected are drawn.
     """
     matrices = living(connections, widths)
     orders = ordered(matrices)
     if inputs is None:
         used = (matrices[0] != 0).any(0)
         orders[0] = [i for i in orders[0] if used[i]]
-    places = [{n: (k + 0.5) / max(1, len(order)) for k, n in enumerate(order)} for order in orders]
+    places = [
+        {n: (k + 0.5) / max(1, len(order)) for k, n in enumerate(order)} for order in orders
+    ]
     lines, weights = [], []
     for level, matrix in enumerate(matrices):
         for o, i in matrix.nonzero().tolist():
-            lines.append([(level, 1 - places[level][i]), (level + 1, 1 - places[level + 1][o])])
+            lines.append(
+                [(level, 1 - places[level][i]), (level + 1, 1 - places[level + 1][o])]
+            )
             weights.append(matrix[o, i].item())
     weights = np.array(weights)
     most = np.abs(weights).max() if len(weights) else 1.0
@@ -61,13 +67,22 @@ def network(
     by_size = np.argsort(np.abs(weights))  # strong ones on top
     thin = 0.4 if len(lines) > 150 else 1.0
     drawn = LineCollection(
-        [lines[k] for k in by_size], cmap=SIGNED, norm=norm, array=weights[by_size],
+        [lines[k] for k in by_size],
+        cmap=SIGNED,
+        norm=norm,
+        array=weights[by_size],
         linewidths=thin + 1.6 * np.sqrt(np.abs(weights[by_size]) / most),
-    )  # fmt: skip
+    )
     ax.add_collection(drawn)
     for level, place in enumerate(places):
         size = 60 if len(place) < 30 else 8
-        ax.scatter([level] * len(place), [1 - y for y in place.values()], s=size, color="0.25", zorder=3)
+        ax.scatter(
+            [level] * len(place),
+            [1 - y for y in place.values()],
+            s=size,
+            color="0.25",
+            zorder=3,
+        )
     for level, names, side in ((0, inputs, "right"), (len(places) - 1, outputs, "left")):
         for n, y in places[level].items() if names is not None else ():
             shift = -0.08 if side == "right" else 0.08
@@ -81,7 +96,9 @@ def network(
     return ax
 
 
-def importance_map(values: Sequence[float], shape: Sequence[int], ax: Axes, bar: bool = True) -> Axes:
+def importance_map(
+    values: Sequence[float], shape: Sequence[int], ax: Axes, bar: bool = True
+) -> Axes:
     """Importance of each pixel, in per cent of the whole."""
     drawn = ax.imshow(100 * np.array(values).reshape(shape), cmap="viridis", vmin=0)
     ax.set_xticks([])

@@ -46,7 +46,13 @@ def legend_below(ax: Axes) -> None:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
     columns = 2 if len(named) > 6 else 1
-    ax.figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns, columnspacing=1)
+    ax.figure.legend(
+        named.values(),
+        named.keys(),
+        loc="outside lower center",
+        ncols=columns,
+        columnspacing=1,
+    )
 
 
 def error_scale(ax: Axes, lowest: float, highest: float) -> None:
@@ -59,7 +65,9 @@ def error_scale(ax: Axes, lowest: float, highest: float) -> None:
     apart = 0.05 * (height(highest) - height(lowest))  # closer ticks would overlap
     ticks: list[float] = []
     for tick in reversed(NARROW_TICKS if highest - lowest < 20 else ACCURACY_TICKS):
-        if lowest <= tick <= highest and (not ticks or height(ticks[-1]) - height(tick) >= apart):
+        if lowest <= tick <= highest and (
+            not ticks or height(ticks[-1]) - height(tick) >= apart
+        ):
             ticks.append(tick)
     ax.yaxis.set_major_locator(FixedLocator(ticks))
     ax.yaxis.set_minor_locator(NullLocator())
@@ -67,7 +75,16 @@ def error_scale(ax: Axes, lowest: float, highest: float) -> None:
 
 
 def paper_point(ax: Axes, density: float, accuracy: float, label: str) -> Axes:
-    """Mark a paper's number: density (or sparsity, whatever x is) and accuracy are fractions."""
-    ax.plot(100 * density, 100 * accuracy, "*", color=PAPER_COLOUR, markersize=15, zorder=5, label=label)
+    """Mark a paper's number: density (or sparsity, whatever x is) and accuracy are
+    fractions."""
+    ax.plot(
+        100 * density,
+        100 * accuracy,
+        "*",
+        color=PAPER_COLOUR,
+        markersize=15,
+        zorder=5,
+        label=label,
+    )
     legend_below(ax)
     return ax

@@ -18,7 +18,9 @@ def collect(kind: type[T], modules: list[object]) -> dict[str, T]:
             if not isinstance(value, kind):
                 continue
             if found.setdefault(value.name, value) is not value:
-                raise ValueError(f"name: two {kind.__name__} objects are called {value.name!r}")
+                raise ValueError(
+                    f"name: two {kind.__name__} objects are called {value.name!r}"
+                )
     return found
 
 

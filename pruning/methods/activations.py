@@ -1,4 +1,5 @@
-"""Activations: on what range each is blind, which layer feeds which, and how active neurons are.
+"""Activations: on what range each is blind, which layer feeds which, and how active neurons
+are.
 
 For pruning by relative importance (arXiv:2410.16151), see `pruning.relative`.
 """
@@ -19,15 +20,19 @@ SMOOTH = (nn.Sigmoid, nn.Tanh, nn.SiLU, nn.GELU)
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, *SMOOTH)
 
 
-def blind_ranges(activation: nn.Module | None, tolerance: float | None = None) -> list[tuple[float, float]]:
+def blind_ranges(
+    activation: nn.Module | None, tolerance: float | None = None
+) -> list[tuple[float, float]]:
     """Intervals of z on which |f′(z)| ≤ tolerance · max |f′|, in ascending order.
 
-    `activation` is a ReLU, LeakyReLU, Sigmoid, Tanh, SiLU or GELU module; anything else, and None, has no
-    blind range. Default tolerance: 0 for the first two, 0.01 for the others, which are flat nowhere.
-    Raises ValueError for a tolerance outside [0, 1).
+    `activation` is a ReLU, LeakyReLU, Sigmoid, Tanh, SiLU or GELU module; anything else, and
+    None, has no blind range. Default tolerance: 0 for the first two, 0.01 for the others,
+    which are flat nowhere. Raises ValueError for a tolerance outside [0, 1).
     """
     if tolerance is not None and not 0 <= tolerance < 1:
-        raise ValueError(f"tolerance: got {tolerance!r}, needs a fraction of max |f′| in [0, 1), or None")
+        raise ValueError(
+            f"tolerance: got {tolerance!r}, needs a fraction of max |f′| in [0, 1), or None"
+        )
     if isinstance(activation, nn.ReLU):
         return [(-torch.inf, 0.0)]
     if isinstance(activation, nn.LeakyReLU):
@@ -50,20 +55,29 @@ def blind_ranges(activation: nn.Module | None, tolerance: float | None = None) -
     for level in (limit, -limit):
         above = slopes > level
         ends += [
-            brentq(lambda z, level=level: derivative(z).item() - level, points[i], points[i + 1])
+            brentq(
+                lambda z, level=level: derivative(z).item() - level, points[i], points[i + 1]
+            )
             for i in (above[1:] != above[:-1]).nonzero().flatten().tolist()
         ]
     ends = [-torch.inf, *sorted(ends), torch.inf]
-    inside = [max(-40.0, low) / 2 + min(40.0, high) / 2 for low, high in itertools.pairwise(ends)]
+    inside = [
+        max(-40.0, low) / 2 + min(40.0, high) / 2 for low, high in itertools.pairwise(ends)
+    ]
     flat = [abs(derivative(z).item()) <= limit for z in inside]
-    return [pair for pair, is_flat in zip(itertools.pairwise(ends), flat, strict=True) if is_flat]
+    return [
+        pair for pair, is_flat in zip(itertools.pairwise(ends), flat, strict=True) if is_flat
+    ]
 
 
-def activations_after(model: nn.Module, batch: Tensor | Mapping[str, Any]) -> dict[str, nn.Module]:
-    """{layer: the activation module that takes its output}, from one forward pass in evaluation mode.
+def activations_after(
+    model: nn.Module, batch: Tensor | Mapping[str, Any]
+) -> dict[str, nn.Module]:
+    """{layer: the activation module that takes its output}, from one forward pass in
+    evaluation mode.
 
-    `batch` is one of `batches`, of which one sample is used. Raises ValueError for a layer that is called
-    several times and whose outputs go into different activations.
+    `batch` is one of `batches`, of which one sample is used. Raises ValueError for a layer
+    that is called several times and whose outputs go into different activations.
     """
     taken: dict[str, list[tuple[Tensor, nn.Module | None]]] = {}
 
@@ -96,8 +110,8 @@ def activations_after(model: nn.Module, batch: Tensor | Mapping[str, Any]) -> di
         kinds = {activation for _, activation in outputs}
         if len({repr(activation) for activation in kinds}) > 1:
             raise ValueError(
-                f"model: layer {name!r} is called {len(outputs)} times and its outputs go into different "
-                f"activations, {sorted(map(repr, kinds))}; name it in ignore="
+                f"model: layer {name!r} is called {len(outputs)} times and its outputs go into"
+                f" different activations, {sorted(map(repr, kinds))}; name it in ignore="
             )
         if (activation := kinds.pop()) is not None:
             found[name] = activation
@@ -105,7 +119,8 @@ def activations_after(model: nn.Module, batch: Tensor | Mapping[str, Any]) -> di
 
 
 class Activity:
-    """What `activity_penalty` collects; `take` gives Σ over layers of mean |output|, and starts anew."""
+    """What `activity_penalty` collects; `take` gives Σ over layers of mean |output|, and
+    starts anew."""
 
     def __init__(self):
         self.means: list[Tensor] = []
@@ -126,15 +141,19 @@ def activity_penalty(model: nn.Module) -> Iterator[Activity]:
             ...
             loss = cross_entropy(model(x), y) + lam * activity.take()
 
-    Hidden outputs are those of activation modules, so logits do not count. Raises ValueError for a model
-    without such a module.
+    Hidden outputs are those of activation modules, so logits do not count. Raises ValueError
+    for a model without such a module.
     """
     modules = [module for module in model.modules() if isinstance(module, ACTIVATIONS)]
     if not modules:
-        raise ValueError(f"model: has none of {[kind.__name__ for kind in ACTIVATIONS]} to collect from")
+        raise ValueError(
+            f"model: has none of {[kind.__name__ for kind in ACTIVATIONS]} to collect from"
+        )
     activity = Activity()
     hooks: list = [
-        module.register_forward_hook(lambda module, args, output: activity.means.append(output.abs().mean()))
+        module.register_forward_hook(
+            lambda module, args, output: activity.means.append(output.abs().mean())
+        )
         for module in modules
     ]
     try:
@@ -145,7 +164,8 @@ def activity_penalty(model: nn.Module) -> Iterator[Activity]:
 
 
 class ActivityPenalty(Callback):
-    """λ · Σ over hidden layers of mean |output|: the pruning-aware training of arXiv:2410.16151."""
+    """λ · Σ over hidden layers of mean |output|: the pruning-aware training of
+    arXiv:2410.16151."""
 
     def __init__(self, factor: float):
         self.factor = factor

@@ -65,11 +65,14 @@ def random_paths(sizes: Sequence[int], weights: int) -> list[torch.Tensor]:
     Paths are drawn uniformly, neuron by neuron, and joined until no further one fits; what is
     left goes to connections between neurons that a path reaches already.
 
-    Returns a boolean mask (outputs, inputs) a layer. Raises ValueError where not one path fits.
+    Returns a boolean mask (outputs, inputs) a layer. Raises ValueError where not one path
+    fits.
     """
     depth = len(sizes) - 1
     if weights < depth:
-        raise ValueError(f"weights: got {weights}, needs {depth} or more, one a layer of a path")
+        raise ValueError(
+            f"weights: got {weights}, needs {depth} or more, one a layer of a path"
+        )
     masks = [torch.zeros(o, i, dtype=torch.bool) for i, o in itertools.pairwise(sizes)]
     kept = 0
     while True:
@@ -86,7 +89,9 @@ def random_paths(sizes: Sequence[int], weights: int) -> list[torch.Tensor]:
         outputs[:, None] & inputs & ~mask
         for mask, (inputs, outputs) in zip(masks, itertools.pairwise(reached), strict=True)
     ]
-    places = [(level, *place) for level, part in enumerate(free) for place in part.nonzero().tolist()]
+    places = [
+        (level, *place) for level, part in enumerate(free) for place in part.nonzero().tolist()
+    ]
     for chosen in torch.randperm(len(places))[: weights - kept].tolist():
         level, o, i = places[chosen]
         masks[level][o, i] = True
@@ -110,10 +115,14 @@ def random_paths_phases(settings: Settings, problem: Problem) -> list[Phase]:
 
 def dense_phases(settings: Settings, problem: Problem) -> list[Phase]:
     """One training of all weights."""
-    return [Phase(problem.all_epochs, Adam(settings.finetune_lr), HoldThenCosine(settings.descent))]
+    return [
+        Phase(problem.all_epochs, Adam(settings.finetune_lr), HoldThenCosine(settings.descent))
+    ]
 
 
-def delete_by_layer(model: nn.Module, weights: int, allocation: tuple[float, ...]) -> nn.Module:
+def delete_by_layer(
+    model: nn.Module, weights: int, allocation: tuple[float, ...]
+) -> nn.Module:
     """Mask all but `weights` weights chosen at random, of each layer its share."""
     kept = shares.by_layer(shares.sizes(model), weights, allocation)
     return shares.keep_largest(model, scores.random_scores(model), kept)
@@ -124,7 +133,9 @@ def random_phases(settings: RandomSettings, problem: Problem) -> list[Phase]:
     schedule = HoldThenCosine(settings.descent)
     deletion = partial(delete_at_random, density=problem.density)
     if settings.allocation:
-        deletion = partial(delete_by_layer, weights=problem.weights, allocation=settings.allocation)
+        deletion = partial(
+            delete_by_layer, weights=problem.weights, allocation=settings.allocation
+        )
     return [Phase(problem.all_epochs, Adam(settings.finetune_lr), schedule, before=deletion)]
 
 

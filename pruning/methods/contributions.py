@@ -1,22 +1,25 @@
-r"""The contributions of weights to their neurons, over data: what `pruning.methods.relative` scores.
+r"""The contributions of weights to their neurons, over data: what `pruning.methods.relative`
+scores.
 
-For a weight w of a neuron with pre-activation z = Σ_k w_k·a_k + b, activation f and input a, on one sample:
+For a weight w of a neuron with pre-activation z = Σ_k w_k·a_k + b, activation f and input a,
+on one sample:
 
     relative    c = |w·a| / (Σ_k |w_k·a_k| + |b|)      its share of what its neuron adds up
     absolute    c = w·a
-    output      c = |f(z) − f(z − w·a)|                what the neuron's output changes without it
+    output      c = |f(z) − f(z − w·a)|      what the neuron's output changes without it
 
-and c = 0 (first two) where z and z − w·a lie in the same blind range of f: an interval on which |f′| is at
-most a tolerance, so that the weight changes nothing there.
+and c = 0 (first two) where z and z − w·a lie in the same blind range of f: an interval on
+which |f′| is at most a tolerance, so that the weight changes nothing there.
 
-A layer's activation is the module its output goes into directly; behind batch norm, pooling or a functional
-activation there is none, and no blind range.
+A layer's activation is the module its output goes into directly; behind batch norm, pooling or
+a functional activation there is none, and no blind range.
 
-Without blind ranges c is w times a number u of the neuron (its share, 1 / total) and one of the input, so
-Σ c = w ⊙ (uᵀ a) and Σ c² = w² ⊙ ((u²)ᵀ a²) are matrix products. With them, u is 0 on the samples on which the
-neuron is blind, and then the contributions are added that lead out of a blind range. They are few: only
-pairs of a sample and a neuron are searched whose z is nearer to an end of the range than the neuron's largest
-weight times the sample's largest input.
+Without blind ranges c is w times a number u of the neuron (its share, 1 / total) and one of
+the input, so Σ c = w ⊙ (uᵀ a) and Σ c² = w² ⊙ ((u²)ᵀ a²) are matrix products. With them, u is
+0 on the samples on which the neuron is blind, and then the contributions are added that lead
+out of a blind range. They are few: only pairs of a sample and a neuron are searched whose z is
+nearer to an end of the range than the neuron's largest weight times the sample's largest
+input.
 """
 
 import itertools
@@ -71,8 +74,9 @@ def _inside(z: Tensor, ranges: list[tuple[float, float]]) -> Tensor:
 class _Moments:
     """Σ c / w, Σ (c / w)² ("output": Σ c, Σ c²) and counts of a layer.
 
-    Sums are float32 within `SHORT` batches and float64 beyond. Where contributions hardly vary in a batch,
-    float32 is too short for the difference of the two sums: these neurons are summed in float64.
+    Sums are float32 within `SHORT` batches and float64 beyond. Where contributions hardly vary
+    in a batch, float32 is too short for the difference of the two sums: these neurons are
+    summed in float64.
     """
 
     def __init__(self, weight: Weight, activation: nn.Module | None, kind: str, ranges: list):
@@ -88,8 +92,12 @@ class _Moments:
 
     def add(self, call: Visit) -> None:
         """Take in a batch."""
-        x, z = (t.transpose(0, 1).contiguous() for t in (call.x, call.z))  # (groups, samples, …)
-        if x.dtype != self.w.dtype:  # half precision: z again, from the numbers that c is computed from
+        x, z = (
+            t.transpose(0, 1).contiguous() for t in (call.x, call.z)
+        )  # (groups, samples, …)
+        if (
+            x.dtype != self.w.dtype
+        ):  # half precision: z again, from the numbers that c is computed from
             x = x.to(self.w.dtype)
             z = x @ self.w.mT + (0 if self.bias is None else self.bias[:, None])
         far = max(abs(call.low), abs(call.high))
@@ -118,7 +126,9 @@ class _Moments:
         if self.pending == SHORT:
             self._flush()
 
-    def _add_exact(self, sums: tuple[Tensor, Tensor], rows: Tensor | slice = slice(None)) -> None:
+    def _add_exact(
+        self, sums: tuple[Tensor, Tensor], rows: Tensor | slice = slice(None)
+    ) -> None:
         for total, part in zip(self.sums, sums, strict=True):
             total[:, rows] += part
 
@@ -135,7 +145,8 @@ class _Moments:
         dtype: torch.dtype,
         rows: Tensor | slice = slice(None),
     ) -> tuple[Tensor, Tensor]:
-        """Σ c / w and Σ (c / w)² over the samples, (groups, outputs, inputs), of all neurons or some."""
+        """Σ c / w and Σ (c / w)² over the samples, (groups, outputs, inputs), of all neurons
+        or some."""
         a = (x if positive or self.kind == "absolute" else x.abs()).to(dtype)
         if self.kind == "absolute":
             share = torch.ones_like(z[..., rows], dtype=dtype)
@@ -161,7 +172,9 @@ class _Moments:
             for end, sign in ((low, -1), (high, 1)):
                 if math.isfinite(end):
                     margin, outwards = (end - z).mul_(sign), w * -sign
-                    _add_escapes(first, second, x, a, outwards, share, margin, within, positive)
+                    _add_escapes(
+                        first, second, x, a, outwards, share, margin, within, positive
+                    )
         return first, second
 
     def result(self) -> ContributionStatistics:
@@ -172,23 +185,33 @@ class _Moments:
         mean, square = (total.div_(self.samples) for total in self.sums)
         std = square.addcmul_(mean, mean, value=-1).clamp_min_(0).sqrt_().mul_(factor.abs())
         mean, std = self.weight.shaped(mean.mul_(factor)), self.weight.shaped(std)
-        return ContributionStatistics(self.samples, mean, std, (self.blind / self.samples).flatten())
+        return ContributionStatistics(
+            self.samples, mean, std, (self.blind / self.samples).flatten()
+        )
 
 
 def _add_escapes(first, second, x, a, outwards, share, margin, inside, positive):
-    """Add the contributions of blind neurons that are larger than their margin to an end of the range.
+    """Add the contributions of blind neurons that are larger than their margin to an end of
+    the range.
 
-    x, a (groups, samples, inputs); outwards, the signed weights, (groups, outputs, inputs); share, margin and
-    inside (groups, samples, outputs). What escapes is decided in the model's precision, in which z is known.
-    Pairs of a sample and a neuron that are near enough are looked at in blocks of inputs.
+    x, a (groups, samples, inputs); outwards, the signed weights, (groups, outputs, inputs);
+    share, margin and inside (groups, samples, outputs). What escapes is decided in the model's
+    precision, in which z is known. Pairs of a sample and a neuron that are near enough are
+    looked at in blocks of inputs.
     """
     inputs = x.shape[2]
-    block = min(range(min(128, inputs), min(64, inputs) - 1, -1), key=lambda size: -inputs % size)
+    block = min(
+        range(min(128, inputs), min(64, inputs) - 1, -1), key=lambda size: -inputs % size
+    )
     if inputs % block:
         x, a, outwards = (F.pad(t, (0, -inputs % block)) for t in (x, a, outwards))
-    x, a, outwards = (t.reshape(-1, block) for t in (x, a, outwards))  # rows of one sample or one output
+    x, a, outwards = (
+        t.reshape(-1, block) for t in (x, a, outwards)
+    )  # rows of one sample or one output
     blocks = -(-inputs // block)
-    reach, most = ((t if positive else t.abs()).amax(1).view(-1, blocks) for t in (x, outwards))
+    reach, most = (
+        (t if positive else t.abs()).amax(1).view(-1, blocks) for t in (x, outwards)
+    )
     bound = reach.amax(1).view(*share.shape[:2], 1) * most.amax(1).view(len(share), 1, -1)
     group, output, sample = ((bound > margin) & (inside > 0)).mT.nonzero(as_tuple=True)
     margin, share = margin[group, sample, output], share[group, sample, output]
@@ -198,8 +221,14 @@ def _add_escapes(first, second, x, a, outwards, share, margin, inside, positive)
     )
     near = reach.index_select(0, sample).mul_(most.index_select(0, output)) > margin[:, None]
     at, pair = near.t().nonzero(as_tuple=True)
-    row, source, place = output[pair] * blocks + at, sample[pair] * blocks + at, at * len(most) + output[pair]
-    sums = [outwards.new_zeros(outwards.shape, dtype=first.dtype) for _ in range(2)]  # rows by `place`
+    row, source, place = (
+        output[pair] * blocks + at,
+        sample[pair] * blocks + at,
+        at * len(most) + output[pair],
+    )
+    sums = [
+        outwards.new_zeros(outwards.shape, dtype=first.dtype) for _ in range(2)
+    ]  # rows by `place`
     step = max(1, CHUNK // block)
     for start in range(0, len(pair), step):
         part = slice(start, start + step)
@@ -210,7 +239,9 @@ def _add_escapes(first, second, x, a, outwards, share, margin, inside, positive)
         counts = torch.bincount(place[part] - low, minlength=high - low)
         starts, every = counts.cumsum(0) - counts, torch.arange(len(parts), device=x.device)
         for total in sums:
-            added = F.embedding_bag(every, parts, starts, mode="sum", per_sample_weights=factor)
+            added = F.embedding_bag(
+                every, parts, starts, mode="sum", per_sample_weights=factor
+            )
             total[low:high] += added
             parts, factor = parts.square_(), factor.square()
     for total, added in zip((first, second), sums, strict=True):
@@ -223,7 +254,9 @@ def _output_sums(x, w, z, activation):
     f = activation or nn.Identity()
     first = torch.zeros(w.shape, dtype=torch.float64, device=w.device)
     second = torch.zeros_like(first)
-    for part_x, part_z in zip(*(t.split(max(1, CHUNK // w[:1].numel()), dim=1) for t in (x, z)), strict=True):
+    for part_x, part_z in zip(
+        *(t.split(max(1, CHUNK // w[:1].numel()), dim=1) for t in (x, z)), strict=True
+    ):
         before = part_z[..., None]
         c = (f(before.clone()) - f(before - part_x[:, :, None, :] * w[:, None])).abs()
         first += c.sum(1, dtype=torch.float64)
@@ -242,7 +275,8 @@ def contribution_statistics(
     ignore: Iterable[str] | None = None,
     batch_size: int = BATCH,
 ) -> dict[str, ContributionStatistics]:
-    """Mean and standard deviation of every weight's contribution, and how often its neuron is blind.
+    """Mean and standard deviation of every weight's contribution, and how often its neuron is
+    blind.
 
     Parameters
     ----------
@@ -250,14 +284,17 @@ def contribution_statistics(
     kind : "relative", "absolute" or "output", see the module.
     tolerance : of the blind range, see `blind_ranges`; "output" needs none.
     blind : count contributions within a blind range as 0; False ignores blind ranges.
-    layers, ignore : names of weights, or of modules that hold them, to look at and to leave out.
+    layers, ignore : names of weights, or of modules that hold them, to look at and to leave
+        out.
     batch_size : samples at a time, which bounds the memory of the pass.
 
-    One pass in evaluation mode, constant memory, moments in float64 from matrix products in the model's
-    precision. "output" computes samples × weights numbers one by one: give it thousands of samples, not all.
+    One pass in evaluation mode, constant memory, moments in float64 from matrix products in
+    the model's precision. "output" computes samples × weights numbers one by one: give it
+    thousands of samples, not all.
 
-    Raises ValueError for an unknown kind, a tolerance out of range, no samples, inputs of a layer that are
-    NaN or infinite, a layer not reached, or one whose output goes into different activations.
+    Raises ValueError for an unknown kind, a tolerance out of range, no samples, inputs of a
+    layer that are NaN or infinite, a layer not reached, or one whose output goes into
+    different activations.
     """
     if kind not in KINDS:
         raise ValueError(f"kind: got {kind!r}, needs one of {KINDS}")
@@ -289,8 +326,8 @@ def contributions(
 ) -> Tensor:
     """Contributions of chosen weights of a Linear layer, sample by sample: (samples, weights).
 
-    `outputs` and `sources` are the weights' rows and columns. Blind ranges at the default tolerance. What
-    `contribution_statistics` sums up, for looking at its distribution.
+    `outputs` and `sources` are the weights' rows and columns. Blind ranges at the default
+    tolerance. What `contribution_statistics` sums up, for looking at its distribution.
     """
     if kind not in KINDS:
         raise ValueError(f"kind: got {kind!r}, needs one of {KINDS}")

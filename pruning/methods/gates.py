@@ -2,15 +2,15 @@ r"""Learnable Gumbel-softmax gates on the weights of any ``nn.Module``.
 
 Zhang, Tao, Zhang: "Neural Network Pruning by Gradient Descent", arXiv:2311.12526.
 
-    Eq. 1   ĝ = sigmoid((ℓ + log u − log(1 − u)) / τ),   u ~ U(0, 1)       soft gate
-    Eq. 2   g = 1[ĝ > ½] + ĝ − stop_grad(ĝ)                                hard gate, gradient of ĝ
+    Eq. 1   ĝ = sigmoid((ℓ + log u − log(1 − u)) / τ),  u ~ U(0, 1)   soft gate
+    Eq. 2   g = 1[ĝ > ½] + ĝ − stop_grad(ĝ)                             hard gate, gradient of ĝ
             forward pass: θ^w ⊙ g;   evaluation: θ^w ⊙ 1[θ^g > ½]
-    Eq. 3   loss = prediction loss + α · |mean(g) − D_target|              one density for the network
+    Eq. 3   loss = prediction loss + α · |mean(g) − D_target|        one density for the network
 
 The paper writes Eq. 1 as a softmax over the two logits log θ^g and log(1 − θ^g) with a Gumbel
-variable on each. The difference of two Gumbel variables is logistic and the softmax of two numbers
-is the sigmoid of their difference, so one logit and one uniform number per weight give exactly the
-same gate, with half the parameters and a quarter of the arithmetic.
+variable on each. The difference of two Gumbel variables is logistic and the softmax of two
+numbers is the sigmoid of their difference, so one logit and one uniform number per weight give
+exactly the same gate, with half the parameters and a quarter of the arithmetic.
 
     symbol      name              meaning
     θ^w         weight            the layer's own weight, dense
@@ -19,12 +19,14 @@ same gate, with half the parameters and a quarter of the arithmetic.
     τ           tau               temperature of the soft gate
     D           density           kept weights / gated weights
 
-With ``granularity="output"`` one gate acts on all weights of an output and on its bias, so that a closed
-gate leaves nothing of a neuron or channel; mean(g) then weights each gate by its number of weights.
+With ``granularity="output"`` one gate acts on all weights of an output and on its bias, so
+that a closed gate leaves nothing of a neuron or channel; mean(g) then weights each gate by its
+number of weights.
 
-Differs from the paper: the density of Eq. 3 is computed from the gates of the forward pass itself
-(the authors' notebook draws a second sample for it), and it may be compared on a log scale
-(`density_loss(log=True)`), where the pull on a gate does not vanish as the density falls.
+Differs from the paper: the density of Eq. 3 is computed from the gates of the forward pass
+itself (the authors' notebook draws a second sample for it), and it may be compared on a log
+scale (`density_loss(log=True)`), where the pull on a gate does not vanish as the density
+falls.
 """
 
 import math
@@ -54,39 +56,45 @@ def gate(
 ) -> Model:
     """Put learnable gates on the weights of a model (Eq. 1 and 2 of arXiv:2311.12526).
 
-    In training mode each forward pass of the model samples new binary gates; in evaluation mode the mask
-    θ^g > ½ is applied. The model is changed in place through ``torch.nn.utils.parametrize``, so
-    ``state_dict`` and the optimizer see the logits as ordinary parameters: build the optimizer afterwards.
+    In training mode each forward pass of the model samples new binary gates; in evaluation
+    mode the mask θ^g > ½ is applied. The model is changed in place through
+    ``torch.nn.utils.parametrize``, so ``state_dict`` and the optimizer see the logits as
+    ordinary parameters: build the optimizer afterwards.
 
     Parameters
     ----------
-    model : any module with weights that `prunable` lists: Linear, convolutions, attention, LSTM, ….
+    model : any module with weights that `prunable` lists: Linear, convolutions, attention,
+        LSTM, ….
     tau : temperature τ > 0 of the soft gate; only gradients depend on it, samples do not.
     init : initial keep probability θ^g, in (0, 1).
-    layers, ignore : which weights to gate and which not: names of layers as `masks` has them, or of modules
-        above them. By default every prunable weight.
-    granularity : "weight" puts a gate on each weight and none on biases. "output" puts one on each output
-        neuron or channel of Linear and convolution layers, weights and bias together: the output of a closed
-        gate is exactly 0 before what follows, so the unit can be removed (batch norm and activations turn it
-        into a constant). By default the model's last layer is left out then, because its outputs are those
-        of the model, and so are attention and recurrent weights.
+    layers, ignore : which weights to gate and which not: names of layers as `masks` has them,
+        or of modules above them. By default every prunable weight.
+    granularity : "weight" puts a gate on each weight and none on biases. "output" puts one on
+        each output neuron or channel of Linear and convolution layers, weights and bias
+        together: the output of a closed gate is exactly 0 before what follows, so the unit can
+        be removed (batch norm and activations turn it into a constant). By default the model's
+        last layer is left out then, because its outputs are those of the model, and so are
+        attention and recurrent weights.
 
     Returns
     -------
     The same model.
 
-    Warns of parameters that look like weights and are not covered (see `prunable.selected`), and, while it
-    trains, of an optimizer that does not hold the logits.
+    Warns of parameters that look like weights and are not covered (see `prunable.selected`),
+    and, while it trains, of an optimizer that does not hold the logits.
 
     Raises
     ------
-    ValueError : tau, init or granularity out of range, an unknown layer, a weight that is gated, masked,
-        parametrized or used by another module too, or no layer to gate. The model is left as it was.
+    ValueError : tau, init or granularity out of range, an unknown layer, a weight that is
+        gated, masked, parametrized or used by another module too, or no layer to gate. The
+        model is left as it was.
     """
     if not 0 < tau < math.inf:
         raise ValueError(f"tau: got {tau!r}, needs a finite number above 0")
     if not 0 < init < 1:
-        raise ValueError(f"init: got {init!r}, needs a keep probability strictly between 0 and 1")
+        raise ValueError(
+            f"init: got {init!r}, needs a keep probability strictly between 0 and 1"
+        )
     if granularity not in GRANULARITIES:
         raise ValueError(f"granularity: got {granularity!r}, needs one of {GRANULARITIES}")
     chosen = selected(model, layers, ignore, stacklevel=3)
@@ -97,7 +105,8 @@ def gate(
         _check_free(key, module, parameter)
         if key in shared:
             raise ValueError(
-                f"layers: {key!r} shares its weight with {shared[key]}; ignore={[key]} leaves it out"
+                f"layers: {key!r} shares its weight with {shared[key]}; ignore={[key]} leaves"
+                " it out"
             )
     for _, module, parameter in chosen:
         weight = module._parameters[parameter]
@@ -109,7 +118,10 @@ def gate(
         if module.bias is not None:
             parametrize_apart(module, "bias", BiasGate(gating))
     watch_optimizers(
-        (module.parametrizations[parameter].original, module.parametrizations[parameter][0].logits)
+        (
+            module.parametrizations[parameter].original,
+            module.parametrizations[parameter][0].logits,
+        )
         for _, module, parameter in chosen
     )
     if new_pass not in model._forward_pre_hooks.values():
@@ -119,30 +131,41 @@ def gate(
 
 def _check_free(key: str, module: nn.Module, parameter: str) -> None:
     if is_masked(module, parameter):
-        raise ValueError(f"layers: {key!r} carries a mask; call pruning.finalize(model) before gating")
+        raise ValueError(
+            f"layers: {key!r} carries a mask; call pruning.finalize(model) before gating"
+        )
     if parametrize.is_parametrized(module, parameter):
         kinds = [type(each).__name__ for each in module.parametrizations[parameter]]
-        raise ValueError(f"layers: {key!r} is gated or parametrized already, by {kinds}; gate a layer once")
+        raise ValueError(
+            f"layers: {key!r} is gated or parametrized already, by {kinds}; gate a layer once"
+        )
     if parameter not in module._parameters:
         raise ValueError(
-            f"layers: {key!r} has no parameter {parameter!r}, which is computed by a forward hook, as "
-            "the old torch.nn.utils.weight_norm and spectral_norm do it; remove it before gating"
+            f"layers: {key!r} has no parameter {parameter!r}, which is computed by a forward"
+            " hook, as the old torch.nn.utils.weight_norm and spectral_norm do it; remove it"
+            " before gating"
         )
 
 
 def _with_outputs(chosen: list, named: bool) -> list:
-    """Those with neurons or channels of their own; where the user named none, without the model's last."""
+    """Those with neurons or channels of their own; where the user named none, without the
+    model's last."""
     having = [each for each in chosen if isinstance(each[1], WEIGHTED)]
     if named and len(having) < len(chosen):
         others = [key for key, module, _ in chosen if not isinstance(module, WEIGHTED)]
-        raise ValueError(f"layers: {others} have no outputs to gate, needs Linear or convolution layers")
+        raise ValueError(
+            f"layers: {others} have no outputs to gate, needs Linear or convolution layers"
+        )
     having = having if named else having[:-1]
     if not having:
-        raise ValueError("model: has no layer but the last whose outputs could be gated; name it in layers")
+        raise ValueError(
+            "model: has no layer but the last whose outputs could be gated; name it in layers"
+        )
     for key, module, _ in having:
         if getattr(module, "groups", 1) > 1 and getattr(module, "transposed", False):
             raise ValueError(
-                f"layers: {key!r} is a grouped transposed convolution, whose outputs have no gates"
+                f"layers: {key!r} is a grouped transposed convolution, whose outputs have no"
+                " gates"
             )
         if module.bias is not None:
             _check_free(f"{key}.bias", module, "bias")
@@ -161,15 +184,18 @@ def _kept(model: nn.Module, with_gradient: bool = False) -> tuple[Tensor, int]:
         raise ValueError("model: has no gated layer; call pruning.gate(model) first")
     sampled = [each for each in found if each.training]
     if sampled and all(each.kept is None for each in sampled):
-        raise RuntimeError("density: no gates sampled yet; run a forward pass in training mode first")
+        raise RuntimeError(
+            "density: no gates sampled yet; run a forward pass in training mode first"
+        )
     counts = [each.count() for each in found]
     if with_gradient and torch.is_grad_enabled():
         trained = [each for each in sampled if each.logits.requires_grad]
         if any(not each.kept.requires_grad for each in trained):
             raise RuntimeError(
-                "density_loss: the last forward pass in training mode ran without gradients (under "
-                "torch.no_grad, or under reentrant checkpointing), so the loss would have none; call it "
-                "right after the forward pass that is trained, and use checkpoint(…, use_reentrant=False)"
+                "density_loss: the last forward pass in training mode ran without gradients"
+                " (under torch.no_grad, or under reentrant checkpointing), so the loss would"
+                " have none; call it right after the forward pass that is trained, and use"
+                " checkpoint(…, use_reentrant=False)"
             )
     return sum(counts), sum(each.weights for each in found)
 
@@ -177,13 +203,14 @@ def _kept(model: nn.Module, with_gradient: bool = False) -> tuple[Tensor, int]:
 def density(model: nn.Module) -> Tensor:
     """Mean of the gates over all gated weights of the network together, mean(g) of Eq. 3.
 
-    In training mode: of the gates sampled in the last forward pass, with gradient to the logits (none where
-    that pass ran under ``torch.no_grad``); a layer that had no part in it is sampled now. In evaluation
-    mode: of the deterministic mask, without gradient; the same for single layers in evaluation mode. A gate
-    on a whole output counts as often as it has weights.
+    In training mode: of the gates sampled in the last forward pass, with gradient to the
+    logits (none where that pass ran under ``torch.no_grad``); a layer that had no part in it
+    is sampled now. In evaluation mode: of the deterministic mask, without gradient; the same
+    for single layers in evaluation mode. A gate on a whole output counts as often as it has
+    weights.
 
-    Returns a 0-dim float32 tensor. Raises ValueError if nothing is gated, RuntimeError in training
-    mode before the first forward pass.
+    Returns a 0-dim float32 tensor. Raises ValueError if nothing is gated, RuntimeError in
+    training mode before the first forward pass.
     """
     kept, total = _kept(model)
     return kept / total
@@ -196,12 +223,13 @@ def density_loss(model: nn.Module, target: float, log: bool = False) -> Tensor:
     ----------
     model : a gated model, after its forward pass (see `density`).
     target : D_target, the fraction of weights to keep, in [0, 1]; above 0 with ``log=True``.
-    log : compare on a log scale, |log mean(g) − log D_target|. At density D the pull on each gate
-        is then 1/D times that of the plain form, so one α serves all densities. If a sample keeps no
-        weight, its count is clamped to one half, so the logarithm is finite and the gradient is zero.
+    log : compare on a log scale, |log mean(g) − log D_target|. At density D the pull on each
+        gate is then 1/D times that of the plain form, so one α serves all densities. If a
+        sample keeps no weight, its count is clamped to one half, so the logarithm is finite
+        and the gradient is zero.
 
-    Returns a 0-dim tensor. Raises ValueError for a target out of range, RuntimeError where the last forward
-    pass left no gradient to the logits.
+    Returns a 0-dim tensor. Raises ValueError for a target out of range, RuntimeError where the
+    last forward pass left no gradient to the logits.
     """
     if not (0 < target <= 1 if log else 0 <= target <= 1):
         allowed = "(0, 1]" if log else "[0, 1]"

@@ -53,8 +53,8 @@ class Settings:
             raise ValueError(f"allocation: got {self.allocation}, needs shares that sum to 1")
 
 
-# Eq. 3 as printed. Its pull on a gate is α/N at every density, that of the log form α/(N·D): it
-# needs a larger α, which comes from the search too; a smaller one misses the target.
+# Eq. 3 as printed. Its pull on a gate is α/N at every density, that of the log form α/(N·D):
+# it needs a larger α, which comes from the search too; a smaller one misses the target.
 AS_PRINTED = Settings(penalty="absolute", alpha=1000.0)
 
 
@@ -128,7 +128,8 @@ def phases(settings: Settings, problem: Problem) -> list[Phase]:
     """Gates and weights are learned together, then the weights under the fixed mask."""
     if settings.allocation and len(settings.allocation) != len(problem.sizes) - 1:
         raise ValueError(
-            f"allocation: got {settings.allocation}, needs {len(problem.sizes) - 1} shares, one a layer"
+            f"allocation: got {settings.allocation}, needs {len(problem.sizes) - 1} shares,"
+            " one a layer"
         )
     gating = Gating(settings, problem.density)
     return [
@@ -143,7 +144,9 @@ class StackedGate(gates.Gate):
 
     stacked = 1
 
-    def __init__(self, weight: Tensor, tau: Tensor, init: Tensor, generators: Sequence[torch.Generator]):
+    def __init__(
+        self, weight: Tensor, tau: Tensor, init: Tensor, generators: Sequence[torch.Generator]
+    ):
         super().__init__(weight, 1.0, 0.5)
         self.tau = tau.to(weight).view(-1, 1, 1)
         with torch.no_grad():

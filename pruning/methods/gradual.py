@@ -41,7 +41,9 @@ SCORES = ("magnitude", "deviation")
 SAMPLES = 2000  # of the training set, for the deviation of a layer's inputs
 
 
-def cubic(progress: float, begin: float, end: float, initial: float = 0.0, final: float = 1.0) -> float:
+def cubic(
+    progress: float, begin: float, end: float, initial: float = 0.0, final: float = 1.0
+) -> float:
     """s_t of Eq. 1: `initial` up to `begin`, `final` from `end` on."""
     passed = min(1.0, max(0.0, (progress - begin) / (end - begin)))
     return final + (initial - final) * (1 - passed) ** 3  # Eq. 1
@@ -101,9 +103,12 @@ class GradualPruning:
     def kept(self, progress: float) -> dict[str, int] | int:
         """How many weights stay at this point: of each layer, or of all together."""
         if isinstance(self.final, int):
-            return self._kept(progress, sum(size.numel() for size in self.sizes.values()), self.final)
+            return self._kept(
+                progress, sum(size.numel() for size in self.sizes.values()), self.final
+            )
         return {
-            name: self._kept(progress, self.sizes[name].numel(), final) for name, final in self.final.items()
+            name: self._kept(progress, self.sizes[name].numel(), final)
+            for name, final in self.final.items()
         }
 
     def _kept(self, progress: float, full: int, final: int) -> int:
@@ -167,7 +172,9 @@ class Settings:
     end: float = setting(0.75, "fraction of the epochs after which it ends")
     updates: int = setting(200, "how many times weights are removed")
     score: str = setting("magnitude", "'magnitude': |W|, or 'deviation': |W| · σ of its input")
-    allocation: tuple[float, ...] = setting((), "share of the kept weights of each layer; (): layers compete")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): layers compete"
+    )
 
     def __post_init__(self):
         if self.score not in SCORES:

@@ -1,4 +1,5 @@
-"""Gates become masks: the deterministic rule θ^g > ½ of arXiv:2311.12526, and a budget of weights."""
+"""Gates become masks: the deterministic rule θ^g > ½ of arXiv:2311.12526, and a budget of
+weights."""
 
 import torch
 from torch import Tensor
@@ -13,32 +14,41 @@ from pruning.networks.prunable import Model
 def harden(model: Model, at_most: int | None = None) -> Model:
     """Turn each gate into the fixed mask θ^g > ½, a `Mask` in the gate's place.
 
-    The evaluation output does not change, unless `at_most` closes gates. Weights and biases stay trainable
-    under the mask; the logits are gone. Other parametrizations of a gated weight stay where they are. Of
-    gates on outputs the masks remove whole rows or channels, and their biases. `finalize` makes the masks
-    permanent.
+    The evaluation output does not change, unless `at_most` closes gates. Weights and biases
+    stay trainable under the mask; the logits are gone. Other parametrizations of a gated
+    weight stay where they are. Of gates on outputs the masks remove whole rows or channels,
+    and their biases. `finalize` makes the masks permanent.
 
     Parameters
     ----------
     model : a gated model; changed in place.
-    at_most : a budget of weights for the whole network: of the open gates those with the largest ℓ stay, as
-        many as the budget holds. None keeps all open gates.
+    at_most : a budget of weights for the whole network: of the open gates those with the
+        largest ℓ stay, as many as the budget holds. None keeps all open gates.
 
-    Returns the same model. Raises ValueError if nothing is gated, for logits that are NaN, and for a budget
-    that is not a whole number of 1 or more.
+    Returns the same model. Raises ValueError if nothing is gated, for logits that are NaN, and
+    for a budget that is not a whole number of 1 or more.
     """
     found = gates(model)
     if not found:
         raise ValueError("model: has no gated layer; call pruning.gate(model) first")
-    if at_most is not None and (isinstance(at_most, bool) or not isinstance(at_most, int) or at_most < 1):
-        raise ValueError(f"at_most: got {at_most!r}, needs a whole number of weights, 1 or more, or None")
+    if at_most is not None and (
+        isinstance(at_most, bool) or not isinstance(at_most, int) or at_most < 1
+    ):
+        raise ValueError(
+            f"at_most: got {at_most!r}, needs a whole number of weights, 1 or more, or None"
+        )
     if broken := [key for key, each in found.items() if each.logits.isnan().any()]:
-        raise ValueError(f"model: the logits of {broken} are NaN, so there is no mask; the training diverged")
+        raise ValueError(
+            f"model: the logits of {broken} are NaN, so there is no mask; the training"
+            " diverged"
+        )
     masks = dict(zip(found.values(), _masks(list(found.values()), at_most), strict=True))
     for module in model.modules():
         if isinstance(module, parametrize.ParametrizationList):
             _replace(module, masks)
-        for key in [key for key, hook in module._forward_pre_hooks.items() if hook is new_pass]:
+        for key in [
+            key for key, hook in module._forward_pre_hooks.items() if hook is new_pass
+        ]:
             del module._forward_pre_hooks[key]
     return model
 
@@ -60,16 +70,24 @@ def _masks(found: list[Gate], at_most: int | None) -> list[Tensor]:
     """The masks of all gates of a network (or stack), within its budget."""
     if at_most is None:
         return [gating.mask() for gating in found]
-    flat = [gating.logits.flatten(gating.stacked) for gating in found]  # (gates,) or (networks, gates)
+    flat = [
+        gating.logits.flatten(gating.stacked) for gating in found
+    ]  # (gates,) or (networks, gates)
     logits = torch.cat(flat, dim=-1)
     if all(gating.logits.numel() == gating.weights for gating in found):
         largest = logits.topk(min(at_most, logits.shape[-1])).indices
     else:
         costs = torch.cat(
-            [each.new_full(each.shape, g.weights / len(each)) for each, g in zip(flat, found, strict=True)]
+            [
+                each.new_full(each.shape, g.weights / len(each))
+                for each, g in zip(flat, found, strict=True)
+            ]
         )
         order = logits.argsort(descending=True, stable=True)
         largest = order[costs[order].double().cumsum(0) <= at_most]
     stay = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, largest, True)
     parts = stay.split([each.shape[-1] for each in flat], dim=-1)
-    return [part.view_as(gating.logits) & gating.mask() for part, gating in zip(parts, found, strict=True)]
+    return [
+        part.view_as(gating.logits) & gating.mask()
+        for part, gating in zip(parts, found, strict=True)
+    ]

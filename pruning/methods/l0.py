@@ -55,7 +55,9 @@ class HardConcrete(nn.Module):
         if not self.training:
             return weight * self.mean()
         noise = logistic_noise(self.log_alpha)
-        stretched = stretch(torch.sigmoid((noise + self.log_alpha) / self.temperature))  # Eq. 1
+        stretched = stretch(
+            torch.sigmoid((noise + self.log_alpha) / self.temperature)
+        )  # Eq. 1
         return weight * stretched.clamp(0, 1)  # Eq. 2
 
     def mean(self) -> Tensor:
@@ -64,7 +66,9 @@ class HardConcrete(nn.Module):
 
     def open(self) -> Tensor:
         """P(z ≠ 0) of each gate, with gradient."""
-        return torch.sigmoid(self.log_alpha - self.temperature * math.log(-LOW / HIGH))  # Eq. 3
+        return torch.sigmoid(
+            self.log_alpha - self.temperature * math.log(-LOW / HIGH)
+        )  # Eq. 3
 
     def mask(self) -> Tensor:
         """Which weights are kept at evaluation: ẑ > 0."""
@@ -165,7 +169,9 @@ class L0(Callback):
         if penalty not in PENALTIES:
             raise ValueError(f"penalty: got {penalty!r}, needs one of {PENALTIES}")
         if factor < 0 or not 0 < descent <= 1:
-            raise ValueError(f"factor, descent: got {factor}, {descent}, needs at least 0 and (0, 1]")
+            raise ValueError(
+                f"factor, descent: got {factor}, {descent}, needs at least 0 and (0, 1]"
+            )
         self.weights, self.factor, self.form, self.descent = weights, factor, penalty, descent
         self.temperature, self.init, self.allocation = temperature, init, allocation
 
@@ -197,9 +203,15 @@ class Settings:
     temperature: float = setting(2 / 3, "temperature β of the gates")
     init: float = setting(0.5, "sigmoid(log α) at the start, in (0, 1)")
     factor: float = setting(3.0, "factor of the penalty")
-    penalty: str = setting("target", "'sum': of P(z ≠ 0), or 'target': its distance to the budget")
-    descent: float = setting(0.5, "fraction of the epochs after which the target is the budget")
-    allocation: tuple[float, ...] = setting((), "share of the kept weights of each layer; (): layers compete")
+    penalty: str = setting(
+        "target", "'sum': of P(z ≠ 0), or 'target': its distance to the budget"
+    )
+    descent: float = setting(
+        0.5, "fraction of the epochs after which the target is the budget"
+    )
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): layers compete"
+    )
 
     def __post_init__(self):
         if self.penalty not in PENALTIES:

@@ -1,5 +1,5 @@
-"""Random numbers for gates and masks: torch's own, and on the CPU, where those are drawn one by one, NumPy's
-SFC64 seeded from torch's generator, so that torch's seed fixes everything.
+"""Random numbers for gates and masks: torch's own, and on the CPU, where those are drawn one
+by one, NumPy's SFC64 seeded from torch's generator, so that torch's seed fixes everything.
 """
 
 import numpy as np
@@ -30,20 +30,31 @@ def logistic_noise(
     """
     n = like.numel()
     if out is None:
-        out = torch.empty_like(like, dtype=torch.float32, memory_format=torch.contiguous_format)
+        out = torch.empty_like(
+            like, dtype=torch.float32, memory_format=torch.contiguous_format
+        )
     if like.device.type != "cpu" or n < LARGE:
         return out.uniform_(generator=generator).logit_()
-    # torch's CPU generator is serial and would make half of a gated step's overhead on a large layer. SFC64
-    # is three times as fast, and each of its 64-bit words serves four weights: a weight's own 16 bits are
-    # followed by its neighbour's, so that each u is uniform on 2³² values and two of them depend on each
-    # other by less than 2⁻¹⁶. Where float32 rounds u to 0 or 1, the gate is 0 or 1 with gradient 0.
+    # torch's CPU generator is serial and would make half of a gated step's overhead on a large
+    # layer. SFC64 is three times as fast, and each of its 64-bit words serves four weights: a
+    # weight's own 16 bits are followed by its neighbour's, so that each u is uniform on 2³²
+    # values and two of them depend on each other by less than 2⁻¹⁶. Where float32 rounds u to
+    # 0 or 1, the gate is 0 or 1 with gradient 0.
     words = np.random.SFC64(_TorchSeed(generator)).random_raw(n // 4 + 1)
-    own = torch.from_numpy(words).view(torch.int16)[: n + 1].to(torch.float32).mul_(2.0**-16).add_(0.5)
+    own = (
+        torch.from_numpy(words)
+        .view(torch.int16)[: n + 1]
+        .to(torch.float32)
+        .mul_(2.0**-16)
+        .add_(0.5)
+    )
     torch.add(own[:n], own[1:], alpha=2.0**-16, out=out.view(-1))
     return out.logit_()
 
 
-def bernoulli_(buffer: Tensor, rate: float, generator: torch.Generator | None = None) -> Tensor:
+def bernoulli_(
+    buffer: Tensor, rate: float, generator: torch.Generator | None = None
+) -> Tensor:
     """Fill a contiguous tensor with ones, each with probability `rate` to 2⁻³², and zeros."""
     n = buffer.numel()
     if buffer.device.type != "cpu" or n < LARGE or rate == 0:

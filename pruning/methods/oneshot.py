@@ -183,7 +183,9 @@ def prune(
         kept = shares.by_layer(shares.sizes(model), problem.weights, allocation)
         shares.keep_largest(model, found, kept)
         return
-    with warnings.catch_warnings():  # an emptied layer shows in the record: nothing is effective
+    with (
+        warnings.catch_warnings()
+    ):  # an emptied layer shows in the record: nothing is effective
         warnings.filterwarnings("ignore", "layer .* has no weight left")
         scores.prune_by_score(model, found, 1 - problem.density, scope)
 
@@ -196,7 +198,9 @@ def after_training(score: Score, scope: str) -> Method:
     """A dense training, the score's mask, and fine-tuning."""
 
     def phases(settings: Settings, problem: Problem) -> list[Phase]:
-        mask = partial(prune, problem=problem, score=score, scope=scope, allocation=settings.allocation)
+        mask = partial(
+            prune, problem=problem, score=score, scope=scope, allocation=settings.allocation
+        )
         optimizer, schedule = Adam(settings.finetune_lr), HoldThenCosine(settings.descent)
         return [
             Phase(problem.epochs, optimizer, schedule, after=mask),
@@ -208,7 +212,9 @@ def after_training(score: Score, scope: str) -> Method:
 
 def before_training(settings: Settings, problem: Problem) -> list[Phase]:
     """SNIP's mask of the whole network, then one training of what is left."""
-    mask = partial(prune, problem=problem, score=SNIP, scope="global", allocation=settings.allocation)
+    mask = partial(
+        prune, problem=problem, score=SNIP, scope="global", allocation=settings.allocation
+    )
     optimizer, schedule = Adam(settings.finetune_lr), HoldThenCosine(settings.descent)
     return [Phase(problem.all_epochs, optimizer, schedule, before=mask)]
 

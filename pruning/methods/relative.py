@@ -1,9 +1,10 @@
 r"""Relative importance of weights (Hussien, Afifi, Nguyen, Cheriet 2024, arXiv:2410.16151).
 
-One reading of a paper whose full text was not available to us: its words are in the abstract, the formulas
-are ours, and the chapter shows how much the reading matters. A weight's contribution c to its neuron is
-defined and summed up over data in `pruning.methods.contributions`. With μ and σ the mean and standard
-deviation of c over the samples and l = 0, 1, … the layer,
+One reading of a paper whose full text was not available to us: its words are in the abstract,
+the formulas are ours, and the chapter shows how much the reading matters. A weight's
+contribution c to its neuron is defined and summed up over data in
+`pruning.methods.contributions`. With μ and σ the mean and standard deviation of c over the
+samples and l = 0, 1, … the layer,
 
     score = s^l · (α·|μ| + β·σ)      or      s^l · |μ|^α · σ^β
 
@@ -49,18 +50,20 @@ def relative_importance(
     decay: float = 1.0,
     form: Form = "sum",
 ) -> dict[str, Tensor]:
-    """Scores from contributions: s^l·(α·|μ| + β·σ), or s^l·|μ|^α·σ^β, {layer: tensor shaped as the weight}.
+    """Scores from contributions: s^l·(α·|μ| + β·σ), or s^l·|μ|^α·σ^β, {layer: tensor shaped as
+    the weight}.
 
     Parameters
     ----------
     stats : from `contribution_statistics`; l counts its layers from 0 in their order.
-    alpha, beta : factors of mean and deviation (exponents in the product), 0 or more, not both 0.
-    decay : s > 0; below 1 later layers score lower. It matters where layers compete, ``scope="global"``;
-        for layers pruned apart use `layer_sparsities`.
+    alpha, beta : factors of mean and deviation (exponents in the product), 0 or more, not both
+        0.
+    decay : s > 0; below 1 later layers score lower. It matters where layers compete,
+        ``scope="global"``; for layers pruned apart use `layer_sparsities`.
     form : "sum" or "product".
 
-    A weight whose neuron is blind on all samples, with and without it, scores 0, the lowest there is.
-    Raises ValueError for values out of range.
+    A weight whose neuron is blind on all samples, with and without it, scores 0, the lowest
+    there is. Raises ValueError for values out of range.
     """
     if not (alpha >= 0 and beta >= 0 and alpha + beta > 0):
         raise ValueError(f"alpha, beta: got {alpha!r}, {beta!r}, needs 0 or more, not both 0")
@@ -74,24 +77,34 @@ def relative_importance(
             return alpha * mean.abs() + beta * std
         return mean.abs() ** alpha * std**beta
 
-    return {name: decay**level * score(s.mean, s.std) for level, (name, s) in enumerate(stats.items())}
+    return {
+        name: decay**level * score(s.mean, s.std)
+        for level, (name, s) in enumerate(stats.items())
+    }
 
 
-def layer_sparsities(model: nn.Module, sparsity: float, decay: float = 1.0) -> dict[str, float]:
-    """Fractions to remove per layer, ∝ s^l and `sparsity` in all; for `prune_by_score` by layer or neuron.
+def layer_sparsities(
+    model: nn.Module, sparsity: float, decay: float = 1.0
+) -> dict[str, float]:
+    """Fractions to remove per layer, ∝ s^l and `sparsity` in all; for `prune_by_score` by
+    layer or neuron.
 
-    A layer whose fraction would pass 1 − 1/its weights stays there and the others take the rest. Raises
-    ValueError for values out of range.
+    A layer whose fraction would pass 1 − 1/its weights stays there and the others take the
+    rest. Raises ValueError for values out of range.
     """
     if not 0 <= sparsity < 1 or not decay > 0:
-        raise ValueError(f"sparsity, decay: got {sparsity!r}, {decay!r}, needs [0, 1) and above 0")
+        raise ValueError(
+            f"sparsity, decay: got {sparsity!r}, {decay!r}, needs [0, 1) and above 0"
+        )
     sizes = {name: weight.value().numel() for name, weight in weights(model).items()}
     ratio = {name: decay**level for level, name in enumerate(sizes)}
     most = {name: 1 - 1 / size for name, size in sizes.items()}
     full: dict[str, float] = {}
     while True:
         free = [name for name in sizes if name not in full]
-        rest = sparsity * sum(sizes.values()) - sum(sizes[name] * share for name, share in full.items())
+        rest = sparsity * sum(sizes.values()) - sum(
+            sizes[name] * share for name, share in full.items()
+        )
         scale = rest / sum(sizes[name] * ratio[name] for name in free) if free else 0.0
         over = {name: most[name] for name in free if scale * ratio[name] > most[name]}
         if not over:
@@ -108,7 +121,9 @@ class Settings:
     beta: float = setting(1.0, "factor β of σ")
     decay: float = setting(1.0, "s: below 1 later layers keep fewer weights")
     form: str = setting("sum", "'sum' or 'product' of mean and deviation")
-    tolerance: float | None = setting(None, "of the blind ranges; None: 0.01 for smooth activations, else 0")
+    tolerance: float | None = setting(
+        None, "of the blind ranges; None: 0.01 for smooth activations, else 0"
+    )
     blind: bool = setting(True, "whether contributions within a blind range count 0")
 
 

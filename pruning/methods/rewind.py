@@ -78,8 +78,12 @@ class Rewinding(Callback):
     def prune_and_rewind(self, model: nn.Module) -> None:
         """Steps 2 and 3. Raises RuntimeError without `save`, or after the last round."""
         if not self.saved or self.done == self.rounds:
-            raise RuntimeError("rewinding: needs `save` before, and no more than `rounds` rounds")
-        kept = shares.descending(shares.sizes(model), self.weights, self.rounds, self.allocation)[self.done]
+            raise RuntimeError(
+                "rewinding: needs `save` before, and no more than `rounds` rounds"
+            )
+        kept = shares.descending(
+            shares.sizes(model), self.weights, self.rounds, self.allocation
+        )[self.done]
         shares.keep_largest(model, scores.magnitude(model), kept)
         for name, parameter in _weights(model).items():
             parameter.copy_(self.saved[name])
@@ -116,9 +120,13 @@ class Settings:
     finetune_lr: float = setting(3e-3, "learning rate of the last training")
     descent: float = setting(0.5, "fraction of a training after which its learning rate falls")
     rounds: int = setting(12, "how often weights are removed")
-    round_epochs: int = setting(0, "epochs of each training but the last; 0: shares of `epochs`")
+    round_epochs: int = setting(
+        0, "epochs of each training but the last; 0: shares of `epochs`"
+    )
     early: float = setting(0.02, "the point to rewind to, as a fraction of the first training")
-    allocation: tuple[float, ...] = setting((), "share of the kept weights of each layer; (): layers compete")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): layers compete"
+    )
 
 
 def phases(settings: Settings, problem: Problem) -> list[Phase]:
@@ -126,8 +134,12 @@ def phases(settings: Settings, problem: Problem) -> list[Phase]:
     rounds, each = settings.rounds, settings.round_epochs
     if not each:
         rounds = min(rounds, max(1, problem.epochs))
-    lengths = [each or problem.epochs // rounds + (k < problem.epochs % rounds) for k in range(rounds)]
-    rewinding = Rewinding(problem.weights, rounds, settings.early, settings.allocation or "global")
+    lengths = [
+        each or problem.epochs // rounds + (k < problem.epochs % rounds) for k in range(rounds)
+    ]
+    rewinding = Rewinding(
+        problem.weights, rounds, settings.early, settings.allocation or "global"
+    )
     schedule = HoldThenCosine(settings.descent)
     return [
         *(Phase(length, Adam(settings.lr), schedule, (rewinding,)) for length in lengths),

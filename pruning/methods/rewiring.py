@@ -1,23 +1,26 @@
-r"""Sparse training that moves its connections: SET and DeepR, with their number fixed throughout.
+r"""Sparse training that moves its connections: SET and DeepR, with their number fixed
+throughout.
 
-SET    Mocanu et al. 2018, "Scalable training of artificial neural networks with adaptive sparse
-       connectivity inspired by network science", arXiv:1707.04780. After each epoch the fraction ζ of
-       smallest |w| in a layer goes, as many connections grow at random places.
-DeepR  Bellec et al. 2018, "Deep rewiring: training very sparse deep networks", arXiv:1711.05136.
-       w = s·θ with a fixed sign s; after each step θ ← θ − ηα + √(2ηT)·ν with ν ~ N(0, 1); a connection
-       whose θ falls below 0 goes dormant, a random dormant one awakes at θ = 0.
+SET    Mocanu et al. 2018, "Scalable training of artificial neural networks with adaptive
+       sparse connectivity inspired by network science", arXiv:1707.04780. After each epoch the
+       fraction ζ of smallest |w| in a layer goes, as many connections grow at random places.
+DeepR  Bellec et al. 2018, "Deep rewiring: training very sparse deep networks",
+arXiv:1711.05136.
+       w = s·θ with a fixed sign s; after each step θ ← θ − ηα + √(2ηT)·ν with ν ~ N(0, 1); a
+       connection whose θ falls below 0 goes dormant, a random dormant one awakes at θ = 0.
 
 Both are callbacks of `training.fit`, whose optimizer does the gradient step on masked weights.
 
     symbol  name      meaning
     ζ       fraction  share of a layer's connections that SET moves at a time
     η       rate      learning rate at this point of the training
-    α       l1        DeepR's L1 regularisation; its temperature T is ηα²/18, as in the paper's MNIST runs
+    α       l1        DeepR's L1 regularisation; its temperature T is ηα²/18, as in the
+                      paper's MNIST runs
 
-Differs from the papers: new SET connections start at 0 (the authors' code draws them), because their
-first gradient does not depend on their own value; layers share the connections by the Erdős–Rényi rule in
-DeepR too (its paper sets them by hand); the optimizer may be Adam, which keeps its moments at a place that
-goes dormant.
+Differs from the papers: new SET connections start at 0 (the authors' code draws them), because
+their first gradient does not depend on their own value; layers share the connections by the
+Erdős–Rényi rule in DeepR too (its paper sets them by hand); the optimizer may be Adam, which
+keeps its moments at a place that goes dormant.
 """
 
 from collections.abc import Callable
@@ -34,8 +37,10 @@ from pruning.training.recipes import Adam, HoldThenCosine, Method, Phase, Proble
 
 
 def _random_indices(among: Tensor, count: int) -> Tensor:
-    """`count` different random positions where the flat boolean tensor `among` is True, or all there are."""
-    # a few draws with replacement mostly do, and all positions have the same chance in both ways
+    """`count` different random positions where the flat boolean tensor `among` is True, or all
+    there are."""
+    # a few draws with replacement mostly do, and all positions have the same chance in both
+    # ways
     drawn = torch.randint(len(among), (4 * count,), device=among.device)
     places = drawn[among[drawn]].unique()
     if len(places) < count:
@@ -44,11 +49,14 @@ def _random_indices(among: Tensor, count: int) -> Tensor:
 
 
 class _Rewiring(Callback):
-    """A random mask of exactly `density` on every prunable weight; `allocation` as in `shares`."""
+    """A random mask of exactly `density` on every prunable weight; `allocation` as in
+    `shares`."""
 
     def __init__(self, density: float, allocation: shares.Shares = "erdos-renyi"):
         if allocation == "global":
-            raise ValueError("allocation: got 'global', needs 'uniform', 'erdos-renyi' or shares")
+            raise ValueError(
+                "allocation: got 'global', needs 'uniform', 'erdos-renyi' or shares"
+            )
         if not 0 < density <= 1:
             raise ValueError(f"density: got {density!r}, needs a number in (0, 1]")
         self.density, self.allocation = density, allocation
@@ -56,12 +64,15 @@ class _Rewiring(Callback):
 
     @torch.no_grad()
     def start(self, model: nn.Module) -> None:
-        """Mask the layers. Raises ValueError if there is none, or if one is pruned or gated already."""
+        """Mask the layers. Raises ValueError if there is none, or if one is pruned or gated
+        already."""
         found = [(module, parameter) for _, module, parameter in prunable(model)]
         if not found:
             raise ValueError("model: has no Linear or Conv2d layer to rewire")
         if any(is_parametrized(*each) or is_pruned(*each) for each in found):
-            raise ValueError("model: is pruned or gated already; rewiring needs dense layers to start from")
+            raise ValueError(
+                "model: is pruned or gated already; rewiring needs dense layers to start from"
+            )
         weights = [original(*each) for each in found]
         sizes = {str(k): weight.shape for k, weight in enumerate(weights)}
         total = round(self.density * sum(weight.numel() for weight in weights))
@@ -79,7 +90,8 @@ class SET(_Rewiring):
     Parameters
     ----------
     density : kept weights / weights, in (0, 1], exact at every step.
-    rewirings : how often during one `training.fit`; epochs − 1 in the paper (not after the last).
+    rewirings : how often during one `training.fit`; epochs − 1 in the paper (not after the
+        last).
     fraction : ζ in [0, 1), of each layer's connections.
     allocation : how layers share the connections, see `pruning.methods.shares`; not "global".
 
@@ -122,16 +134,21 @@ class SET(_Rewiring):
         for weight, masking in self.layers:
             weight, mask = weight.view(-1), masking.keep.view(-1)
             active = mask.nonzero().flatten()
-            smallest = weight[active].abs().argsort(stable=True)[: int(self.fraction * len(active))]
+            smallest = (
+                weight[active].abs().argsort(stable=True)[: int(self.fraction * len(active))]
+            )
             dropped = active[smallest]
-            grown = _random_indices(mask == 0, len(dropped))  # not where a connection has just gone
+            grown = _random_indices(
+                mask == 0, len(dropped)
+            )  # not where a connection has just gone
             mask[dropped[: len(grown)]] = 0
             mask[grown] = 1
             weight[grown] = 0
 
 
 class DeepR(_Rewiring):
-    """Deep rewiring: signs are fixed, and what crosses zero makes room for a random connection.
+    """Deep rewiring: signs are fixed, and what crosses zero makes room for a random
+    connection.
 
     Parameters
     ----------
@@ -168,9 +185,13 @@ class DeepR(_Rewiring):
         drift = self.rate(progress) * self.l1  # ηα
         for (weight, masking), sign in zip(self.layers, self.signs, strict=True):
             mask = masking.keep
-            theta = torch.randn_like(weight).div_(3).sub_(1).mul_(drift)  # √(2ηT)·ν − ηα, √(2ηT) = ηα/3
+            theta = (
+                torch.randn_like(weight).div_(3).sub_(1).mul_(drift)
+            )  # √(2ηT)·ν − ηα, √(2ηT) = ηα/3
             theta.addcmul_(weight, sign).mul_(mask)
-            weight.copy_(theta.clamp_min(0).mul_(sign))  # 0 where it is dormant, and where it awakes
+            weight.copy_(
+                theta.clamp_min(0).mul_(sign)
+            )  # 0 where it is dormant, and where it awakes
             crossed = (theta.view(-1) < 0).nonzero().flatten()
             if len(crossed):
                 grown = _random_indices(mask.view(-1) == 0, len(crossed))
@@ -184,8 +205,12 @@ class SETSettings:
 
     finetune_lr: float = setting(1e-2, "learning rate")
     descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
-    fraction: float = setting(0.1, "share ζ of a layer's connections that moves after each epoch")
-    allocation: tuple[float, ...] = setting((), "share of the kept weights of each layer; (): Erdős–Rényi")
+    fraction: float = setting(
+        0.1, "share ζ of a layer's connections that moves after each epoch"
+    )
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): Erdős–Rényi"
+    )
 
 
 @dataclass(frozen=True)
@@ -195,7 +220,9 @@ class DeepRSettings:
     finetune_lr: float = setting(3e-2, "learning rate η")
     descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
     l1: float = setting(1e-1, "L1 regularisation α")
-    allocation: tuple[float, ...] = setting((), "share of the kept weights of each layer; (): Erdős–Rényi")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): Erdős–Rényi"
+    )
 
 
 def set_phases(settings: SETSettings, problem: Problem) -> list[Phase]:

@@ -81,9 +81,13 @@ class RigL(Callback):
         masks: dict[str, Tensor] | None = None,
     ):
         if allocation == "global":
-            raise ValueError("allocation: got 'global', needs 'uniform', 'erdos-renyi' or one share a layer")
+            raise ValueError(
+                "allocation: got 'global', needs 'uniform', 'erdos-renyi' or one share a layer"
+            )
         if not 0 <= fraction < 1 or not 0 < until <= 1:
-            raise ValueError(f"fraction, until: got {fraction}, {until}, needs [0, 1) and (0, 1]")
+            raise ValueError(
+                f"fraction, until: got {fraction}, {until}, needs [0, 1) and (0, 1]"
+            )
         if every < 1:
             raise ValueError(f"every: got {every!r}, needs 1 step or more")
         self.weights, self.allocation, self.fraction = weights, allocation, fraction
@@ -102,7 +106,8 @@ class RigL(Callback):
             for name, keep in self.given.items():
                 masks.set_mask(found[name], keep)
         self.hooks = [
-            layer.register_forward_hook(partial(self._watch, name)) for name, layer in found.items()
+            layer.register_forward_hook(partial(self._watch, name))
+            for name, layer in found.items()
         ]
 
     def _watch(self, name: str, layer: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
@@ -153,11 +158,15 @@ class Settings:
     """Of RigL beside other methods."""
 
     finetune_lr: float = setting(1e-2, "learning rate")
-    descent: float = setting(0.75, "fraction of the epochs after which the learning rate falls")
+    descent: float = setting(
+        0.75, "fraction of the epochs after which the learning rate falls"
+    )
     fraction: float = setting(0.3, "share α of a layer's weights that moves at the start")
     every: int = setting(100, "steps ΔT between two updates")
     until: float = setting(0.75, "fraction of the training after which the mask stays")
-    allocation: tuple[float, ...] = setting((), "share of the kept weights of each layer; (): Erdős–Rényi")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): Erdős–Rényi"
+    )
 
 
 def phases(settings: Settings, problem: Problem) -> list[Phase]:

@@ -1,8 +1,9 @@
 r"""The gates that `pruning.gate` puts on weights: Eq. 1 and 2 of arXiv:2311.12526 as modules.
 
-See `gates` for the equations and symbols. All reads of a layer's weight in one forward pass of the gated
-model give one sample, so that a layer used twice, a penalty on its weight, and the density speak of the same
-gates. A new pass, announced by `new_pass`, draws anew, and so does every read after a backward pass.
+See `gates` for the equations and symbols. All reads of a layer's weight in one forward pass of
+the gated model give one sample, so that a layer used twice, a penalty on its weight, and the
+density speak of the same gates. A new pass, announced by `new_pass`, draws anew, and so does
+every read after a backward pass.
 """
 
 import math
@@ -19,9 +20,10 @@ from pruning.networks.masks import find_gates, name_other_form
 class _SampledGate(torch.autograd.Function):
     """(θ^w, ℓ) ↦ (θ^w ⊙ g, Σ g): Eq. 1 and 2 in one node, so that nothing is computed twice.
 
-    Weights of this size fall out of the cache between steps, so time goes with the number of buffers:
-    the binary gate becomes the gated weight in place, the noise becomes the soft gate, and only that is kept
-    for the gradient. For a stack of networks tau is a tensor (networks, 1, 1), and Σ g one for each.
+    Weights of this size fall out of the cache between steps, so time goes with the number of
+    buffers: the binary gate becomes the gated weight in place, the noise becomes the soft
+    gate, and only that is kept for the gradient. For a stack of networks tau is a tensor
+    (networks, 1, 1), and Σ g one for each.
     """
 
     @staticmethod
@@ -51,23 +53,30 @@ class _SampledGate(torch.autograd.Function):
         if grad_gated is None:  # only the density was used
             grad_logits = torch.ops.aten.sigmoid_backward(grad_gate.expand_as(soft), soft)
             return None, grad_logits, None, None, None
-        grad_weight = torch.ops.aten.threshold_backward(grad_gated, soft, 0.5)  # dL/d(θ^w ⊙ g) ⊙ 1[ĝ > ½]
+        grad_weight = torch.ops.aten.threshold_backward(
+            grad_gated, soft, 0.5
+        )  # dL/d(θ^w ⊙ g) ⊙ 1[ĝ > ½]
         # dL/dg = dL/d(θ^w ⊙ g) ⊙ θ^w + dL/dΣg, and Eq. 2: dg/dℓ = dĝ/dℓ = ĝ (1 − ĝ) / τ
         scaled, factor = (weight / ctx.tau, 1) if stacked else (weight, 1 / ctx.tau)
         grad_gate = torch.addcmul(grad_gate, grad_gated, scaled, value=factor).to(soft.dtype)
-        grad_logits = torch.ops.aten.sigmoid_backward.grad_input(grad_gate, soft, grad_input=grad_gate)
+        grad_logits = torch.ops.aten.sigmoid_backward.grad_input(
+            grad_gate, soft, grad_input=grad_gate
+        )
         return grad_weight.to(weight.dtype), grad_logits, None, None, None
 
 
 class Gate(nn.Module):
-    """Parametrization θ^w ↦ θ^w ⊙ g. Made by `gates.gate`; holds the logits ℓ and the last sample's sum."""
+    """Parametrization θ^w ↦ θ^w ⊙ g. Made by `gates.gate`; holds the logits ℓ and the last
+    sample's sum."""
 
     stacked = 0  # 1 where the first dimension counts networks
 
     def __init__(self, weight: Tensor, tau: float, init: float):
         super().__init__()
         logit = math.log(init) - math.log1p(-init)
-        self.logits = nn.Parameter(torch.full_like(weight, logit, dtype=torch.float32, requires_grad=True))
+        self.logits = nn.Parameter(
+            torch.full_like(weight, logit, dtype=torch.float32, requires_grad=True)
+        )
         self.tau = tau
         self.weights = weight.numel()
         self.forget()
@@ -100,7 +109,8 @@ class Gate(nn.Module):
         return (soft.round() - soft).detach() + soft  # Eq. 2; the value is exactly 0 or 1
 
     def count(self) -> Tensor:
-        """Kept weights, 0-dim: those of the last sample, with gradient, or in evaluation mode of the mask.
+        """Kept weights, 0-dim: those of the last sample, with gradient, or in evaluation mode
+        of the mask.
 
         A layer that had no part in the last forward pass gets its sample here.
         """
@@ -122,15 +132,19 @@ class Gate(nn.Module):
         """Drop everything that belongs to one step."""
         self.kept: Tensor | None = None  # Σ g of the last training forward pass, with gradient
         self._sample: Tensor | None = None
-        self._task = -1  # of the autograd engine, within which the sample was drawn; −1 outside
+        self._task = (
+            -1
+        )  # of the autograd engine, within which the sample was drawn; −1 outside
         self._reuse = False  # whether a pass was announced, whose reads share the sample
 
     def _usable(self) -> bool:
-        """Whether the sample belongs to this pass, not to one that checkpointing repeats in the backward
-        pass, and has the graph that is wanted."""
+        """Whether the sample belongs to this pass, not to one that checkpointing repeats in
+        the backward pass, and has the graph that is wanted."""
         if self._sample is None or self._task != torch._C._current_graph_task_id():
             return False
-        return self._sample.requires_grad or not (torch.is_grad_enabled() and self.logits.requires_grad)
+        return self._sample.requires_grad or not (
+            torch.is_grad_enabled() and self.logits.requires_grad
+        )
 
     def _drawn(self, kept: Tensor) -> None:
         self._task = torch._C._current_graph_task_id()
@@ -147,15 +161,18 @@ class Gate(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *args)
 
     def __getstate__(self):
-        # The last sample belongs to an autograd graph, which can be neither copied nor pickled.
+        # The last sample belongs to an autograd graph, which can be neither copied nor
+        # pickled.
         state = super().__getstate__()
         return {**state, "kept": None, "_sample": None, "_reuse": False, "_task": -1}
 
 
 class OutputGate(Gate):
-    """One gate on all weights of an output: a row of a Linear layer, a channel of a convolution.
+    """One gate on all weights of an output: a row of a Linear layer, a channel of a
+    convolution.
 
-    The logits are shaped as the weight, with 1 in all dimensions but that of the outputs, `dim`.
+    The logits are shaped as the weight, with 1 in all dimensions but that of the outputs,
+    `dim`.
     """
 
     def __init__(self, weight: Tensor, tau: float, init: float, dim: int):
@@ -176,7 +193,8 @@ class OutputGate(Gate):
         return weight * self._sample.to(weight.dtype)
 
     def of_bias(self, bias: Tensor) -> Tensor:
-        """The gates of the outputs, shaped as the bias; a layer reads its weight first, which draws them."""
+        """The gates of the outputs, shaped as the bias; a layer reads its weight first, which
+        draws them."""
         if not self.training:
             return (self.logits.detach() > 0).view_as(bias)
         if not self._usable():
@@ -212,5 +230,6 @@ def new_pass(model: nn.Module, args) -> None:
 
 
 def gates(model: nn.Module) -> dict[str, Gate]:
-    """The gates of a model, {key: Gate} with the keys of `prunable`; empty where nothing is gated."""
+    """The gates of a model, {key: Gate} with the keys of `prunable`; empty where nothing is
+    gated."""
     return {key: found for key, found in find_gates(model).items() if isinstance(found, Gate)}

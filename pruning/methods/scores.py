@@ -1,17 +1,19 @@
-r"""One-shot scores and pruning by them: the neighbours that the three methods are compared with.
+r"""One-shot scores and pruning by them: the neighbours that the three methods are compared
+with.
 
-A score is {layer name: tensor shaped as the weight}, larger = keep; `prune_by_score` turns any of them into
-masks (`networks.masks`). W is a layer's weight (outputs first), x one of its inputs over the samples.
+A score is {layer name: tensor shaped as the weight}, larger = keep; `prune_by_score` turns any
+of them into masks (`networks.masks`). W is a layer's weight (outputs first), x one of its
+inputs over the samples.
 
     magnitude   |W|
     wanda       |W| · ‖x‖₂                                  Sun et al. 2023, arXiv:2306.11695
     snip        |W · ∂L/∂W|                                 Lee et al. 2018, arXiv:1810.02340
-    nnrelief    mean |W·x| as a share of its neuron's       Dekhovich et al. 2021, arXiv:2109.10795
+    nnrelief    mean |W·x| as a share of its neuron's   Dekhovich et al. 2021, arXiv:2109.10795
     stade       W² · Var(x)                                 Mecke et al. 2025, arXiv:2503.22451
     ria         (|W| / column sum + |W| / row sum) · ‖x‖₂^½   Zhang et al. 2024, ICLR
 
-Wanda, STADE and NNrelief compare weights of one neuron: use them with ``scope="neuron"`` for the papers'
-own reading (NNrelief also globally, see there).
+Wanda, STADE and NNrelief compare weights of one neuron: use them with ``scope="neuron"`` for
+the papers' own reading (NNrelief also globally, see there).
 """
 
 import math
@@ -46,10 +48,13 @@ SCOPES = get_args(Scope)
 def magnitude(model: nn.Module, *, layers: Names = None, ignore: Names = None) -> Scores:
     """|W|: what magnitude pruning keeps the largest of.
 
-    `layers` and `ignore` name the weights to score, see `pruning.networks.layers.weights`, in every score.
-    Raises ValueError for a model without weights, for gates, and for weights that are not finite.
+    `layers` and `ignore` name the weights to score, see `pruning.networks.layers.weights`, in
+    every score. Raises ValueError for a model without weights, for gates, and for weights that
+    are not finite.
     """
-    return {key: weight.value().abs() for key, weight in weights(model, layers, ignore).items()}
+    return {
+        key: weight.value().abs() for key, weight in weights(model, layers, ignore).items()
+    }
 
 
 def random_scores(
@@ -61,7 +66,9 @@ def random_scores(
 ) -> Scores:
     """Uniform in [0, 1): random pruning, from a CPU generator where one is given."""
     values = {key: weight.value() for key, weight in weights(model, layers, ignore).items()}
-    return {key: torch.rand(w.shape, generator=generator).to(w.device) for key, w in values.items()}
+    return {
+        key: torch.rand(w.shape, generator=generator).to(w.device) for key, w in values.items()
+    }
 
 
 def _by_inputs(
@@ -97,14 +104,16 @@ def wanda(
 
     Parameters
     ----------
-    inputs : one tensor, samples first, or batches as `pruning.networks.batches.batches` takes them: tensors,
-        pairs (inputs, targets), dicts of arguments, or what a ``DataLoader`` yields.
+    inputs : one tensor, samples first, or batches as `pruning.networks.batches.batches` takes
+        them: tensors, pairs (inputs, targets), dicts of arguments, or what a ``DataLoader``
+        yields.
     layers, ignore : names of weights, or of modules that hold them, to score and to leave out.
     batch_size : samples at a time, which bounds the memory of a pass; a larger batch is split.
 
-    The same in `nnrelief`, `stade`, `ria`. Scores are float32 for models of half precision, and float64
-    where float32 overflows. Raises ValueError where there are no samples, inputs of a layer are NaN or
-    infinite, a layer is not reached, or what its weight is multiplied with cannot be seen (recurrent layers).
+    The same in `nnrelief`, `stade`, `ria`. Scores are float32 for models of half precision,
+    and float64 where float32 overflows. Raises ValueError where there are no samples, inputs
+    of a layer are NaN or infinite, a layer is not reached, or what its weight is multiplied
+    with cannot be seen (recurrent layers).
     """
     options = {"layers": layers, "ignore": ignore, "batch_size": batch_size}
     return _by_inputs(model, inputs, torch.abs, lambda s: s.norm, options)
@@ -118,8 +127,8 @@ def stade(
     ignore: Names = None,
     batch_size: int = BATCH,
 ) -> Scores:
-    """W² · Var(x) (arXiv:2503.22451): the variance a weight adds to its neuron. The mean it adds can go
-    into the bias, see `prune_by_score`. Parameters as in `wanda`."""
+    """W² · Var(x) (arXiv:2503.22451): the variance a weight adds to its neuron. The mean it
+    adds can go into the bias, see `prune_by_score`. Parameters as in `wanda`."""
     options = {"layers": layers, "ignore": ignore, "batch_size": batch_size}
     return _by_inputs(model, inputs, torch.square, lambda s: s.variance, options)
 
@@ -139,7 +148,9 @@ def ria(
 
     def relative(w: Tensor) -> Tensor:
         size = w.abs()
-        return _share(size, size.sum(1, keepdim=True)) + _share(size, size.sum(2, keepdim=True))
+        return _share(size, size.sum(1, keepdim=True)) + _share(
+            size, size.sum(2, keepdim=True)
+        )
 
     options = {"layers": layers, "ignore": ignore, "batch_size": batch_size}
     return _by_inputs(model, inputs, relative, lambda s: s.norm.sqrt(), options)
@@ -158,19 +169,22 @@ def nnrelief(
     ignore: Names = None,
     batch_size: int = BATCH,
 ) -> Scores:
-    """What the connections stronger than this one leave of their neuron's total (arXiv:2109.10795).
+    """What the connections stronger than this one leave of their neuron's total
+    (arXiv:2109.10795).
 
-    The importance of a connection is mean |W·x|, the bias is one more connection with |b|, and NNrelief keeps
-    the strongest that make up a share α of each neuron's total. A connection is kept if those before it
-    reach less than α: that is score > 1 − α, so one global threshold on this score is the paper's rule.
-    Parameters as in `wanda`.
+    The importance of a connection is mean |W·x|, the bias is one more connection with |b|, and
+    NNrelief keeps the strongest that make up a share α of each neuron's total. A connection is
+    kept if those before it reach less than α: that is score > 1 − α, so one global threshold
+    on this score is the paper's rule. Parameters as in `wanda`.
     """
     chosen = weights(model, layers, ignore)
     sums = dict.fromkeys(chosen, 0.0)
     samples = dict.fromkeys(chosen, 0)
 
     def visit(call: Visit) -> None:
-        sums[call.weight.key] = sums[call.weight.key] + call.x.abs().sum(0, dtype=torch.float64)
+        sums[call.weight.key] = sums[call.weight.key] + call.x.abs().sum(
+            0, dtype=torch.float64
+        )
         samples[call.weight.key] += len(call.x)
 
     visit_layers(model, inputs, chosen, visit, batch_size)
@@ -200,21 +214,30 @@ def snip(
     ignore: Names = None,
     batch_size: int = BATCH,
 ) -> Scores:
-    """Connection sensitivity |W · ∂L/∂W| (arXiv:1810.02340, Eq. 6), L the mean loss over all samples.
+    """Connection sensitivity |W · ∂L/∂W| (arXiv:1810.02340, Eq. 6), L the mean loss over all
+    samples.
 
     Parameters
     ----------
     inputs : as in `wanda`.
-    targets : as many as inputs, in the same batches; None where `inputs` yields pairs (inputs, targets).
+    targets : as many as inputs, in the same batches; None where `inputs` yields pairs (inputs,
+        targets).
     loss : (outputs, targets) ↦ 0-dim tensor, the mean over the batch.
 
-    Computed in the model's present mode; buffers (running statistics), gradients already stored, and what is
-    frozen stay as they are. The paper takes it at initialisation with ``scope="global"``.
-    Raises ValueError if inputs and targets do not pair up, a loss is not finite, or a layer is not reached.
+    Computed in the model's present mode; buffers (running statistics), gradients already
+    stored, and what is frozen stay as they are. The paper takes it at initialisation with
+    ``scope="global"``. Raises ValueError if inputs and targets do not pair up, a loss is not
+    finite, or a layer is not reached.
     """
     chosen = weights(model, layers, ignore)
-    if isinstance(inputs, Tensor) and isinstance(targets, Tensor) and len(inputs) != len(targets):
-        raise ValueError(f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many")
+    if (
+        isinstance(inputs, Tensor)
+        and isinstance(targets, Tensor)
+        and len(inputs) != len(targets)
+    ):
+        raise ValueError(
+            f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many"
+        )
     values = {key: weight.value() for key, weight in chosen.items()}
     total, samples = {key: torch.zeros_like(value) for key, value in values.items()}, 0
     frozen = [p for p in model.parameters() if not p.requires_grad]
@@ -223,7 +246,8 @@ def snip(
         for p in frozen:
             p.requires_grad_(p.is_floating_point())
         for x, y, size in _with_targets(inputs, targets, batch_size):
-            # a pruned layer's weight is computed when it is read, so the loss must be asked for that tensor
+            # a pruned layer's weight is computed when it is read, so the loss must be asked
+            # for that tensor
             with parametrize.cached():
                 value = loss(call(model, x), y)
                 read = [getattr(weight.module, weight.parameter) for weight in chosen.values()]
@@ -232,7 +256,9 @@ def snip(
             gradients = torch.autograd.grad(value, read, allow_unused=True)
             for key, gradient in zip(chosen, gradients, strict=True):
                 if gradient is None:
-                    raise ValueError(f"model: the loss does not depend on layer {key!r}; name it in ignore=")
+                    raise ValueError(
+                        f"model: the loss does not depend on layer {key!r}; name it in ignore="
+                    )
                 total[key] += gradient.to(total[key].dtype) * size
             samples += size
     finally:
@@ -250,7 +276,8 @@ def _with_targets(inputs: Batches, targets: Tensor | Iterable[Tensor] | None, ba
         for x, y in pairs(inputs, batch_size):
             if not isinstance(y, Tensor):
                 raise ValueError(
-                    "targets: got None and batches without targets, needs pairs (inputs, targets)"
+                    "targets: got None and batches without targets, needs pairs (inputs,"
+                    " targets)"
                 )
             yield x, y, len(y)
         return
@@ -258,12 +285,15 @@ def _with_targets(inputs: Batches, targets: Tensor | Iterable[Tensor] | None, ba
     for (x, _), y in zip(pairs(inputs, batch_size), labels, strict=True):
         size = len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
         if len(y) != size:
-            raise ValueError(f"targets: got a batch of {len(y)} for {size} inputs, needs as many")
+            raise ValueError(
+                f"targets: got a batch of {len(y)} for {size} inputs, needs as many"
+            )
         yield x, y, size
 
 
 def _removed(scores: Tensor, pruned: Tensor, count: int) -> Tensor:
-    """True at the `count` lowest scores of each row, those pruned already first, equal ones by position."""
+    """True at the `count` lowest scores of each row, those pruned already first, equal ones by
+    position."""
     if count == 0:
         return torch.zeros_like(pruned)
     lowest_score = torch.finfo(scores.dtype).min  # −inf itself is for what is pruned already
@@ -277,7 +307,8 @@ def _removed(scores: Tensor, pruned: Tensor, count: int) -> Tensor:
 
 
 def _count(sparsity: float, weights: int) -> int:
-    """⌈sparsity · weights⌉, where 0.1 · 30 is 3 and not the 3.0000000000000004 of floating point."""
+    """⌈sparsity · weights⌉, where 0.1 · 30 is 3 and not the 3.0000000000000004 of floating
+    point."""
     return math.ceil(sparsity * weights - 1e-6)
 
 
@@ -285,14 +316,16 @@ def _checked(
     model: nn.Module, scores: Scores, sparsity: float | dict[str, float], scope: str
 ) -> dict[str, tuple[nn.Module, str]]:
     fractions = sparsity.values() if isinstance(sparsity, dict) else [sparsity]
-    if not all(isinstance(fraction, numbers.Real) and 0 <= fraction < 1 for fraction in fractions):
+    if not all(
+        isinstance(fraction, numbers.Real) and 0 <= fraction < 1 for fraction in fractions
+    ):
         raise ValueError(f"sparsity: got {sparsity!r}, needs a fraction removed in [0, 1)")
     if scope not in SCOPES:
         raise ValueError(f"scope: got {scope!r}, needs one of {SCOPES}")
     if isinstance(sparsity, dict) and (scope == "global" or sparsity.keys() != scores.keys()):
         raise ValueError(
-            f"sparsity: got one for {sorted(sparsity)} with scope {scope!r}, "
-            f"needs one for each of {sorted(scores)} with scope 'layer' or 'neuron', or a single number"
+            f"sparsity: got one for {sorted(sparsity)} with scope {scope!r}, needs one for"
+            f" each of {sorted(scores)} with scope 'layer' or 'neuron', or a single number"
         )
     if not scores:
         raise ValueError("scores: got none, needs the score of at least one layer")
@@ -305,12 +338,14 @@ def _checked(
         if not isinstance(score, Tensor) or not score.is_floating_point():
             kind = score.dtype if isinstance(score, Tensor) else type(score).__name__
             raise TypeError(
-                f"scores: got {kind} for layer {name!r}, needs a tensor of floating point numbers"
+                f"scores: got {kind} for layer {name!r}, needs a tensor of floating point"
+                " numbers"
             )
         shape = kept(*known[name]).shape
         if score.shape != shape:
             raise ValueError(
-                f"scores: got shape {tuple(score.shape)} for layer {name!r}, needs {tuple(shape)}"
+                f"scores: got shape {tuple(score.shape)} for layer {name!r}, needs"
+                f" {tuple(shape)}"
             )
         if score.isnan().any():
             raise ValueError(f"scores: got NaN in layer {name!r}, needs numbers")
@@ -329,35 +364,45 @@ def prune_by_score(
 
     Parameters
     ----------
-    scores : {layer name: tensor shaped as the weight}, larger = keep. Only these layers are pruned.
-    sparsity : fraction removed, in [0, 1). ⌈sparsity · N⌉ weights are removed, N being all that were
-        scored ("global"), those of each layer ("layer") or of each output neuron ("neuron").
-        Where layers do not compete, a fraction a layer may be given: {layer name: fraction}.
-        Equal scores go in the order of layers and positions. Weights pruned before stay pruned and count.
+    scores : {layer name: tensor shaped as the weight}, larger = keep. Only these layers are
+        pruned.
+    sparsity : fraction removed, in [0, 1). ⌈sparsity · N⌉ weights are removed, N being all
+        that were scored ("global"), those of each layer ("layer") or of each output neuron
+        ("neuron"). Where layers do not compete, a fraction a layer may be given: {layer name:
+        fraction}. Equal scores go in the order of layers and positions. Weights pruned before
+        stay pruned and count.
     scope : where scores compete.
-    input_means : from `input_statistics`, to move what the removed weights gave on average, W · E[x], into
-        the biases (STADE's correction; layers without a bias are left alone).
+    input_means : from `input_statistics`, to move what the removed weights gave on average, W
+        · E[x], into the biases (STADE's correction; layers without a bias are left alone).
 
-    In place; returns the model. Warns where a layer loses all its weights. Raises ValueError, before
-    anything is changed, for values out of range, unknown layers, other shapes, and NaN.
+    In place; returns the model. Warns where a layer loses all its weights. Raises ValueError,
+    before anything is changed, for values out of range, unknown layers, other shapes, and NaN.
     """
     found = _checked(model, scores, sparsity, scope)
     kept_now = {name: kept(*owner) for name, owner in found.items()}
 
     def rows(name: str, values: Tensor) -> Tensor:
         """What competes, one row each."""
-        return to_matrix(*found[name], values).flatten(0, 1) if scope == "neuron" else values.reshape(1, -1)
+        return (
+            to_matrix(*found[name], values).flatten(0, 1)
+            if scope == "neuron"
+            else values.reshape(1, -1)
+        )
 
     flat = {name: rows(name, score.detach()) for name, score in scores.items()}
     pruned = {name: ~rows(name, mask) for name, mask in kept_now.items()}
     if scope == "global":
         one, gone = (torch.cat(list(parts.values()), 1) for parts in (flat, pruned))
         lost = _removed(one, gone, _count(sparsity, one.numel()))
-        removed = dict(zip(flat, lost.split([score.numel() for score in flat.values()], 1), strict=True))
+        removed = dict(
+            zip(flat, lost.split([score.numel() for score in flat.values()], 1), strict=True)
+        )
     else:
         fraction = sparsity if isinstance(sparsity, dict) else dict.fromkeys(flat, sparsity)
         removed = {
-            name: _removed(flat[name], pruned[name], _count(fraction[name], flat[name].shape[1]))
+            name: _removed(
+                flat[name], pruned[name], _count(fraction[name], flat[name].shape[1])
+            )
             for name in flat
         }
     for name, (module, parameter) in found.items():
@@ -368,8 +413,13 @@ def prune_by_score(
         mask = ~lost.view(kept_now[name].shape) & kept_now[name]
         if not mask.any():
             warnings.warn(f"layer {name!r} has no weight left", stacklevel=2)
-        if input_means is not None and (shift := bias(module, parameter, trained=True)) is not None:
-            w, gone = (to_matrix(module, parameter, t) for t in (effective(module, parameter), ~mask))
+        if (
+            input_means is not None
+            and (shift := bias(module, parameter, trained=True)) is not None
+        ):
+            w, gone = (
+                to_matrix(module, parameter, t) for t in (effective(module, parameter), ~mask)
+            )
             shift += (w * input_means[name].mean.to(shift.dtype)[:, None] * gone).sum(2)
         set_mask(module, mask, parameter)
     return model

@@ -1,11 +1,11 @@
 """N:M sparsity: of every M weights that follow one another in a row, N are kept.
 
-Mishra et al. 2021, "Accelerating sparse deep neural networks", arXiv:2104.08378 (2:4, which sparse tensor
-cores run twice as fast); Zhou et al. 2021, "Learning N:M fine-grained structured sparse neural networks from
-scratch", arXiv:2102.04010.
+Mishra et al. 2021, "Accelerating sparse deep neural networks", arXiv:2104.08378 (2:4, which
+sparse tensor cores run twice as fast); Zhou et al. 2021, "Learning N:M fine-grained structured
+sparse neural networks from scratch", arXiv:2102.04010.
 
-A row is what one output multiplies: for a Linear layer its inputs, for a convolution the inputs of each
-kernel position in turn, since libraries lay kernels out with the channels last.
+A row is what one output multiplies: for a Linear layer its inputs, for a convolution the
+inputs of each kernel position in turn, since libraries lay kernels out with the channels last.
 """
 
 import torch
@@ -16,15 +16,18 @@ from pruning.networks.prunable import Model, prunable
 
 
 def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
-    """True at the `n` largest of each `m` scores that follow one another in the last dimension.
+    """True at the `n` largest of each `m` scores that follow one another in the last
+    dimension.
 
-    Equal scores are kept in the order of their positions. Raises ValueError where the last dimension is no
-    multiple of m, and for n and m out of range.
+    Equal scores are kept in the order of their positions. Raises ValueError where the last
+    dimension is no multiple of m, and for n and m out of range.
     """
     if not 0 < n <= m:
         raise ValueError(f"n, m: got {n}, {m}, needs 0 < n ≤ m")
     if scores.shape[-1] % m:
-        raise ValueError(f"scores: got rows of {scores.shape[-1]}, needs a multiple of m = {m}")
+        raise ValueError(
+            f"scores: got rows of {scores.shape[-1]}, needs a multiple of m = {m}"
+        )
     grouped = scores.unflatten(-1, (-1, m))
     order = grouped.argsort(dim=-1, descending=True, stable=True)[..., :n]
     return torch.zeros_like(grouped, dtype=torch.bool).scatter_(-1, order, True).flatten(-2)
@@ -32,16 +35,19 @@ def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
 
 @torch.no_grad()
 def prune_n_m(model: Model, scores: dict[str, Tensor], n: int = 2, m: int = 4) -> Model:
-    """Keep the `n` weights with the largest scores of every group of `m`, exactly: a `Mask` on each layer.
+    """Keep the `n` weights with the largest scores of every group of `m`, exactly: a `Mask` on
+    each layer.
 
     Parameters
     ----------
-    scores : {key: tensor shaped as the weight}, larger = keep, as `prune_by_score` takes them. Only these
-        weights are pruned; what was pruned before stays pruned, and is the first to go in its group.
+    scores : {key: tensor shaped as the weight}, larger = keep, as `prune_by_score` takes them.
+        Only these weights are pruned; what was pruned before stays pruned, and is the first to
+        go in its group.
     n, m : 2 and 4 for sparse tensor cores.
 
-    In place; returns the model. Raises ValueError, before anything is changed, for an unknown key, another
-    shape, NaN, a row that is no multiple of m, and a weight that is a transposed convolution's.
+    In place; returns the model. Raises ValueError, before anything is changed, for an unknown
+    key, another shape, NaN, a row that is no multiple of m, and a weight that is a transposed
+    convolution's.
 
     Examples
     --------
@@ -55,12 +61,15 @@ def prune_n_m(model: Model, scores: dict[str, Tensor], n: int = 2, m: int = 4) -
         before = kept(*found[key])
         if score.shape != before.shape:
             raise ValueError(
-                f"scores: got shape {tuple(score.shape)} for {key!r}, needs {tuple(before.shape)}"
+                f"scores: got shape {tuple(score.shape)} for {key!r}, needs"
+                f" {tuple(before.shape)}"
             )
         if score.isnan().any():
             raise ValueError(f"scores: got NaN in layer {key!r}, needs numbers")
         if getattr(found[key][0], "transposed", False):
-            raise ValueError(f"scores: {key!r} is a transposed convolution, whose rows are not contiguous")
+            raise ValueError(
+                f"scores: {key!r} is a transposed convolution, whose rows are not contiguous"
+            )
         inputs_last = score.masked_fill(~before, -torch.inf).movedim(1, -1)
         masks[key] = n_m_mask(inputs_last, n, m).movedim(-1, 1) & before
     for key, mask in masks.items():

@@ -30,11 +30,13 @@ SHARES = get_args(Allocation)
 
 
 def erdos_renyi(shapes: list[tuple[int, ...]], density: float) -> list[int]:
-    """Connections of each layer, round(density · all) together, as in SET (arXiv:1707.04780, Eq. 1).
+    """Connections of each layer, round(density · all) together, as in SET (arXiv:1707.04780,
+    Eq. 1).
 
-    A layer's density is ∝ (inputs + outputs) / (inputs · outputs), for convolutions with the kernel's sides
-    among the summands and factors (RigL, arXiv:1911.11134), at most 1; what a full layer cannot take goes to
-    the others. `shapes` are weight shapes, outputs first. Raises ValueError for a density outside (0, 1].
+    A layer's density is ∝ (inputs + outputs) / (inputs · outputs), for convolutions with the
+    kernel's sides among the summands and factors (RigL, arXiv:1911.11134), at most 1; what a
+    full layer cannot take goes to the others. `shapes` are weight shapes, outputs first.
+    Raises ValueError for a density outside (0, 1].
     """
     if not 0 < density <= 1:
         raise ValueError(f"density: got {density!r}, needs a number in (0, 1]")
@@ -76,15 +78,25 @@ def by_layer(
         raise ValueError(f"weights: got {weights!r}, needs a number from 1 to {sum(counts)}")
     if isinstance(allocation, str):
         if allocation not in SHARES:
-            raise ValueError(f"allocation: got {allocation!r}, needs one of {SHARES} or a share a layer")
+            raise ValueError(
+                f"allocation: got {allocation!r}, needs one of {SHARES} or a share a layer"
+            )
         if allocation == "global":
             return weights
         if allocation == "erdos-renyi":
-            kept = erdos_renyi([tuple(shape) for shape in sizes.values()], weights / sum(counts))
+            kept = erdos_renyi(
+                [tuple(shape) for shape in sizes.values()], weights / sum(counts)
+            )
             return dict(zip(sizes, kept, strict=True))
         allocation = [count / sum(counts) for count in counts]
-    if len(allocation) != len(counts) or min(allocation) < 0 or abs(sum(allocation) - 1) > 1e-6:
-        raise ValueError(f"allocation: got {tuple(allocation)}, needs {len(counts)}, none below 0, of sum 1")
+    if (
+        len(allocation) != len(counts)
+        or min(allocation) < 0
+        or abs(sum(allocation) - 1) > 1e-6
+    ):
+        raise ValueError(
+            f"allocation: got {tuple(allocation)}, needs {len(counts)}, none below 0, of sum 1"
+        )
     return dict(zip(sizes, _split(weights, allocation, counts), strict=True))
 
 
@@ -108,7 +120,10 @@ def largest(scores: dict[str, Tensor], kept: dict[str, int] | int) -> dict[str, 
     Equal scores go in the order of layers and positions. Returns {layer name: boolean mask}.
     """
     if isinstance(kept, dict):
-        return {name: _top(score.flatten(), kept[name]).view_as(score) for name, score in scores.items()}
+        return {
+            name: _top(score.flatten(), kept[name]).view_as(score)
+            for name, score in scores.items()
+        }
     together = _top(torch.cat([score.flatten() for score in scores.values()]), kept)
     parts = together.split([score.numel() for score in scores.values()])
     return {name: part.view_as(scores[name]) for name, part in zip(scores, parts, strict=True)}
@@ -126,7 +141,9 @@ def sizes(model: nn.Module) -> dict[str, torch.Size]:
 
 
 @torch.no_grad()
-def keep_largest(model: nn.Module, scores: dict[str, Tensor], kept: dict[str, int] | int) -> nn.Module:
+def keep_largest(
+    model: nn.Module, scores: dict[str, Tensor], kept: dict[str, int] | int
+) -> nn.Module:
     """Mask a model so that the weights with the largest scores are kept, as many as `by_layer`
     says.
 
@@ -135,7 +152,8 @@ def keep_largest(model: nn.Module, scores: dict[str, Tensor], kept: dict[str, in
     """
     found = layers(model)
     alive = {
-        name: score.masked_fill(~masks.mask_of(found[name]), -torch.inf) for name, score in scores.items()
+        name: score.masked_fill(~masks.mask_of(found[name]), -torch.inf)
+        for name, score in scores.items()
     }
     for name, keep in largest(alive, kept).items():
         masks.set_mask(found[name], keep)
@@ -156,6 +174,9 @@ def descending(
         full = sum(size.numel() for size in sizes.values())
         return [at(full, final, k) for k in range(1, rounds + 1)]
     return [
-        {name: at(size.numel(), final[name], k) if final[name] else 0 for name, size in sizes.items()}
+        {
+            name: at(size.numel(), final[name], k) if final[name] else 0
+            for name, size in sizes.items()
+        }
         for k in range(1, rounds + 1)
     ]

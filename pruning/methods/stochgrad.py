@@ -6,10 +6,11 @@ At step t every coordinate of the gradient is kept with probability s, drawn ane
     m_t = β₁ m_{t−1} + (1 − β₁) φ_t           v_t = β₂ v_{t−1} + (1 − β₂) φ_t²
     θ_t = θ_{t−1} − μ · m̂_t / (√v̂_t + ε),     m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)
 
-A coordinate whose gradient is dropped still moves, by its momentum. There is no factor 1/s. With s = 1 this
-is Adam.
+A coordinate whose gradient is dropped still moves, by its momentum. There is no factor 1/s.
+With s = 1 this is Adam.
 
-    s  sampling_rate    μ  lr    β₁, β₂  betas    ε  eps    Ω  mask    φ  sampled    m, v  exp_avg, exp_avg_sq
+    s  sampling_rate    μ  lr    β₁, β₂  betas    ε  eps
+    Ω  mask    φ  sampled    m, v  exp_avg, exp_avg_sq
 
 The author's public code has, in effect, β₁ = 0.81 and ε = 1e-7:
 ``StochGradAdam(params, betas=(0.81, 0.999), eps=1e-7)``.
@@ -38,20 +39,23 @@ class StochGradAdam(Optimizer):
     eps : added to √v̂.
     weight_decay : λ, as Adam's: λθ is added to the gradient, before the sampling.
     sampling_rate : s, the probability with which a coordinate's gradient is used, in (0, 1].
-    generator : of the masks, on the parameters' device; torch's own where None. Its state is not part of
-        ``state_dict()``: save it beside, if training is to continue bit for bit. Copies and pickles of the
-        optimizer have it.
+    generator : of the masks, on the parameters' device; torch's own where None. Its state is
+        not part of ``state_dict()``: save it beside, if training is to continue bit for bit.
+        Copies and pickles of the optimizer have it.
     maximize : ascend instead of descend.
 
-    Where ``torch.distributed`` runs several processes and no generator is given, the first step is a
-    collective call: rank 0 broadcasts a seed, so that all ranks draw the same masks and replicas stay equal.
+    Where ``torch.distributed`` runs several processes and no generator is given, the first
+    step is a collective call: rank 0 broadcasts a seed, so that all ranks draw the same masks
+    and replicas stay equal.
 
-    The state is that of ``torch.optim.Adam``, and a state dict of either loads into the other; one from Adam
-    has no sampling rate, so the optimizer keeps its own. Complex parameters are treated as pairs of real
-    numbers, as Adam does. All steps use torch's foreach functions. Parameters without a gradient are skipped.
+    The state is that of ``torch.optim.Adam``, and a state dict of either loads into the other;
+    one from Adam has no sampling rate, so the optimizer keeps its own. Complex parameters are
+    treated as pairs of real numbers, as Adam does. All steps use torch's foreach functions.
+    Parameters without a gradient are skipped.
 
-    Raises ValueError for values out of range and for groups that ask for what is not implemented (amsgrad,
-    capturable, differentiable, decoupled_weight_decay), RuntimeError in `step` for a sparse gradient.
+    Raises ValueError for values out of range and for groups that ask for what is not
+    implemented (amsgrad, capturable, differentiable, decoupled_weight_decay), RuntimeError in
+    `step` for a sparse gradient.
     """
 
     def __init__(
@@ -83,14 +87,18 @@ class StochGradAdam(Optimizer):
         """Add a group, its values checked."""
         values = self.defaults | {k: v for k, v in param_group.items() if k != "params"}
         if isinstance(values["lr"], Tensor) and values["lr"].numel() != 1:
-            raise ValueError(f"lr: got a tensor of shape {tuple(values['lr'].shape)}, needs one number")
+            raise ValueError(
+                f"lr: got a tensor of shape {tuple(values['lr'].shape)}, needs one number"
+            )
         for name in ("lr", "eps", "weight_decay"):
             if not values[name] >= 0:
                 raise ValueError(f"{name}: got {values[name]!r}, needs 0 or more")
         if not all(0 <= beta < 1 for beta in values["betas"]):
             raise ValueError(f"betas: got {values['betas']!r}, needs two numbers in [0, 1)")
         if not 0 < values["sampling_rate"] <= 1:
-            raise ValueError(f"sampling_rate: got {values['sampling_rate']!r}, needs a number in (0, 1]")
+            raise ValueError(
+                f"sampling_rate: got {values['sampling_rate']!r}, needs a number in (0, 1]"
+            )
         _refuse(values)
         super().add_param_group(param_group)
 
@@ -110,7 +118,9 @@ class StochGradAdam(Optimizer):
     def _generator(self, device: torch.device) -> torch.Generator | None:
         """What masks on a device are drawn from."""
         ranks = (
-            distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+            distributed.is_available()
+            and distributed.is_initialized()
+            and distributed.get_world_size() > 1
         )
         if self.generator is not None or not ranks:
             return self.generator
@@ -118,18 +128,29 @@ class StochGradAdam(Optimizer):
             seed = [int(torch.randint(2**62, ()))]
             distributed.broadcast_object_list(seed, src=0)
             devices = {p.device for group in self.param_groups for p in group["params"]}
-            self._shared = {each: torch.Generator(each).manual_seed(seed[0]) for each in devices}
+            self._shared = {
+                each: torch.Generator(each).manual_seed(seed[0]) for each in devices
+            }
         return self._shared[device]
 
     def _masks(self, index: int, grads: list[Tensor], rate: float) -> list[Tensor]:
-        """Ω for each gradient: views of one buffer per device and dtype, which one call fills anew."""
+        """Ω for each gradient: views of one buffer per device and dtype, which one call fills
+        anew."""
         key = [(grad.shape, grad.device, grad.dtype) for grad in grads]
         if index not in self._buffers or self._buffers[index][0] != key:
             kinds = dict.fromkeys((grad.device, grad.dtype) for grad in grads)
             flat, masks = [], [None] * len(grads)
             for device, dtype in kinds:
-                mine = [k for k, grad in enumerate(grads) if (grad.device, grad.dtype) == (device, dtype)]
-                flat.append(torch.empty(sum(grads[k].numel() for k in mine), device=device, dtype=dtype))
+                mine = [
+                    k
+                    for k, grad in enumerate(grads)
+                    if (grad.device, grad.dtype) == (device, dtype)
+                ]
+                flat.append(
+                    torch.empty(
+                        sum(grads[k].numel() for k in mine), device=device, dtype=dtype
+                    )
+                )
                 parts = flat[-1].split([grads[k].numel() for k in mine])
                 for k, part in zip(mine, parts, strict=True):
                     masks[k] = part.view(grads[k].shape)
@@ -179,7 +200,9 @@ class StochGradAdam(Optimizer):
         if group["weight_decay"]:
             grads = torch._foreach_add(grads, params, alpha=group["weight_decay"])
         # φ = Ω ⊙ ∇f
-        sampled = torch._foreach_mul(grads, self._masks(index, grads, rate)) if rate < 1 else grads
+        sampled = (
+            torch._foreach_mul(grads, self._masks(index, grads, rate)) if rate < 1 else grads
+        )
         torch._foreach_lerp_(m, sampled, 1 - beta1)
         torch._foreach_mul_(v, beta2)
         torch._foreach_addcmul_(v, sampled, sampled, 1 - beta2)
@@ -196,4 +219,6 @@ def _real(tensor: Tensor) -> Tensor:
 
 def _refuse(group: dict[str, Any]) -> None:
     if asked := [name for name in REFUSED if group.get(name)]:
-        raise ValueError(f"{asked[0]}: got {group[asked[0]]!r}; StochGradAdam has no such form")
+        raise ValueError(
+            f"{asked[0]}: got {group[asked[0]]!r}; StochGradAdam has no such form"
+        )

@@ -91,7 +91,9 @@ class Settings:
     finetune_lr: float = setting(1e-2, "learning rate")
     descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
     rounds: int = setting(100, "rounds n of scoring and pruning")
-    allocation: tuple[float, ...] = setting((), "share of the kept weights of each layer; (): layers compete")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): layers compete"
+    )
 
 
 def phases(settings: Settings, problem: Problem) -> list[Phase]:

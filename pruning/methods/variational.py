@@ -42,7 +42,9 @@ SAMPLING = ("local", "weight")
 
 def kl_divergence(log_alpha: Tensor) -> Tensor:
     """KL from the log-uniform prior, elementwise; its constant makes it 0 as α → ∞."""
-    negative = K1 * torch.sigmoid(K2 + K3 * log_alpha) - 0.5 * F.softplus(-log_alpha) - K1  # Eq. 3
+    negative = (
+        K1 * torch.sigmoid(K2 + K3 * log_alpha) - 0.5 * F.softplus(-log_alpha) - K1
+    )  # Eq. 3
     return -negative
 
 
@@ -54,7 +56,9 @@ class Noise(nn.Module):
         self.log_sigma2 = nn.Parameter(torch.full_like(weight, init, dtype=torch.float32))
         self.sampling = sampling
         self.hook: RemovableHandle | None = None  # where outputs are sampled
-        self._means = (weight,)  # θ, for `log_alpha`; in a tuple: it is the layer's parameter, not ours
+        self._means = (
+            weight,
+        )  # θ, for `log_alpha`; in a tuple: it is the layer's parameter, not ours
 
     def forward(self, weight: Tensor) -> Tensor:
         """In training mode a sample of the weight, or its mean where outputs are sampled; in
@@ -117,13 +121,17 @@ def noises(model: nn.Module) -> dict[str, Noise]:
         if isinstance(module, Noise)
     }
     if not found:
-        raise ValueError("model: has no variational dropout; call variational.dropout(model) first")
+        raise ValueError(
+            "model: has no variational dropout; call variational.dropout(model) first"
+        )
     return found
 
 
 def divergence(model: nn.Module) -> Tensor:
     """Σ KL over all weights of a model (Eq. 3), a 0-dim tensor with gradient."""
-    return torch.stack([kl_divergence(noise.log_alpha()).sum() for noise in noises(model).values()]).sum()
+    return torch.stack(
+        [kl_divergence(noise.log_alpha()).sum() for noise in noises(model).values()]
+    ).sum()
 
 
 @torch.no_grad()
@@ -173,7 +181,8 @@ class Variational(Callback):
     ):
         if samples < 1 or scale < 0 or not 0 <= warm <= 1:
             raise ValueError(
-                f"samples, scale, warm: got {samples}, {scale}, {warm}, needs 1 or more, 0 or more, [0, 1]"
+                f"samples, scale, warm: got {samples}, {scale}, {warm}, needs 1 or more, 0 or"
+                " more, [0, 1]"
             )
         self.weights, self.samples, self.scale, self.warm = weights, samples, scale, warm
         self.init, self.sampling, self.allocation = init, sampling, allocation
@@ -204,7 +213,9 @@ class Settings:
     warm: float = setting(0.5, "fraction of the epochs over which the divergence rises from 0")
     init: float = setting(-10.0, "log σ² at the start")
     sampling: str = setting("local", "'local': noise on outputs, or 'weight': on the weights")
-    allocation: tuple[float, ...] = setting((), "share of the kept weights of each layer; (): layers compete")
+    allocation: tuple[float, ...] = setting(
+        (), "share of the kept weights of each layer; (): layers compete"
+    )
 
     def __post_init__(self):
         if self.sampling not in SAMPLING:

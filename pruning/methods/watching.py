@@ -12,19 +12,27 @@ PATIENCE = 10  # steps: weights and logits may have optimizers of their own that
 
 
 class _Watch:
-    """The weights and logits of one gated model, kept alive by others, and the steps on its weights alone."""
+    """The weights and logits of one gated model, kept alive by others, and the steps on its
+    weights alone."""
 
     def __init__(self, pairs: Iterable[tuple[Tensor, Tensor]]):
         self.pairs = [(weakref.ref(weight), weakref.ref(logits)) for weight, logits in pairs]
         self.steps = 0
 
     def settled(self, held: set[int]) -> bool:
-        """After a step on the parameters with these ids: whether there is nothing left to see."""
+        """After a step on the parameters with these ids: whether there is nothing left to
+        see."""
         alive = [(weight(), logits()) for weight, logits in self.pairs]
-        alive = [(weight, logits) for weight, logits in alive if weight is not None and logits is not None]
+        alive = [
+            (weight, logits)
+            for weight, logits in alive
+            if weight is not None and logits is not None
+        ]
         if not alive or any(id(logits) in held for _, logits in alive):
             return True
-        self.steps += any(id(weight) in held and logits.requires_grad for weight, logits in alive)
+        self.steps += any(
+            id(weight) in held and logits.requires_grad for weight, logits in alive
+        )
         return self.steps >= PATIENCE
 
 
@@ -33,9 +41,11 @@ _hook = None  # torch's handle: one hook on all optimizers, from the first gated
 
 
 def watch_optimizers(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Look at the first optimizer steps on gated weights, and warn if none of them is on the logits.
+    """Look at the first optimizer steps on gated weights, and warn if none of them is on the
+    logits.
 
-    pairs : (weight, logits) of each gate of a model. The watch ends with the first step on any of the
+    pairs : (weight, logits) of each gate of a model. The watch ends with the first step on any
+        of the
     logits, with the warning, or with the gates.
     """
     global _hook
@@ -53,7 +63,8 @@ def _after_step(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
         _open.remove(watch)
         if watch.steps >= PATIENCE:
             warnings.warn(
-                f"{PATIENCE} optimizer steps have moved gated weights and none their gates: build the "
-                "optimizer after pruning.gate(model), or freeze pruning.gate_parameters(model)",
+                f"{PATIENCE} optimizer steps have moved gated weights and none their gates:"
+                " build the optimizer after pruning.gate(model), or freeze"
+                " pruning.gate_parameters(model)",
                 stacklevel=3,
             )

@@ -1,7 +1,9 @@
-"""What a trained network says of its inputs, by methods that look at outputs rather than at structure.
+"""What a trained network says of its inputs, by methods that look at outputs rather than at
+structure.
 
-They stand beside Eq. 4 of arXiv:2311.12526 (`pruning.importance`). All explain one number, the logit of one
-class minus that of another, and return one importance a feature, nothing negative.
+They stand beside Eq. 4 of arXiv:2311.12526 (`pruning.importance`). All explain one number, the
+logit of one class minus that of another, and return one importance a feature, nothing
+negative.
 """
 
 import warnings
@@ -42,24 +44,34 @@ def gradient_shap_values(
     import shap  # slow to import, and part of the book's extra only
 
     explainer = shap.GradientExplainer(model, background)
-    return torch.as_tensor(explainer.shap_values(inputs, nsamples=samples, rseed=seed)).reshape(inputs.shape)
+    return torch.as_tensor(
+        explainer.shap_values(inputs, nsamples=samples, rseed=seed)
+    ).reshape(inputs.shape)
 
 
-def permutation_shap_values(model: nn.Module, background: Tensor, inputs: Tensor, seed: int = 0) -> Tensor:
-    """SHAP values by shap.PermutationExplainer, which asks for outputs only, (inputs, features)."""
+def permutation_shap_values(
+    model: nn.Module, background: Tensor, inputs: Tensor, seed: int = 0
+) -> Tensor:
+    """SHAP values by shap.PermutationExplainer, which asks for outputs only, (inputs,
+    features)."""
     import shap
 
     masker = shap.maskers.Independent(background.numpy(), max_samples=len(background))
     explainer = shap.PermutationExplainer(_as_function(model), masker, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.as_tensor(explainer(inputs.numpy(), silent=True).values, dtype=torch.float32)
+        return torch.as_tensor(
+            explainer(inputs.numpy(), silent=True).values, dtype=torch.float32
+        )
 
 
-def integrated_gradients(model: nn.Module, baseline: Tensor, inputs: Tensor, steps: int = 64) -> Tensor:
+def integrated_gradients(
+    model: nn.Module, baseline: Tensor, inputs: Tensor, steps: int = 64
+) -> Tensor:
     """Integrated gradients (Sundararajan et al. 2017) from one baseline, (inputs, features).
 
-    The path integral by the midpoint rule; each row sums to f(input) − f(baseline) up to its error.
+    The path integral by the midpoint rule; each row sums to f(input) − f(baseline) up to its
+    error.
     """
     gradients = torch.zeros_like(inputs)
     for alpha in (torch.arange(steps) + 0.5) / steps:
@@ -72,14 +84,16 @@ def integrated_gradients(model: nn.Module, baseline: Tensor, inputs: Tensor, ste
 def permutation_importance(
     model: nn.Module, inputs: Tensor, targets: Tensor, repeats: int = 5, seed: int = 0
 ) -> Tensor:
-    """How much the cross entropy of a classifier rises when a feature is shuffled among the samples
-    (Breiman 2001), the mean over `repeats`, at least 0, (features,)."""
+    """How much the cross entropy of a classifier rises when a feature is shuffled among the
+    samples (Breiman 2001), the mean over `repeats`, at least 0, (features,)."""
     generator = torch.Generator().manual_seed(seed)
     base = nn.functional.cross_entropy(model(inputs), targets)
     rises = torch.zeros(inputs.shape[1])
     for feature in range(inputs.shape[1]):
         for _ in range(repeats):
             shuffled = inputs.clone()
-            shuffled[:, feature] = inputs[torch.randperm(len(inputs), generator=generator), feature]
+            shuffled[:, feature] = inputs[
+                torch.randperm(len(inputs), generator=generator), feature
+            ]
             rises[feature] += nn.functional.cross_entropy(model(shuffled), targets) - base
     return (rises / repeats).clamp_min(0)

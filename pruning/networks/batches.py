@@ -16,20 +16,26 @@ def batches(
 ) -> Iterator[Tensor | Mapping[str, Any]]:
     """What a model is called with, at most `batch_size` samples at a time.
 
-    `inputs` is one tensor, samples first; one dict of the model's arguments by keyword; or an iterable of
-    batches, such as a ``DataLoader``, read once. A batch is a tensor, a dict, or a tuple or list whose first
-    element is one of them, (inputs, targets) for instance.
+    `inputs` is one tensor, samples first; one dict of the model's arguments by keyword; or an
+    iterable of batches, such as a ``DataLoader``, read once. A batch is a tensor, a dict, or a
+    tuple or list whose first element is one of them, (inputs, targets) for instance.
 
-    Raises TypeError for a batch of another type, ValueError for no samples or a batch size below 1.
+    Raises TypeError for a batch of another type, ValueError for no samples or a batch size
+    below 1.
     """
     for batch, _ in pairs(inputs, batch_size, argument):
         yield batch
 
 
-def pairs(inputs: Batches, batch_size: int = BATCH, argument: str = "inputs") -> Iterator[tuple]:
-    """As `batches`, each with the targets that its tuple or list holds in second place, or None."""
+def pairs(
+    inputs: Batches, batch_size: int = BATCH, argument: str = "inputs"
+) -> Iterator[tuple]:
+    """As `batches`, each with the targets that its tuple or list holds in second place, or
+    None."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size: got {batch_size!r}, needs a whole number of samples, 1 or more")
+        raise ValueError(
+            f"batch_size: got {batch_size!r}, needs a whole number of samples, 1 or more"
+        )
     empty = True
     for batch in [inputs] if isinstance(inputs, (Tensor, Mapping)) else inputs:
         first, *rest = batch if isinstance(batch, (tuple, list)) and batch else (batch,)
@@ -50,8 +56,8 @@ def _samples(batch: Any, argument: str) -> int:
         if isinstance(tensor, Tensor) and tensor.dim():
             return len(tensor)
     raise TypeError(
-        f"{argument}: got a batch of type {type(batch).__name__}, needs a tensor with samples first, a "
-        "dict of such tensors, or a tuple or list that begins with one of them"
+        f"{argument}: got a batch of type {type(batch).__name__}, needs a tensor with samples"
+        " first, a dict of such tensors, or a tuple or list that begins with one of them"
     )
 
 
@@ -73,7 +79,8 @@ def call(model: nn.Module, batch: Tensor | Mapping[str, Any]) -> Any:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, after which each submodule is in the mode that it was in before.
 
-    Attention layers run without their fused kernels meanwhile, which would bypass the layers inside.
+    Attention layers run without their fused kernels meanwhile, which would bypass the layers
+    inside.
     """
     modes = {module: module.training for module in model.modules()}
     fused = torch.backends.mha.get_fastpath_enabled()

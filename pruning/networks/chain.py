@@ -47,7 +47,9 @@ EXAMPLES = "give example_inputs, such as one batch, so that torch.export can tra
 def _is(module: nn.Module, kinds: tuple[type, ...]) -> bool:
     """Whether a module is of these kinds and computes as they do: a subclass may override
     ``forward``."""
-    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in kinds)
+    return any(
+        isinstance(module, kind) and type(module).forward is kind.forward for kind in kinds
+    )
 
 
 def chain(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -58,7 +60,9 @@ def chain(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]
     with forward hooks."""
     kind = type(model).__name__
     if model._forward_hooks and not any(True for _ in model.children()):
-        raise TypeError(f"model: {prefix or 'the model itself'}, a {kind}, has forward hooks; {EXAMPLES}")
+        raise TypeError(
+            f"model: {prefix or 'the model itself'}, a {kind}, has forward hooks; {EXAMPLES}"
+        )
     if _is(model, LAYERS):
         yield prefix, model
     elif _is(model, (nn.Sequential,)):
@@ -66,7 +70,8 @@ def chain(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]
             yield from chain(child, f"{prefix}.{name}" if prefix else name)
     else:
         raise TypeError(
-            f"model: {prefix or 'the model itself'} is a {kind}, not a layer of a chain; {EXAMPLES}"
+            f"model: {prefix or 'the model itself'} is a {kind}, not a layer of a chain;"
+            f" {EXAMPLES}"
         )
 
 

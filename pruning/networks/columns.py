@@ -1,9 +1,9 @@
 """What a layer's weights are multiplied with, as the columns of a matrix product.
 
-Every layer here is z = W x for a weight matrix W of shape (groups, outputs, inputs) and many samples x: a
-convolution takes each position of its kernel on the image as a sample, a transposed one is the convolution
-of the image with zeros between its pixels, and the input projection of attention is three groups, for
-query, key and value.
+Every layer here is z = W x for a weight matrix W of shape (groups, outputs, inputs) and many
+samples x: a convolution takes each position of its kernel on the image as a sample, a
+transposed one is the convolution of the image with zeros between its pixels, and the input
+projection of attention is three groups, for query, key and value.
 """
 
 import inspect
@@ -36,7 +36,9 @@ def to_matrix(module: nn.Module, parameter: str, values: Tensor) -> Tensor:
     return values.reshape(count, len(values) // count, -1)
 
 
-def from_matrix(module: nn.Module, parameter: str, matrix: Tensor, shape: torch.Size) -> Tensor:
+def from_matrix(
+    module: nn.Module, parameter: str, matrix: Tensor, shape: torch.Size
+) -> Tensor:
     """The inverse of `to_matrix`."""
     if isinstance(module, TRANSPOSED):
         count, outputs = matrix.shape[:2]
@@ -45,7 +47,8 @@ def from_matrix(module: nn.Module, parameter: str, matrix: Tensor, shape: torch.
 
 
 def columns(module: nn.Module, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """(samples, groups, inputs) and (samples, groups, outputs) of a layer's input x and output z."""
+    """(samples, groups, inputs) and (samples, groups, outputs) of a layer's input x and output
+    z."""
     if isinstance(module, nn.Linear):
         return x.reshape(-1, 1, module.in_features), z.reshape(-1, 1, module.out_features)
     kernel, dilation = module.kernel_size, module.dilation
@@ -62,14 +65,19 @@ def columns(module: nn.Module, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     if isinstance(module, TRANSPOSED):
         x = x.flip(last)  # its kernel lies the other way round
     patches = x.movedim(1, -len(kernel) - 1)  # (images, positions …, channels, kernel …)
-    x = patches.reshape(-1, module.groups, module.in_channels // module.groups * _product(kernel))
+    x = patches.reshape(
+        -1, module.groups, module.in_channels // module.groups * _product(kernel)
+    )
     return x, z.flatten(2).transpose(1, 2).reshape(len(x), module.groups, -1)
 
 
 def _with_zeros(module: nn.Module, x: Tensor, size: torch.Size) -> Tensor:
-    """The image whose convolution with stride 1 gives an output of that size: zeros between and around."""
+    """The image whose convolution with stride 1 gives an output of that size: zeros between
+    and around."""
     stride, dilation = module.stride, module.dilation
-    apart = x.new_zeros(*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], stride, strict=True)))
+    apart = x.new_zeros(
+        *x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], stride, strict=True))
+    )
     apart[(..., *(slice(None, None, s) for s in stride))] = x
     around: list[int] = []
     for d in reversed(range(len(stride))):
@@ -86,21 +94,29 @@ def _product(sizes: tuple[int, ...]) -> int:
 def attention(
     module: nn.MultiheadAttention, args: tuple, kwargs: dict[str, Any]
 ) -> Iterator[tuple[nn.Module, str, Tensor, Tensor]]:
-    """(module, parameter, samples, outputs) of each of the projections of one call of an attention layer.
+    """(module, parameter, samples, outputs) of each of the projections of one call of an
+    attention layer.
 
-    Raises ValueError where query, key and value of a joint projection have different numbers of samples.
+    Raises ValueError where query, key and value of a joint projection have different numbers
+    of samples.
     """
     given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-    sources = [given[name].reshape(-1, given[name].shape[-1]) for name in ("query", "key", "value")]
-    biases = [None] * 3 if module.in_proj_bias is None else module.in_proj_bias.detach().chunk(3)
+    sources = [
+        given[name].reshape(-1, given[name].shape[-1]) for name in ("query", "key", "value")
+    ]
+    biases = (
+        [None] * 3 if module.in_proj_bias is None else module.in_proj_bias.detach().chunk(3)
+    )
     if module._qkv_same_embed_dim:
         if len({len(x) for x in sources}) > 1:
             raise ValueError(
-                f"model: query, key and value of an attention layer have {[len(x) for x in sources]} "
-                "samples; its joint projection has a score only where they have equally many: ignore="
+                "model: query, key and value of an attention layer have"
+                f" {[len(x) for x in sources]} samples; its joint projection has a score only"
+                " where they have equally many: ignore="
             )
         parts = [
-            F.linear(*each) for each in zip(sources, module.in_proj_weight.chunk(3), biases, strict=True)
+            F.linear(*each)
+            for each in zip(sources, module.in_proj_weight.chunk(3), biases, strict=True)
         ]
         yield module, "in_proj_weight", torch.stack(sources, 1), torch.stack(parts, 1)
     else:
@@ -112,11 +128,16 @@ def attention(
     yield out, "weight", heads, F.linear(heads, out.weight, out.bias)
 
 
-def _before_projection(module: nn.MultiheadAttention, args: tuple, kwargs: dict[str, Any]) -> Tensor:
-    """The heads' outputs side by side: the layer's output under an output projection that is the identity."""
+def _before_projection(
+    module: nn.MultiheadAttention, args: tuple, kwargs: dict[str, Any]
+) -> Tensor:
+    """The heads' outputs side by side: the layer's output under an output projection that is
+    the identity."""
     out = module.out_proj
     same = nn.Linear(module.embed_dim, module.embed_dim, bias=False, device=out.weight.device)
-    same.weight.data = torch.eye(module.embed_dim, dtype=out.weight.dtype, device=out.weight.device)
+    same.weight.data = torch.eye(
+        module.embed_dim, dtype=out.weight.dtype, device=out.weight.device
+    )
     module.out_proj = same
     try:
         return module.forward(*args, **kwargs)[0]
@@ -125,7 +146,8 @@ def _before_projection(module: nn.MultiheadAttention, args: tuple, kwargs: dict[
 
 
 def bias(module: nn.Module, parameter: str, trained: bool = False) -> Tensor | None:
-    """The bias that is added to a weight's outputs, (groups, outputs), without gradient, or None.
+    """The bias that is added to a weight's outputs, (groups, outputs), without gradient, or
+    None.
 
     trained : the parameter under a mask or gate of the bias, to be changed in place.
     """

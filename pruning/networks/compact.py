@@ -91,7 +91,9 @@ def _compact_chain(model: nn.Module) -> nn.Sequential:
                 first = False
             modules.append(smaller_layer(node, cuts, found))
             if modules[-1].bias is None:
-                modules[-1].bias = nn.Parameter(modules[-1].weight.new_zeros(modules[-1].out_features))
+                modules[-1].bias = nn.Parameter(
+                    modules[-1].weight.new_zeros(modules[-1].out_features)
+                )
         elif not isinstance(layer, (nn.Identity, nn.Dropout)):
             modules.append(copy.deepcopy(layer))
     return nn.Sequential(*modules).eval()
@@ -108,7 +110,9 @@ def _check(model: nn.Module, small: nn.Module, args: tuple, kwargs: dict) -> Non
 
     args = tuple(map(random, args))
     kwargs = {name: random(x) for name, x in kwargs.items()}
-    pairs = zip(_tensors(model(*args, **kwargs)), _tensors(small(*args, **kwargs)), strict=True)
+    pairs = zip(
+        _tensors(model(*args, **kwargs)), _tensors(small(*args, **kwargs)), strict=True
+    )
     for expected, found in pairs:
         error, size = (expected - found).abs().max().item(), expected.abs().max().item()
         if not error <= TOLERANCE * max(1.0, size):

@@ -39,7 +39,9 @@ class Fold:
 
     keep: Tensor  # inputs that stay, boolean, (inputs,)
     constants: Tensor  # of the inputs that are cut, (inputs,), 0 for the others
-    carrier: int | None  # the constant input that takes them over, by place; None: the bias does
+    carrier: (
+        int | None
+    )  # the constant input that takes them over, by place; None: the bias does
 
 
 class Cuts:
@@ -60,14 +62,21 @@ class Cuts:
             self._needed[classes[alive.cpu()]] = True
         self.kept: dict[fx.Node, Cut] = {}
         self.folds: dict[fx.Node, Fold] = {}
-        layers = [node for node in tensors if operation(node) in LAYERS and node.args[1] in self.static]
+        layers = [
+            node
+            for node in tensors
+            if operation(node) in LAYERS and node.args[1] in self.static
+        ]
         settled = False
         while not settled:
             before = int(self._needed.sum())
             self.folds = {node: self._fold(node) for node in layers if node.args[0] in tensors}
             self.kept = {node: cut for node in tensors if (cut := self._cut(node)) is not None}
             for node in tensors:
-                if node.op == "call_function" and adjusted(node, self.kept, self._reach) is None:
+                if (
+                    node.op == "call_function"
+                    and adjusted(node, self.kept, self._reach) is None
+                ):
                     self._keep(node)
             settled = int(self._needed.sum()) == before
 
@@ -116,7 +125,9 @@ class Cuts:
             steady = keep & ~varies & ~unread & (constants != 0)
             carrier = int(steady.nonzero()[0]) if steady.any() else None
             if carrier is None:
-                lost |= taken & (taken.cumsum(0) == 1)  # the first stays and carries the others
+                lost |= taken & (
+                    taken.cumsum(0) == 1
+                )  # the first stays and carries the others
         self._needed[classes[lost.cpu()]] = True
         return Fold(keep, torch.where(keep, 0.0, constants), carrier)
 
@@ -149,7 +160,10 @@ def adjusted(node: fx.Node, kept: dict[fx.Node, Cut], reach: Reach) -> tuple | N
         pads = kind in {aten.pad, aten.constant_pad_nd} and after is not None
         return _pads(args, after, reach.values[source]) if pads else tuple(args)
     at = {name: argument(node, name) for name in ("dim", "start", "end", "step", "index")}
-    along = isinstance(at["dim"], int) and at["dim"] % len(reach.values[source].shape) == before.dim
+    along = (
+        isinstance(at["dim"], int)
+        and at["dim"] % len(reach.values[source].shape) == before.dim
+    )
     places = len(before.keep)
     if kind is aten.slice and along:
         start, end, step = slice(at["start"], at["end"], at["step"]).indices(places)
@@ -163,12 +177,18 @@ def adjusted(node: fx.Node, kept: dict[fx.Node, Cut], reach: Reach) -> tuple | N
         )
     if kind is aten.select and along:
         index = at["index"] % places
-        return (args[0], at["dim"], int(before.keep[:index].sum())) if before.keep[index] else None
+        return (
+            (args[0], at["dim"], int(before.keep[:index].sum()))
+            if before.keep[index]
+            else None
+        )
     if kind in {aten.split, aten.split_with_sizes, aten.chunk} and along:
         return None
     if kind in {aten.pad, aten.constant_pad_nd}:
         return _pads(args, before, reach.values[source], after)
-    if kind in {aten.unbind, aten.index, aten.index_select, aten.unflatten} and (along or kind is aten.index):
+    if kind in {aten.unbind, aten.index, aten.index_select, aten.unflatten} and (
+        along or kind is aten.index
+    ):
         return None
     return tuple(args)
 

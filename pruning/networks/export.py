@@ -1,7 +1,8 @@
-"""A pruned network as a file that runs without this package: ONNX, or a small archive for plain NumPy.
+"""A pruned network as a file that runs without this package: ONNX, or a small archive for
+plain NumPy.
 
-Both hold the `compact` network, which gives the outputs of the pruned one. The archive lists every living
-connection once, so its size follows the weights that are left:
+Both hold the `compact` network, which gives the outputs of the pruned one. The archive lists
+every living connection once, so its size follows the weights that are left:
 
     import numpy as np
     from pruning.networks.export import NumpyNetwork
@@ -35,12 +36,15 @@ _NAMES = {nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh", nn.SiLU: "sil
 
 
 class NumpyNetwork:
-    """A network from the archive that `to_numpy` writes; ValueError for a file that is something else."""
+    """A network from the archive that `to_numpy` writes; ValueError for a file that is
+    something else."""
 
     def __init__(self, path: str | Path):
         with np.load(path, allow_pickle=False) as file:
             if "activation" not in file or str(file["activation"]) not in ACTIVATIONS:
-                raise ValueError(f"path: {path} is no network that pruning.export.to_numpy wrote")
+                raise ValueError(
+                    f"path: {path} is no network that pruning.export.to_numpy wrote"
+                )
             self.inputs, sizes = file["inputs"], [int(size) for size in file["sizes"]]
             self.activation = ACTIVATIONS[str(file["activation"])]
             ends, bias_ends = np.cumsum(file["counts"])[:-1], np.cumsum(sizes[1:])[:-1]
@@ -72,15 +76,21 @@ def _written(path: str | Path, write: Callable[[Path], None]) -> int:
 
 @torch.no_grad()
 def to_numpy(model: nn.Module, path: str | Path) -> int:
-    """Write a pruned chain of Linear layers as an archive for `NumpyNetwork`; returns its size in bytes.
+    """Write a pruned chain of Linear layers as an archive for `NumpyNetwork`; returns its size
+    in bytes.
 
-    Raises TypeError for a model that `compact` does not handle, ValueError for activations that are not all
-    the same one of relu, sigmoid, tanh, silu, or a layer of more than 65,535 neurons.
+    Raises TypeError for a model that `compact` does not handle, ValueError for activations
+    that are not all the same one of relu, sigmoid, tanh, silu, or a layer of more than 65,535
+    neurons.
     """
     select, *rest = compact(model)
     layers = [module for module in rest if isinstance(module, nn.Linear)]
-    found = [_NAMES.get(type(m), type(m).__name__) for m in rest if not isinstance(m, nn.Linear)]
-    regular = len(found) == len(layers) - 1 and all(isinstance(m, nn.Linear) for m in rest[::2])
+    found = [
+        _NAMES.get(type(m), type(m).__name__) for m in rest if not isinstance(m, nn.Linear)
+    ]
+    regular = len(found) == len(layers) - 1 and all(
+        isinstance(m, nn.Linear) for m in rest[::2]
+    )
     if (
         not isinstance(select, Select)
         or not regular
@@ -88,14 +98,17 @@ def to_numpy(model: nn.Module, path: str | Path) -> int:
         or not set(found) <= set(ACTIVATIONS)
     ):
         raise ValueError(
-            f"model: has the activations {found} around {len(layers)} Linear layers, needs one of "
-            f"{sorted(_NAMES.values())} between all of them"
+            f"model: has the activations {found} around {len(layers)} Linear layers, needs one"
+            f" of {sorted(_NAMES.values())} between all of them"
         )
     sizes = [len(select.indices), *(layer.out_features for layer in layers)]
     if max(sizes) > np.iinfo(np.uint16).max:
         raise ValueError(f"model: has layers of {sizes} neurons, needs at most 65,535")
     living = [layer.weight.nonzero().T for layer in layers]
-    values = [layer.weight[target, source] for layer, (target, source) in zip(layers, living, strict=True)]
+    values = [
+        layer.weight[target, source]
+        for layer, (target, source) in zip(layers, living, strict=True)
+    ]
     targets, sources = torch.cat(living, 1).cpu().numpy().astype(np.uint16)
     arrays = {
         "activation": np.array(found[0] if found else "none"),
@@ -116,11 +129,14 @@ def to_numpy(model: nn.Module, path: str | Path) -> int:
 
 
 def onnx_program(model: nn.Module, example_inputs: Examples) -> torch.onnx.ONNXProgram:
-    """A model as an ONNX program for any batch size; needs the extra `export` (onnx, onnxscript)."""
+    """A model as an ONNX program for any batch size; needs the extra `export` (onnx,
+    onnxscript)."""
     args, kwargs = two_samples(example_inputs)
     alone = len(args) == 1 and not kwargs
     names = {"input_names": ["inputs"], "output_names": ["outputs"]} if alone else {}
-    batch = [{0: torch.export.Dim.DYNAMIC} if x.dim() else None for x in (*args, *kwargs.values())]
+    batch = [
+        {0: torch.export.Dim.DYNAMIC} if x.dim() else None for x in (*args, *kwargs.values())
+    ]
     shapes = dict(zip(kwargs, batch, strict=True)) if kwargs else tuple(batch)
     return torch.onnx.export(
         model, args, kwargs=kwargs, dynamo=True, verbose=False, dynamic_shapes=shapes, **names
@@ -130,13 +146,13 @@ def onnx_program(model: nn.Module, example_inputs: Examples) -> torch.onnx.ONNXP
 def to_onnx(model: nn.Module, path: str | Path, example_inputs: int | Examples) -> int:
     """Write the compact network as ONNX and return the size of the file in bytes.
 
-    A model with one input tensor has "inputs" (batch, …) ↦ "outputs"; others keep their names. The
-    batch may have any size.
+    A model with one input tensor has "inputs" (batch, …) ↦ "outputs"; others keep their names.
+    The batch may have any size.
 
     Parameters
     ----------
-    example_inputs : as for `pruning.compact`; for a chain of Linear layers the number of features
-        of the full input will do.
+    example_inputs : as for `pruning.compact`; for a chain of Linear layers the number of
+        features of the full input will do.
 
     Needs the extra `export` (onnx, onnxscript). Raises as `pruning.compact`.
     """

@@ -29,7 +29,9 @@ class Graph:
     weights."""
 
     nodes: fx.Graph
-    tensors: dict[fx.Node, tuple[str, Tensor]]  # nodes that stand for parameters, buffers and constants
+    tensors: dict[
+        fx.Node, tuple[str, Tensor]
+    ]  # nodes that stand for parameters, buffers and constants
     examples: dict[fx.Node, Tensor]  # nodes that stand for inputs
     outputs: TreeSpec | None  # how the outputs are nested; None where there is one tensor
 
@@ -40,7 +42,9 @@ class Graph:
 
     def nested(self, results: Sequence[object]) -> object:
         """Outputs as the model nests them, from those of `results`' order."""
-        return results[0] if self.outputs is None else tree_unflatten(list(results), self.outputs)
+        return (
+            results[0] if self.outputs is None else tree_unflatten(list(results), self.outputs)
+        )
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
@@ -53,11 +57,15 @@ def plain_copy(model: nn.Module) -> nn.Module:
         for value in vars(module).values()
         if isinstance(value, Tensor) and not value.is_leaf
     )  # such as the weight of ``torch.nn.utils.weight_norm``: deepcopy refuses them
-    plain = copy.deepcopy(model, {id(value): value.detach().clone() for value in computed}).eval()
+    plain = copy.deepcopy(
+        model, {id(value): value.detach().clone() for value in computed}
+    ).eval()
     for module in plain.modules():
         if parametrize.is_parametrized(module):
             # copies share the class that holds the properties: the model must keep its own
-            module.__class__ = type(type(module).__name__, type(module).__bases__, dict(vars(type(module))))
+            module.__class__ = type(
+                type(module).__name__, type(module).__bases__, dict(vars(type(module)))
+            )
             for name in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
         for key, hook in list(module._forward_pre_hooks.items()):
@@ -82,20 +90,26 @@ def arguments(example_inputs: Examples) -> tuple[tuple[Tensor, ...], dict[str, T
         args, kwargs = tuple(example_inputs), {}
     else:
         raise TypeError(
-            f"example_inputs: got {type(example_inputs).__name__}, needs a tensor, a tuple of tensors "
-            "for the positional arguments, or a dict of tensors for keyword arguments"
+            f"example_inputs: got {type(example_inputs).__name__}, needs a tensor, a tuple of"
+            " tensors for the positional arguments, or a dict of tensors for keyword"
+            " arguments"
         )
     for value in (*args, *kwargs.values()):
         if not isinstance(value, Tensor):
-            raise TypeError(f"example_inputs: holds a {type(value).__name__}, needs tensors only")
+            raise TypeError(
+                f"example_inputs: holds a {type(value).__name__}, needs tensors only"
+            )
     return args, kwargs
 
 
 def two_samples(example_inputs: Examples) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """`arguments`, with one sample given twice: torch.export takes a batch of one for a constant."""
+    """`arguments`, with one sample given twice: torch.export takes a batch of one for a
+    constant."""
 
     def two(example: Tensor) -> Tensor:
-        return torch.cat([example, example]) if example.dim() and len(example) == 1 else example
+        return (
+            torch.cat([example, example]) if example.dim() and len(example) == 1 else example
+        )
 
     args, kwargs = arguments(example_inputs)
     return tuple(map(two, args)), {name: two(value) for name, value in kwargs.items()}
@@ -120,9 +134,12 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
             program = export(plain, args, kwargs, dynamic_shapes=dynamic, strict=False)
             program = program.run_decompositions({})
     except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = next(
+            (line for line in str(error).splitlines() if line.strip()), type(error).__name__
+        )
         raise TypeError(
-            f"model: torch.export cannot trace {type(model).__name__} with these example_inputs: {reason}"
+            f"model: torch.export cannot trace {type(model).__name__} with these"
+            f" example_inputs: {reason}"
         ) from error
     return _from_export(program, [*args, *kwargs.values()])
 
@@ -138,7 +155,9 @@ def _from_export(program: ExportedProgram, examples: list[Tensor]) -> Graph:
             tensors[node] = spec.target, program.state_dict[spec.target].detach()
         else:
             tensors[node] = spec.target, program.constants[spec.target].detach()
-    changed = [spec.target for spec in program.graph_signature.output_specs if spec.target is not None]
+    changed = [
+        spec.target for spec in program.graph_signature.output_specs if spec.target is not None
+    ]
     if changed:
         raise TypeError(
             f"model: its forward pass changes {changed} in evaluation mode; "
@@ -159,5 +178,8 @@ def trace_chain(model: nn.Module, features: int) -> Graph:
         tensors, example
     )
     *held, last = (node for node in traced.graph.nodes if node.op == "placeholder")
-    named = {node: (name, value.detach()) for node, (name, value) in zip(held, tensors.items(), strict=True)}
+    named = {
+        node: (name, value.detach())
+        for node, (name, value) in zip(held, tensors.items(), strict=True)
+    }
     return Graph(traced.graph, named, {last: example}, None)

@@ -28,28 +28,29 @@ Arguments = tuple[tuple[Tensor, ...], dict[str, Tensor]]
 def hardware_report(
     model: nn.Module, example_inputs: Examples, batch: int = 64, rounds: int = 20
 ) -> "pandas.DataFrame":
-    """Size and speed of a model and of its `pruning.compact` form, in every runtime that is here.
+    """Size and speed of a model and of its `pruning.compact` form, in every runtime that is
+    here.
 
-    The dense model is the model itself with its removed weights stored as zeros. Both run in torch
-    and, where the packages onnx, onnxscript and onnxruntime are installed, in ONNX Runtime; a compact
-    chain of Linear layers also runs as sparse matrices (SciPy CSR). All of them take turns, and the
-    latencies are medians, with as many threads as torch uses.
+    The dense model is the model itself with its removed weights stored as zeros. Both run in
+    torch and, where the packages onnx, onnxscript and onnxruntime are installed, in ONNX
+    Runtime; a compact chain of Linear layers also runs as sparse matrices (SciPy CSR). All of
+    them take turns, and the latencies are medians, with as many threads as torch uses.
 
     Parameters
     ----------
     model : any model that `pruning.compact` handles.
-    example_inputs : as for `pruning.compact`; latencies are measured on its first sample and on
-        `batch` samples, repeated from it as often as needed.
+    example_inputs : as for `pruning.compact`; latencies are measured on its first sample and
+        on `batch` samples, repeated from it as often as needed.
     rounds : measurements of each latency.
 
     Returns
     -------
     pandas.DataFrame
-        One row a network and runtime: network, runtime, weights (not 0, of the prunable layers),
-        bytes (of the file that the runtime loads), macs (multiplications for one sample: of all
-        weights, for CSR of those that are not 0), ms_one, ms_batch (latency in milliseconds),
-        speedup_one, speedup_batch (over the dense model in torch), and fastest: whether no runtime has
-        a lower latency for the batch.
+        One row a network and runtime: network, runtime, weights (not 0, of the prunable
+        layers), bytes (of the file that the runtime loads), macs (multiplications for one
+        sample: of all weights, for CSR of those that are not 0), ms_one, ms_batch (latency in
+        milliseconds), speedup_one, speedup_batch (over the dense model in torch), and fastest:
+        whether no runtime has a lower latency for the batch.
 
     Raises as `pruning.compact`, and ValueError for a batch or rounds below 1.
     """
@@ -69,12 +70,18 @@ def hardware_report(
         for runtime, (run, size) in ((r, f) for r, f in found.items() if f is not None):
             macs = weights if runtime == "SciPy CSR" else _macs(network, one)
             rows.append(
-                {"network": name, "runtime": runtime, "weights": weights, "bytes": size, "macs": macs}
+                {
+                    "network": name,
+                    "runtime": runtime,
+                    "weights": weights,
+                    "bytes": size,
+                    "macs": macs,
+                }
             )
             pieces[name, runtime] = run
     table = pandas.DataFrame(rows)
     for column, inputs in (("one", one), ("batch", many)):
-        timed = {key: (lambda run=run, x=inputs: run(x)) for key, run in pieces.items()}
+        timed = {key: lambda run=run, x=inputs: run(x) for key, run in pieces.items()}
         medians = list(interleaved(timed, rounds, warmup=3).values())
         table[f"ms_{column}"] = [1e3 * seconds for seconds in medians]
         table[f"speedup_{column}"] = [medians[0] / seconds for seconds in medians]
@@ -127,7 +134,9 @@ def _onnx(network: nn.Module, example_inputs: Examples):
         path = Path(folder) / "network.onnx"
         program.save(path)
         size = sum(each.stat().st_size for each in Path(folder).iterdir())
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
     names = [each.name for each in session.get_inputs()]
 
     def run(inputs: Arguments) -> object:
@@ -138,11 +147,14 @@ def _onnx(network: nn.Module, example_inputs: Examples):
 
 
 def _csr(network: nn.Module):
-    """A compact chain with sparse matrices in place of its Linear layers; None for other networks."""
+    """A compact chain with sparse matrices in place of its Linear layers; None for other
+    networks."""
     from scipy.sparse import csr_matrix
 
     steps = list(network) if isinstance(network, nn.Sequential) else []
-    if not steps or not all(isinstance(m, (Select, nn.Linear, nn.Flatten, *ELEMENTWISE)) for m in steps):
+    if not steps or not all(
+        isinstance(m, (Select, nn.Linear, nn.Flatten, *ELEMENTWISE)) for m in steps
+    ):
         return None
     sparse = {
         m: (csr_matrix(m.weight.detach().numpy()), m.bias.detach().numpy()[:, None])

@@ -20,7 +20,9 @@ from pruning.networks.reach import reach
 
 
 def _batch_norm_factors(layer: nn.BatchNorm1d) -> Tensor:
-    scale = torch.ones_like(layer.running_var) if layer.weight is None else layer.weight.detach()
+    scale = (
+        torch.ones_like(layer.running_var) if layer.weight is None else layer.weight.detach()
+    )
     return (scale / (layer.running_var + layer.eps).sqrt()).abs().double()
 
 
@@ -41,14 +43,17 @@ def absolute_weights(model: nn.Module) -> list[Tensor]:
         elif isinstance(layer, nn.BatchNorm1d):
             if layer.running_var is None:
                 raise TypeError(
-                    f"model: {name!r} has no running statistics, so it cannot be folded into weights"
+                    f"model: {name!r} has no running statistics, so it cannot be folded into"
+                    " weights"
                 )
             factors = _batch_norm_factors(layer)
             if isinstance(last, nn.Linear):
                 sizes[-1] = sizes[-1] * factors[:, None]
             else:
                 columns = factors if columns is None else columns * factors
-        elif not (isinstance(layer, ELEMENTWISE) or (isinstance(layer, nn.Flatten) and position == 0)):
+        elif not (
+            isinstance(layer, ELEMENTWISE) or (isinstance(layer, nn.Flatten) and position == 0)
+        ):
             raise TypeError(
                 f"model: {name!r} is a {type(layer).__name__}; importance follows chains of "
                 "Linear layers with elementwise activations, dropout and batch norm, after an "
@@ -57,7 +62,9 @@ def absolute_weights(model: nn.Module) -> list[Tensor]:
         if not isinstance(layer, (nn.Dropout, nn.Identity)):
             last = layer
         if sizes and not sizes[-1].isfinite().all():
-            raise ValueError(f"model: weights are NaN or infinite at layer {name!r}, needs finite ones")
+            raise ValueError(
+                f"model: weights are NaN or infinite at layer {name!r}, needs finite ones"
+            )
     if not sizes:
         raise ValueError("model: has no Linear layer, so no structure to read importance from")
     return sizes

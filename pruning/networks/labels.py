@@ -40,7 +40,9 @@ def static_nodes(graph: Graph) -> set[fx.Node]:
     found = set(graph.tensors)
     for node in graph.nodes.nodes:
         arguments = [*nodes_in([*node.args, *node.kwargs.values()])]
-        if node.op == "get_attr" or (node.op == "call_function" and all(e in found for e in arguments)):
+        if node.op == "get_attr" or (
+            node.op == "call_function" and all(e in found for e in arguments)
+        ):
             found.add(node)
     return found
 
@@ -97,11 +99,17 @@ class Labels:
         kind = operation(node)
         if is_getitem(node):
             return self.of[node.args[0]][node.args[1]]
-        labels = [self.of[each] for each in nodes_in(node.args) if isinstance(self.of.get(each), Tensor)]
+        labels = [
+            self.of[each]
+            for each in nodes_in(node.args)
+            if isinstance(self.of.get(each), Tensor)
+        ]
         if kind in LAYERS and node.args[1] in self._static and labels:
             return self._layer(node, labels[0], value)
         if kind in BATCH_NORM:
-            return (labels[0], *map(_stay, value[1:])) if isinstance(value, tuple) else labels[0]
+            return (
+                (labels[0], *map(_stay, value[1:])) if isinstance(value, tuple) else labels[0]
+            )
         if kind in WINDOWS | WHOLE_WINDOWS:
             one = self._one(labels[0], dims := spatial_dimensions(node), or_stay=True)
             first = value[0] if isinstance(value, tuple) else value
@@ -128,7 +136,11 @@ class Labels:
 
     def _layer(self, node: fx.Node, labels: Tensor, value: Tensor) -> Tensor:
         """New labels for the outputs; the channels of a group go together."""
-        dim = value.dim() - 1 - (0 if operation(node) is aten.linear else spatial_dimensions(node))
+        dim = (
+            value.dim()
+            - 1
+            - (0 if operation(node) is aten.linear else spatial_dimensions(node))
+        )
         inputs, outputs = self.channels(labels, dim), self._new(value.shape, dim)
         groups = argument(node, "groups", 1)
         if groups > 1:
@@ -139,7 +151,9 @@ class Labels:
 
     def _reduction(self, node: fx.Node, labels: Tensor) -> Tensor:
         dims = argument(node, "dim")
-        dims = sorted(d % labels.dim() for d in (dims if isinstance(dims, (list, tuple)) else [dims]))
+        dims = sorted(
+            d % labels.dim() for d in (dims if isinstance(dims, (list, tuple)) else [dims])
+        )
         last = labels.movedim(dims, list(range(labels.dim() - len(dims), labels.dim())))
         one = self._one(last, len(dims), or_stay=True)
         for dim in dims if argument(node, "keepdim") else ():
@@ -149,7 +163,10 @@ class Labels:
     def _padded(self, node: fx.Node, labels: Tensor) -> Tensor:
         """Padding around a channel belongs to it; channels that are added get new labels."""
         pads = list(node.args[1])
-        constant = operation(node) is aten.constant_pad_nd or argument(node, "mode", "constant") == "constant"
+        constant = (
+            operation(node) is aten.constant_pad_nd
+            or argument(node, "mode", "constant") == "constant"
+        )
         for position in range(len(pads) // 2):
             dim = labels.dim() - 1 - position
             edge, pieces = labels.narrow(dim, 0, 1), []

@@ -26,7 +26,8 @@ class Weight:
     parameter: str
 
     def value(self) -> Tensor:
-        """What the layer computes with, without gradient, in float32 where the model has half precision."""
+        """What the layer computes with, without gradient, in float32 where the model has half
+        precision."""
         value = effective(self.module, self.parameter)
         return value.to(torch.promote_types(value.dtype, torch.float32))
 
@@ -42,7 +43,11 @@ class Weight:
     def bias(self) -> Tensor | None:
         """(groups, outputs), in the dtype of `value`, or None."""
         found = columns.bias(self.module, self.parameter)
-        return None if found is None else found.to(torch.promote_types(found.dtype, torch.float32))
+        return (
+            None
+            if found is None
+            else found.to(torch.promote_types(found.dtype, torch.float32))
+        )
 
 
 def weights(
@@ -50,23 +55,30 @@ def weights(
 ) -> dict[str, Weight]:
     """The weights that scores speak of, by the keys of `prunable`.
 
-    `layers` names those to take (None: all), `ignore` those to leave out: keys, or names of modules,
-    which stand for all weights inside. Warns of parameters with two or more dimensions that no score
-    covers, such as embeddings, unless `layers` chooses or `ignore` names them.
+    `layers` names those to take (None: all), `ignore` those to leave out: keys, or names of
+    modules, which stand for all weights inside. Warns of parameters with two or more
+    dimensions that no score covers, such as embeddings, unless `layers` chooses or `ignore`
+    names them.
 
-    Raises ValueError for an unknown name, for a model without a weight to score, for gates (`harden` them
-    first), and for weights that are not finite.
+    Raises ValueError for an unknown name, for a model without a weight to score, for gates
+    (`harden` them first), and for weights that are not finite.
     """
-    known = [name for name, _ in itertools.chain(model.named_modules(), model.named_parameters())]
+    known = [
+        name for name, _ in itertools.chain(model.named_modules(), model.named_parameters())
+    ]
     found = {key: Weight(key, module, parameter) for key, module, parameter in prunable(model)}
     for argument, names in (("layers", layers), ("ignore", ignore)):
         if isinstance(names, str):
             raise ValueError(
-                f"{argument}: got the string {names!r}, needs a list of names such as [{names!r}]"
+                f"{argument}: got the string {names!r}, needs a list of names such as"
+                f" [{names!r}]"
             )
         for name in names or ():
             if name not in known and name not in found:
-                raise ValueError(f"{argument}: got {name!r}, needs some of {sorted(found)}, or modules above")
+                raise ValueError(
+                    f"{argument}: got {name!r}, needs some of {sorted(found)}, or modules"
+                    " above"
+                )
     left_out = list(ignore or ())
     if layers is None:
         _warn_of_others(model, left_out)
@@ -77,14 +89,18 @@ def weights(
     }
     if not chosen:
         raise ValueError(
-            f"model: has no weight to score, of {sorted(found)}; layers={layers}, ignore={ignore}"
+            f"model: has no weight to score, of {sorted(found)}; layers={layers},"
+            f" ignore={ignore}"
         )
     if gated := [key for key in find_gates(model) if key in chosen]:
-        raise ValueError(f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first")
+        raise ValueError(
+            f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first"
+        )
     for key, weight in chosen.items():
         if not all(math.isfinite(end) for end in weight.value().aminmax()):
             raise ValueError(
-                f"model: the weight of layer {key!r} has NaN or infinite entries, needs finite ones"
+                f"model: the weight of layer {key!r} has NaN or infinite entries, needs finite"
+                " ones"
             )
     return chosen
 
@@ -94,7 +110,9 @@ def _inside(key: str, names: Iterable[str]) -> bool:
 
 
 def _warn_of_others(model: nn.Module, ignore: list[str]) -> None:
-    covered = {id(p) for _, module, _ in prunable(model) for p in module.parameters(recurse=False)}
+    covered = {
+        id(p) for _, module, _ in prunable(model) for p in module.parameters(recurse=False)
+    }
     covered |= {
         id(p)
         for _, module, _ in prunable(model)
@@ -107,22 +125,28 @@ def _warn_of_others(model: nn.Module, ignore: list[str]) -> None:
         if p.dim() >= 2 and id(p) not in covered and not _inside(name, ignore)
     ]
     if others:
-        warnings.warn(f"model: scores do not cover {others}; ignore={others} says so", stacklevel=4)
+        warnings.warn(
+            f"model: scores do not cover {others}; ignore={others} says so", stacklevel=4
+        )
 
 
 def layers(model: nn.Module) -> dict[str, nn.Module]:
-    """{name: Linear or Conv2d layer}. Raises ValueError if there is none, or if one is gated."""
+    """{name: Linear or Conv2d layer}. Raises ValueError if there is none, or if one is
+    gated."""
     found = {name: layer for name, layer, _ in prunable(model) if isinstance(layer, LAYERS)}
     if not found:
         raise ValueError("model: has no Linear or Conv2d layer")
     if gated := find_gates(model):
-        raise ValueError(f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first")
+        raise ValueError(
+            f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first"
+        )
     return found
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One call of a layer, in a pass over data: x (samples, groups, inputs), z (samples, groups, outputs)."""
+    """One call of a layer, in a pass over data: x (samples, groups, inputs), z (samples,
+    groups, outputs)."""
 
     weight: Weight
     x: Tensor
@@ -141,29 +165,33 @@ def visit_layers(
 ) -> None:
     """One pass in evaluation mode; `visit` gets every call of every chosen weight.
 
-    A module that is called several times for a batch is visited as often. Every module of the model is left
-    in the mode that it was in.
+    A module that is called several times for a batch is visited as often. Every module of the
+    model is left in the mode that it was in.
 
-    Raises ValueError, naming the layer, for inputs of a layer that are NaN or infinite, for weights whose
-    inputs cannot be seen (those of recurrent layers), and for layers that no input reaches; TypeError for
-    inputs of another dtype than the layer's.
+    Raises ValueError, naming the layer, for inputs of a layer that are NaN or infinite, for
+    weights whose inputs cannot be seen (those of recurrent layers), and for layers that no
+    input reaches; TypeError for inputs of another dtype than the layer's.
     """
     by_place = {(id(weight.module), weight.parameter): weight for weight in chosen.values()}
     hooked: dict[nn.Module, str] = {}
     for key, weight in chosen.items():
         if isinstance(weight.module, (nn.RNNBase, nn.RNNCellBase)):
             raise ValueError(
-                f"model: {key!r} belongs to a recurrent layer, which does not show the inputs of its "
-                "weights; magnitude, random_scores and snip score it; else name it in ignore="
+                f"model: {key!r} belongs to a recurrent layer, which does not show the inputs"
+                " of its weights; magnitude, random_scores and snip score it; else name it in"
+                " ignore="
             )
         if not type(weight.module).forward.__module__.startswith("torch.nn."):
             raise ValueError(
-                f"model: {key!r} has a forward of its own ({type(weight.module).__name__}), so what its "
-                "weight is multiplied with is not known; name it in ignore="
+                f"model: {key!r} has a forward of its own ({type(weight.module).__name__}), so"
+                " what its weight is multiplied with is not known; name it in ignore="
             )
         hooked[weight.module] = key
     for name, module in model.named_modules():
-        if isinstance(module, nn.MultiheadAttention) and hooked.pop(module.out_proj, None) is not None:
+        if (
+            isinstance(module, nn.MultiheadAttention)
+            and hooked.pop(module.out_proj, None) is not None
+        ):
             hooked[module] = hooked.get(module, f"{name}.out_proj".removeprefix("."))
     seen = dict.fromkeys(chosen, 0)
 
@@ -171,7 +199,9 @@ def visit_layers(
         def before(module, args, kwargs):
             x, wanted = _first(args, kwargs), next(module.parameters()).dtype
             if x.dtype != wanted and not torch.is_autocast_enabled(x.device.type):
-                raise TypeError(f"inputs: layer {key!r} got {x.dtype}, needs {wanted}; see Tensor.to")
+                raise TypeError(
+                    f"inputs: layer {key!r} got {x.dtype}, needs {wanted}; see Tensor.to"
+                )
 
         return before
 
@@ -187,8 +217,8 @@ def visit_layers(
                 low, high = (end.item() for end in x.aminmax())
                 if not (math.isfinite(low) and math.isfinite(high)):
                     raise ValueError(
-                        f"inputs: layer {weight.key!r} gets inputs that are NaN or infinite; check the "
-                        "data, and the weights before it"
+                        f"inputs: layer {weight.key!r} gets inputs that are NaN or infinite;"
+                        " check the data, and the weights before it"
                     )
                 seen[weight.key] += len(x)
                 visit(Visit(weight, x, outputs, low, high))
@@ -220,10 +250,11 @@ def _first(args: tuple, kwargs: dict) -> Tensor:
 
 @dataclass
 class InputStatistics:
-    """Moments of one layer's inputs, shape (groups, inputs), in float64: sums over 10⁵ samples stay exact.
+    """Moments of one layer's inputs, shape (groups, inputs), in float64: sums over 10⁵ samples
+    stay exact.
 
-    Deviations from the mean are summed batch by batch and joined (Chan, Golub, LeVeque 1979), so that the
-    variance stays exact where the mean is much larger than it.
+    Deviations from the mean are summed batch by batch and joined (Chan, Golub, LeVeque 1979),
+    so that the variance stays exact where the mean is much larger than it.
     """
 
     samples: int = 0
@@ -268,5 +299,7 @@ def input_statistics(
     """Moments of every layer's inputs, in one pass with constant memory."""
     chosen = weights(model, layers, ignore)
     found = {key: InputStatistics() for key in chosen}
-    visit_layers(model, inputs, chosen, lambda call: found[call.weight.key].add(call.x), batch_size)
+    visit_layers(
+        model, inputs, chosen, lambda call: found[call.weight.key].add(call.x), batch_size
+    )
     return found

@@ -1,9 +1,10 @@
 """Masks: which weights of a model are kept, wherever that is written down.
 
-A mask is a parametrization (``torch.nn.utils.parametrize``), as a learnable gate is: the layer's
-``weight`` becomes W ⊙ mask at every read, the optimizer continues to train W, and ``state_dict`` holds
-both. Every parametrization that has a method ``mask()`` counts as one, so this module finds gates without
-importing them. Masks made by ``torch.nn.utils.prune`` are read as well, and `set_mask` takes them over.
+A mask is a parametrization (``torch.nn.utils.parametrize``), as a learnable gate is: the
+layer's ``weight`` becomes W ⊙ mask at every read, the optimizer continues to train W, and
+``state_dict`` holds both. Every parametrization that has a method ``mask()`` counts as one, so
+this module finds gates without importing them. Masks made by ``torch.nn.utils.prune`` are read
+as well, and `set_mask` takes them over.
 
     where                                   what the layer computes with
     parametrizations with ``mask()``        original ⊙ mask
@@ -23,8 +24,8 @@ from pruning.networks.prunable import Model, key_of, prunable, weights_of
 class Mask(nn.Module):
     """Parametrization W ↦ W ⊙ mask. Gradients of removed weights are 0.
 
-    The buffer `keep` has the weight's dtype, 1 where a weight is kept and 0 elsewhere, so that applying it is
-    one multiplication; `mask` gives it as booleans.
+    The buffer `keep` has the weight's dtype, 1 where a weight is kept and 0 elsewhere, so that
+    applying it is one multiplication; `mask` gives it as booleans.
     """
 
     def __init__(self, mask: Tensor, dtype: torch.dtype):
@@ -54,18 +55,20 @@ class Mask(nn.Module):
 
 
 def name_other_form(state_dict: Mapping[str, Tensor], own: str, error_msgs: list[str]) -> None:
-    """Where a state dict lacks `own`, the key of a mask or of logits, add what to do to the errors of
-    ``load_state_dict``."""
+    """Where a state dict lacks `own`, the key of a mask or of logits, add what to do to the
+    errors of ``load_state_dict``."""
     if own not in state_dict:
         error_msgs.append(
-            f"the state dict has no {own!r}: if it comes from this model while it was plain, masked or gated "
-            "otherwise, load pruning.convert_state_dict(state_dict, model)"
+            f"the state dict has no {own!r}: if it comes from this model while it was plain,"
+            " masked or gated otherwise, load pruning.convert_state_dict(state_dict, model)"
         )
 
 
 def _list(module: nn.Module, parameter: str) -> list[nn.Module]:
     """The parametrizations of a parameter, first applied first."""
-    return list(module.parametrizations[parameter]) if is_parametrized(module, parameter) else []
+    return (
+        list(module.parametrizations[parameter]) if is_parametrized(module, parameter) else []
+    )
 
 
 def is_parametrized(module: nn.Module, parameter: str = "weight") -> bool:
@@ -84,14 +87,16 @@ def is_masked(module: nn.Module, parameter: str = "weight") -> bool:
 
 
 def kept(module: nn.Module, parameter: str = "weight") -> Tensor:
-    """What the masks of a parameter keep, boolean, shaped as it: True everywhere where there is none."""
+    """What the masks of a parameter keep, boolean, shaped as it: True everywhere where there
+    is none."""
     if is_masked(module, parameter):
         return mask_of(module, parameter)
     return torch.ones_like(effective(module, parameter), dtype=torch.bool)
 
 
 def find_gates(model: nn.Module) -> dict[str, nn.Module]:
-    """Parametrizations with ``mask()`` that are learnable gates and no `Mask`, by the keys of `prunable`."""
+    """Parametrizations with ``mask()`` that are learnable gates and no `Mask`, by the keys of
+    `prunable`."""
     return {
         key_of(name, parameter): each
         for name, module in model.named_modules()
@@ -108,7 +113,8 @@ def find_mask(module: nn.Module, parameter: str = "weight") -> Mask | None:
 
 
 def original(module: nn.Module, parameter: str = "weight") -> Tensor:
-    """The trained parameter under the mask or gate: what the optimizer sees, removed weights included.
+    """The trained parameter under the mask or gate: what the optimizer sees, removed weights
+    included.
 
     Raises ValueError where another parametrization keeps several tensors in its place.
     """
@@ -119,16 +125,20 @@ def original(module: nn.Module, parameter: str = "weight") -> Tensor:
     held = module.parametrizations[parameter]
     if not held.is_tensor:
         kinds = [type(each).__name__ for each in held]
-        raise ValueError(f"layer: {parameter!r} is computed by {kinds} from several tensors, needs one")
+        raise ValueError(
+            f"layer: {parameter!r} is computed by {kinds} from several tensors, needs one"
+        )
     return held.original
 
 
 def _plain(module: nn.Module, parameter: str) -> Tensor:
-    """The parameter itself, unless a hook computes it: that is a value of the last forward pass."""
+    """The parameter itself, unless a hook computes it: that is a value of the last forward
+    pass."""
     if parameter not in module._parameters:
         raise ValueError(
-            f"layer: {parameter!r} of {module} is no parameter; it is computed by a forward hook, as the old "
-            "torch.nn.utils.weight_norm and spectral_norm do it; use those of torch.nn.utils.parametrizations"
+            f"layer: {parameter!r} of {module} is no parameter; it is computed by a forward"
+            " hook, as the old torch.nn.utils.weight_norm and spectral_norm do it; use those"
+            " of torch.nn.utils.parametrizations"
         )
     return module._parameters[parameter]
 
@@ -145,10 +155,11 @@ def mask_of(module: nn.Module, parameter: str = "weight") -> Tensor:
 
 @torch.no_grad()
 def effective(module: nn.Module, parameter: str = "weight") -> Tensor:
-    """The weight that the layer computes with in evaluation mode: gates closed or open, nothing sampled.
+    """The weight that the layer computes with in evaluation mode: gates closed or open,
+    nothing sampled.
 
-    It is read from the trained parameter, so it is right after an optimizer step as well, where the
-    ``weight`` that ``torch.nn.utils.prune`` stores still is the one before.
+    It is read from the trained parameter, so it is right after an optimizer step as well,
+    where the ``weight`` that ``torch.nn.utils.prune`` stores still is the one before.
     """
     if is_pruned(module, parameter):
         return original(module, parameter).detach() * module._buffers[f"{parameter}_mask"]
@@ -175,9 +186,9 @@ def _evaluated(parametrization: nn.Module, weight: Tensor) -> Tensor:
 def masks(model: nn.Module) -> dict[str, Tensor]:
     """What a model keeps of each prunable weight: {key: boolean mask shaped as the weight}.
 
-    Keys are those of `prunable`: names of ``model.named_modules()``, with the parameter's name after
-    it where that is not "weight". The mask is the deterministic mask of a gated layer, the mask of a pruned
-    layer, and the weights that are not exactly 0 elsewhere.
+    Keys are those of `prunable`: names of ``model.named_modules()``, with the parameter's name
+    after it where that is not "weight". The mask is the deterministic mask of a gated layer,
+    the mask of a pruned layer, and the weights that are not exactly 0 elsewhere.
     """
     return {key: mask_of(module, parameter) for key, module, parameter in prunable(model)}
 
@@ -186,9 +197,9 @@ def masks(model: nn.Module) -> dict[str, Tensor]:
 def set_mask(module: nn.Module, keep: Tensor, parameter: str = "weight") -> Mask:
     """Keep exactly the weights where `keep` is True, from now on.
 
-    A mask that is there already is overwritten, and one of ``torch.nn.utils.prune`` is taken over with the
-    weights under it. The trained parameter stays the same object, so an optimizer that holds it goes on.
-    Raises ValueError for another shape.
+    A mask that is there already is overwritten, and one of ``torch.nn.utils.prune`` is taken
+    over with the weights under it. The trained parameter stays the same object, so an
+    optimizer that holds it goes on. Raises ValueError for another shape.
     """
     weight = effective(module, parameter)
     if keep.shape != weight.shape:
@@ -207,17 +218,21 @@ def set_mask(module: nn.Module, keep: Tensor, parameter: str = "weight") -> Mask
 
 
 def parametrize_apart(module: nn.Module, parameter: str, parametrization: nn.Module) -> None:
-    """``torch.nn.utils.parametrize.register_parametrization`` without a trial run, which would draw random
-    numbers, and without a change to copies of the module."""
+    """``torch.nn.utils.parametrize.register_parametrization`` without a trial run, which would
+    draw random numbers, and without a change to copies of the module."""
     _own_class(module)
     parametrize.register_parametrization(module, parameter, parametrization, unsafe=True)
-    if isinstance(module, nn.RNNBase) and _forget_flat_weights not in module._forward_hooks.values():
+    if (
+        isinstance(module, nn.RNNBase)
+        and _forget_flat_weights not in module._forward_hooks.values()
+    ):
         module.register_forward_hook(_forget_flat_weights)
 
 
 def _own_class(module: nn.Module) -> None:
-    """Give a parametrized module a class of its own: ``copy.deepcopy`` lets copies share the class that holds
-    the properties, so what is parametrized or removed on one would break the others."""
+    """Give a parametrized module a class of its own: ``copy.deepcopy`` lets copies share the
+    class that holds the properties, so what is parametrized or removed on one would break the
+    others."""
     if parametrize.is_parametrized(module):
         kind = type(module)
         module.__class__ = type(kind.__name__, kind.__bases__, dict(kind.__dict__))
@@ -225,24 +240,31 @@ def _own_class(module: nn.Module) -> None:
 
 @torch.no_grad()
 def finalize(model: Model) -> Model:
-    """Make all masks permanent: a plain model whose removed weights are 0, and nothing else of this package.
+    """Make all masks permanent: a plain model whose removed weights are 0, and nothing else of
+    this package.
 
-    Layers get their plain types back and parameters their places, so that the model saves, loads, pickles
-    and deep-copies as one that was never pruned. Masks of ``torch.nn.utils.prune`` are made permanent too. A
-    masked weight that is parametrized otherwise (weight norm, for instance) loses that as well: its value
-    in evaluation mode becomes the parameter.
+    Layers get their plain types back and parameters their places, so that the model saves,
+    loads, pickles and deep-copies as one that was never pruned. Masks of
+    ``torch.nn.utils.prune`` are made permanent too. A masked weight that is parametrized
+    otherwise (weight norm, for instance) loses that as well: its value in evaluation mode
+    becomes the parameter.
 
-    In place; returns the same model. Nothing keeps removed weights at 0 in later training. Raises ValueError
-    for gates, which `harden` turns into masks first; a model without masks is returned as it is.
+    In place; returns the same model. Nothing keeps removed weights at 0 in later training.
+    Raises ValueError for gates, which `harden` turns into masks first; a model without masks
+    is returned as it is.
     """
     if gated := find_gates(model):
         raise ValueError(f"model: {sorted(gated)} are gated; call pruning.harden(model) first")
     for module in list(model.modules()):
-        pruned = [name.removesuffix("_mask") for name in module._buffers if name.endswith("_mask")]
+        pruned = [
+            name.removesuffix("_mask") for name in module._buffers if name.endswith("_mask")
+        ]
         for parameter in [name for name in pruned if is_pruned(module, name)]:
             prune.remove(module, parameter)
             _restore_order(module, parameter)
-        for parameter in list(module.parametrizations) if parametrize.is_parametrized(module) else ():
+        for parameter in (
+            list(module.parametrizations) if parametrize.is_parametrized(module) else ()
+        ):
             if find_mask(module, parameter) is not None:
                 _remove_parametrizations(module, parameter)
                 _restore_order(module, parameter)
@@ -250,31 +272,38 @@ def finalize(model: Model) -> Model:
 
 
 def _remove_parametrizations(module: nn.Module, parameter: str) -> None:
-    """Make the evaluated weight the parameter: the same object, unless there were several in its place."""
+    """Make the evaluated weight the parameter: the same object, unless there were several in
+    its place."""
     weight, held = effective(module, parameter).clone(), module.parametrizations[parameter]
     trained = all(each.requires_grad for each in held.parameters(recurse=False))
     _own_class(module)
-    parametrize.remove_parametrizations(module, parameter, leave_parametrized=not held.is_tensor)
+    parametrize.remove_parametrizations(
+        module, parameter, leave_parametrized=not held.is_tensor
+    )
     if held.is_tensor:
         module._parameters[parameter].copy_(weight)
     else:
         delattr(module, parameter)
         module.register_parameter(parameter, nn.Parameter(weight, requires_grad=trained))
     if isinstance(module, nn.RNNBase) and not parametrize.is_parametrized(module):
-        for key in [key for key, hook in module._forward_hooks.items() if hook is _forget_flat_weights]:
+        for key in [
+            key for key, hook in module._forward_hooks.items() if hook is _forget_flat_weights
+        ]:
             del module._forward_hooks[key]
         module._init_flat_weights()
 
 
 def _forget_flat_weights(module: nn.RNNBase, args, output) -> None:
-    """Drop the weights that an RNN keeps from its last forward pass: they are computed, so that they belong
-    to a graph and could not be deep-copied."""
+    """Drop the weights that an RNN keeps from its last forward pass: they are computed, so
+    that they belong to a graph and could not be deep-copied."""
     module._flat_weights = []
 
 
 def _restore_order(module: nn.Module, parameter: str) -> None:
     """Weights before biases, as torch's layers register them."""
     first = getattr(module, "_flat_weights_names", None) or [*weights_of(module), parameter]
-    order = dict.fromkeys([*(name for name in first if name in module._parameters), *module._parameters])
+    order = dict.fromkeys(
+        [*(name for name in first if name in module._parameters), *module._parameters]
+    )
     for name in order:
         module._parameters[name] = module._parameters.pop(name)

@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Activation = Literal["relu", "sigmoid", "tanh", "silu", "gelu"]
-ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "silu": nn.SiLU, "gelu": nn.GELU}
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
 
 
 def mlp(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
@@ -16,8 +22,8 @@ def mlp(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
 
     Parameters
     ----------
-    sizes : features of each layer from input to output, at least two, e.g. (784, 300, 100, 10) for
-        LeNet-300-100 (LeCun et al. 1998): 266,200 weights and 410 biases.
+    sizes : features of each layer from input to output, at least two, e.g. (784, 300, 100, 10)
+        for LeNet-300-100 (LeCun et al. 1998): 266,200 weights and 410 biases.
     activation : between the layers, one of `ACTIVATIONS`.
 
     Raises ValueError for fewer than two sizes, a size below 1, or an unknown activation.
@@ -38,11 +44,13 @@ def weight_count(sizes: Sequence[int]) -> int:
 
 
 def narrow_sizes(sizes: Sequence[int], weights: int) -> tuple[int, ...] | None:
-    """The hidden widths, scaled down alike, at which a dense network has at most `weights` weights.
+    """The hidden widths, scaled down alike, at which a dense network has at most `weights`
+    weights.
 
-    The fully connected network "trained at that size" of arXiv:2311.12526, Fig 2b. Hidden layers after
-    the first keep at least as many neurons as there are outputs: they cost little, and a narrower
-    bottleneck would handicap the network. Returns None where even one first neuron takes more weights.
+    The fully connected network "trained at that size" of arXiv:2311.12526, Fig 2b. Hidden
+    layers after the first keep at least as many neurons as there are outputs: they cost
+    little, and a narrower bottleneck would handicap the network. Returns None where even one
+    first neuron takes more weights.
     """
     best = None
     for width in range(1, sizes[1] + 1):
@@ -63,7 +71,8 @@ WIDTHS = (16, 32, 64)  # channels of the three stages
 
 
 class Subsample(nn.Module):
-    """A shortcut without parameters: every second pixel, new channels 0 (He et al. 2015, option A)."""
+    """A shortcut without parameters: every second pixel, new channels 0 (He et al. 2015,
+    option A)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -86,8 +95,13 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs:
-            projection = nn.Conv2d(inputs, outputs, 1, stride, bias=bias), nn.BatchNorm2d(outputs)
-            self.shortcut = nn.Sequential(*projection) if shortcut == "projection" else Subsample(outputs)
+            projection = (
+                nn.Conv2d(inputs, outputs, 1, stride, bias=bias),
+                nn.BatchNorm2d(outputs),
+            )
+            self.shortcut = (
+                nn.Sequential(*projection) if shortcut == "projection" else Subsample(outputs)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, inputs, h, w) ↦ (batch, outputs, h / stride, w / stride)."""
@@ -105,24 +119,31 @@ def cifar_resnet(
 
     Parameters
     ----------
-    depth_or_blocks : depth 6n + 2 (20, 32, 44, 56, 110, 152, …), or the blocks of the three stages, e.g.
-        (18, 37, 37). Stages have 16, 32 and 64 channels; the second and third halve the image.
-    shortcut : "identity", He et al. 2015 (arXiv:1512.03385, section 4.2): parameter-free shortcuts, no bias
-        before batch norm; 269,722 parameters at depth 20, 853,018 at 56, 1,727,962 at 110. Or
-        "projection", the variant of arXiv:2312.16020's author: 1 × 1 convolutions where a stage begins,
-        every convolution with a bias; 857,898 parameters for (9, 9, 9).
+    depth_or_blocks : depth 6n + 2 (20, 32, 44, 56, 110, 152, …), or the blocks of the three
+        stages, e.g. (18, 37, 37). Stages have 16, 32 and 64 channels; the second and third
+        halve the image.
+    shortcut : "identity", He et al. 2015 (arXiv:1512.03385, section 4.2): parameter-free
+        shortcuts, no bias before batch norm; 269,722 parameters at depth 20, 853,018 at 56,
+        1,727,962 at 110. Or "projection", the variant of arXiv:2312.16020's author: 1 × 1
+        convolutions where a stage begins, every convolution with a bias; 857,898 parameters
+        for (9, 9, 9).
 
-    Raises ValueError for another depth or shortcut, or blocks that are not three positive numbers.
+    Raises ValueError for another depth or shortcut, or blocks that are not three positive
+    numbers.
     """
     if shortcut not in SHORTCUTS:
         raise ValueError(f"shortcut: got {shortcut!r}, needs one of {SHORTCUTS}")
     if isinstance(depth_or_blocks, int):
         if depth_or_blocks < 8 or depth_or_blocks % 6 != 2:
-            raise ValueError(f"depth_or_blocks: got depth {depth_or_blocks}, needs 6n + 2, such as 20 or 56")
+            raise ValueError(
+                f"depth_or_blocks: got depth {depth_or_blocks}, needs 6n + 2, such as 20 or 56"
+            )
         depth_or_blocks = ((depth_or_blocks - 2) // 6,) * 3
     blocks = tuple(depth_or_blocks)
     if len(blocks) != 3 or any(count < 1 for count in blocks):
-        raise ValueError(f"depth_or_blocks: got blocks {blocks}, needs three positive integers")
+        raise ValueError(
+            f"depth_or_blocks: got blocks {blocks}, needs three positive integers"
+        )
     stem = nn.Conv2d(channels, WIDTHS[0], 3, 1, 1, bias=shortcut == "projection")
     layers: list[nn.Module] = [stem, nn.BatchNorm2d(WIDTHS[0]), nn.ReLU()]
     inputs = WIDTHS[0]
@@ -131,7 +152,9 @@ def cifar_resnet(
             stride = 2 if block == 0 and width != WIDTHS[0] else 1
             layers.append(BasicBlock(inputs, width, stride, shortcut))
             inputs = width
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], classes))
+    model = nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], classes)
+    )
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

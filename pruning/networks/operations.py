@@ -108,7 +108,11 @@ def moved(node: fx.Node) -> bool:
 def mover(node: fx.Node) -> object:
     """The function of a node that `moved` names; a view as a reshape, which does not ask for
     strides."""
-    return aten.reshape.default if operation(node) in {aten.view, aten._unsafe_view} else node.target
+    return (
+        aten.reshape.default
+        if operation(node) in {aten.view, aten._unsafe_view}
+        else node.target
+    )
 
 
 def spatial_dimensions(node: fx.Node) -> int:

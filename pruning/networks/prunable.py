@@ -1,4 +1,5 @@
-"""Which weights of a model can be gated, masked, scored and counted: one list for the whole package."""
+"""Which weights of a model can be gated, masked, scored and counted: one list for the whole
+package."""
 
 import itertools
 import warnings
@@ -8,7 +9,9 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-Model = TypeVar("Model", bound=nn.Module)  # what is changed in place is returned as the type it has
+Model = TypeVar(
+    "Model", bound=nn.Module
+)  # what is changed in place is returned as the type it has
 
 WEIGHTED = (
     nn.Linear,
@@ -22,17 +25,25 @@ WEIGHTED = (
 
 
 def output_dim(module: nn.Module) -> int:
-    """The dimension of a layer's weight that counts its outputs: 1 in transposed convolutions, else 0."""
+    """The dimension of a layer's weight that counts its outputs: 1 in transposed convolutions,
+    else 0."""
     return 1 if getattr(module, "transposed", False) else 0
 
 
 def weights_of(module: nn.Module) -> list[str]:
-    """The names of the prunable parameters that a module itself holds, in the order of their registration."""
+    """The names of the prunable parameters that a module itself holds, in the order of their
+    registration."""
     if isinstance(module, WEIGHTED):
         return ["weight"]
-    if isinstance(module, nn.MultiheadAttention):  # its output projection is a Linear layer of its own
+    if isinstance(
+        module, nn.MultiheadAttention
+    ):  # its output projection is a Linear layer of its own
         joint = module._qkv_same_embed_dim
-        return ["in_proj_weight"] if joint else ["q_proj_weight", "k_proj_weight", "v_proj_weight"]
+        return (
+            ["in_proj_weight"]
+            if joint
+            else ["q_proj_weight", "k_proj_weight", "v_proj_weight"]
+        )
     if isinstance(module, nn.RNNBase):
         return [name for name in module._flat_weights_names if name.startswith("weight")]
     if isinstance(module, nn.RNNCellBase):
@@ -41,21 +52,24 @@ def weights_of(module: nn.Module) -> list[str]:
 
 
 def key_of(name: str, parameter: str) -> str:
-    """The key of a module's parameter: the module's name where it is "weight", else both, with a dot."""
+    """The key of a module's parameter: the module's name where it is "weight", else both, with
+    a dot."""
     return name if parameter == "weight" else f"{name}.{parameter}".removeprefix(".")
 
 
 def prunable(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
-    """The prunable weights of a model in the order of its modules: (key, module, name of the parameter).
+    """The prunable weights of a model in the order of its modules: (key, module, name of the
+    parameter).
 
-    These are the weights of Linear and (transposed) convolution layers, the input projections of
-    ``nn.MultiheadAttention``, and the input and recurrent weights of LSTM, GRU and RNN layers and cells.
-    Embeddings, normalisations, biases and parameters of other modules are not among them.
+    These are the weights of Linear and (transposed) convolution layers, the input projections
+    of ``nn.MultiheadAttention``, and the input and recurrent weights of LSTM, GRU and RNN
+    layers and cells. Embeddings, normalisations, biases and parameters of other modules are
+    not among them.
 
-    The key is the module's name in ``model.named_modules()`` where the parameter is called "weight", and
-    otherwise that name, a dot and the parameter's name: "layers.0", "lstm.weight_hh_l0",
-    "attention.in_proj_weight"; without the dot where the module is the model itself. A module that the model
-    uses in several places is listed once.
+    The key is the module's name in ``model.named_modules()`` where the parameter is called
+    "weight", and otherwise that name, a dot and the parameter's name: "layers.0",
+    "lstm.weight_hh_l0", "attention.in_proj_weight"; without the dot where the module is the
+    model itself. A module that the model uses in several places is listed once.
 
     Raises ValueError for a lazy layer that has not seen its first batch.
     """
@@ -64,7 +78,9 @@ def prunable(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
         for parameter in weights_of(module):
             key = key_of(name, parameter)
             if isinstance(module._parameters.get(parameter), UninitializedParameter):
-                raise ValueError(f"model: {key!r} has no shape yet; run one batch through the model first")
+                raise ValueError(
+                    f"model: {key!r} has no shape yet; run one batch through the model first"
+                )
             found.append((key, module, parameter))
     return found
 
@@ -77,23 +93,29 @@ def selected(
 ) -> list[tuple[str, nn.Module, str]]:
     """`prunable`, of which `layers` are taken (None: all) and `ignore` left out.
 
-    Both hold keys of `prunable` or names of modules, which stand for all weights inside. Where `layers` is
-    None, one warning names the parameters of two or more dimensions that no prunable weight covers, such as
-    embeddings, except for those in `ignore`.
+    Both hold keys of `prunable` or names of modules, which stand for all weights inside. Where
+    `layers` is None, one warning names the parameters of two or more dimensions that no
+    prunable weight covers, such as embeddings, except for those in `ignore`.
 
-    Raises ValueError for a string in place of a list, for an unknown name, and where nothing is left.
+    Raises ValueError for a string in place of a list, for an unknown name, and where nothing
+    is left.
     """
     found = prunable(model)
-    names = [name for name, _ in itertools.chain(model.named_modules(), model.named_parameters())]
+    names = [
+        name for name, _ in itertools.chain(model.named_modules(), model.named_parameters())
+    ]
     known = {*names, *(key for key, _, _ in found)}
     for argument, given in (("layers", layers), ("ignore", ignore)):
         if isinstance(given, str):
             raise ValueError(
-                f"{argument}: got the string {given!r}, needs a list of names such as [{given!r}]"
+                f"{argument}: got the string {given!r}, needs a list of names such as"
+                f" [{given!r}]"
             )
         if unknown := [name for name in given or () if name not in known]:
             keys = [key for key, _, _ in found]
-            raise ValueError(f"{argument}: got {unknown[0]!r}, needs some of {keys}, or modules above them")
+            raise ValueError(
+                f"{argument}: got {unknown[0]!r}, needs some of {keys}, or modules above them"
+            )
     left_out = list(ignore or ())
     chosen = [
         (key, module, parameter)
@@ -102,11 +124,16 @@ def selected(
     ]
     if not chosen:
         keys = [key for key, _, _ in found]
-        raise ValueError(f"layers, ignore: got {layers}, {ignore}, which leave nothing of the weights {keys}")
-    if layers is None and (others := [name for name in uncovered(model) if not _inside(name, left_out)]):
+        raise ValueError(
+            f"layers, ignore: got {layers}, {ignore}, which leave nothing of the weights"
+            f" {keys}"
+        )
+    if layers is None and (
+        others := [name for name in uncovered(model) if not _inside(name, left_out)]
+    ):
         warnings.warn(
-            f"model: weights of these parameters are not prunable and stay as they are: {others}; "
-            f"ignore={others} avoids this warning",
+            "model: weights of these parameters are not prunable and stay as they are:"
+            f" {others}; ignore={others} avoids this warning",
             stacklevel=stacklevel,
         )
     return chosen
@@ -117,7 +144,8 @@ def _inside(key: str, names: Iterable[str]) -> bool:
 
 
 def uncovered(model: nn.Module) -> list[str]:
-    """Names of the parameters of two or more dimensions that do not belong to a module of `prunable`."""
+    """Names of the parameters of two or more dimensions that do not belong to a module of
+    `prunable`."""
     modules = {module for _, module, _ in prunable(model)}
     inside = {id(p) for module in modules for p in module.parameters(recurse=False)}
     inside |= {
@@ -126,7 +154,9 @@ def uncovered(model: nn.Module) -> list[str]:
         if hasattr(module, "parametrizations")
         for p in module.parametrizations.parameters()
     }
-    return [name for name, p in model.named_parameters() if p.dim() >= 2 and id(p) not in inside]
+    return [
+        name for name, p in model.named_parameters() if p.dim() >= 2 and id(p) not in inside
+    ]
 
 
 def tied(model: nn.Module) -> dict[str, list[str]]:
@@ -144,7 +174,9 @@ def tied(model: nn.Module) -> dict[str, list[str]]:
         for key, module, parameter in prunable(model)
         if (
             others := [
-                place for place in places.get(id(module._parameters.get(parameter)), []) if place != key
+                place
+                for place in places.get(id(module._parameters.get(parameter)), [])
+                if place != key
             ]
         )
     }

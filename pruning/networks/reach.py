@@ -45,11 +45,15 @@ def _mapped(argument: object, pick: Callable[[object], object]) -> object:
 
 def _results(value: object) -> list[Tensor]:
     return (
-        [each for each in value if isinstance(each, Tensor)] if isinstance(value, (list, tuple)) else [value]
+        [each for each in value if isinstance(each, Tensor)]
+        if isinstance(value, (list, tuple))
+        else [value]
     )
 
 
-def forward(graph: Graph, kept: dict[str, Tensor], sources: Tensor | None = None) -> dict[fx.Node, object]:
+def forward(
+    graph: Graph, kept: dict[str, Tensor], sources: Tensor | None = None
+) -> dict[fx.Node, object]:
     """The `Signal` of every node, with autograd from the outputs' `depends` to the tensors'
     `nonzero`."""
     signals: dict[fx.Node, object] = {}
@@ -63,8 +67,14 @@ def forward(graph: Graph, kept: dict[str, Tensor], sources: Tensor | None = None
             value = graph.examples[node]
             if sources is not None:
                 value = value[:1].expand(len(sources), *value.shape[1:])
-            depends = torch.ones(value.shape, device=value.device) if sources is None else sources.clone()
-            signals[node] = Signal(value, depends.requires_grad_(), torch.ones_like(depends), True)
+            depends = (
+                torch.ones(value.shape, device=value.device)
+                if sources is None
+                else sources.clone()
+            )
+            signals[node] = Signal(
+                value, depends.requires_grad_(), torch.ones_like(depends), True
+            )
             variable.add(node)
         elif node.op == "get_attr":
             value = getattr(graph.nodes.owning_module, node.target)
@@ -108,7 +118,9 @@ def _call(node: fx.Node, signals: dict[fx.Node, object], variable: set[fx.Node])
     signals[node] = followed
 
 
-def reach(graph: Graph, kept: dict[str, Tensor] | None = None, sources: Tensor | None = None) -> Reach:
+def reach(
+    graph: Graph, kept: dict[str, Tensor] | None = None, sources: Tensor | None = None
+) -> Reach:
     """Follow all paths from the inputs to the outputs.
 
     Parameters
@@ -135,10 +147,14 @@ def reach(graph: Graph, kept: dict[str, Tensor] | None = None, sources: Tensor |
         if total.requires_grad:
             gradients = torch.autograd.grad(total, tracked, allow_unused=True)
     arrived = {
-        id(each): torch.zeros_like(each, dtype=torch.bool) if gradient is None else gradient > 0.5
+        id(each): (
+            torch.zeros_like(each, dtype=torch.bool) if gradient is None else gradient > 0.5
+        )
         for each, gradient in zip(tracked, gradients, strict=True)
     }
-    nothing = {node: torch.zeros_like(each.depends, dtype=torch.bool) for node, each in found.items()}
+    nothing = {
+        node: torch.zeros_like(each.depends, dtype=torch.bool) for node, each in found.items()
+    }
     effective = {}
     for node, (name, _) in graph.tensors.items():
         effective[name] = arrived[id(found[node].nonzero)] & (found[node].nonzero > 0)

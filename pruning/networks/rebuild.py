@@ -73,7 +73,9 @@ def smaller_layer(node: fx.Node, cuts: Cuts, reach: Reach) -> nn.Module:
     groups = argument(node, "groups", 1)
     cut = cuts.kept.get(node)
     rows = (
-        fold.keep.new_ones(reach.values[node].shape[_channel_dim(node, reach)]) if cut is None else cut.keep
+        fold.keep.new_ones(reach.values[node].shape[_channel_dim(node, reach)])
+        if cut is None
+        else cut.keep
     )
     if groups > 1:
         stay = rows.view(groups, -1).any(1)
@@ -88,26 +90,36 @@ def smaller_layer(node: fx.Node, cuts: Cuts, reach: Reach) -> nn.Module:
                 bias = total if bias is None else bias + total
         else:
             weight = weight.clone()
-            carried = reach.values[node.args[0]].movedim(_channel_dim(node, reach), 0)[fold.carrier]
+            carried = reach.values[node.args[0]].movedim(_channel_dim(node, reach), 0)[
+                fold.carrier
+            ]
             read = reach.read[node.args[0]].movedim(_channel_dim(node, reach), 0)[fold.carrier]
             weight[:, fold.carrier] += taken / carried[read][0]
         weight = weight[rows][:, fold.keep]
         weight = weight.transpose(0, 1) if kind in TRANSPOSED else weight
     bias = None if bias is None else bias[rows]
-    return _module(node, weight.contiguous().clone(), bias, groups, int(rows.sum()), int(fold.keep.sum()))
+    return _module(
+        node, weight.contiguous().clone(), bias, groups, int(rows.sum()), int(fold.keep.sum())
+    )
 
 
 def _channel_dim(node: fx.Node, reach: Reach) -> int:
     return reach.values[node].dim() - 1 if operation(node) is aten.linear else 1
 
 
-def _module(node: fx.Node, weight: Tensor, bias: Tensor | None, groups: int, outputs: int, inputs: int):
+def _module(
+    node: fx.Node, weight: Tensor, bias: Tensor | None, groups: int, outputs: int, inputs: int
+):
     kind = KINDS[operation(node)]
     if kind is nn.Linear:
         layer = nn.Linear(1, 1, bias=bias is not None)
         layer.out_features, layer.in_features = weight.shape
     else:
-        names = [name for name in ("stride", "padding", "dilation", "output_padding") if argument(node, name)]
+        names = [
+            name
+            for name in ("stride", "padding", "dilation", "output_padding")
+            if argument(node, name)
+        ]
         options = {name: _tuple(argument(node, name)) for name in names}
         layer = kind(
             inputs,
@@ -141,8 +153,14 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
 
     def static(node: fx.Node, cut: Tensor | None = None, dim: int = 0) -> fx.Node:
         value = found.values[node]
-        value = value.clone() if cut is None else value.movedim(dim, 0)[cut].movedim(0, dim).clone()
-        name = path((graph.tensors[node][0] if node in graph.tensors else node.name).replace(".", "_"))
+        value = (
+            value.clone()
+            if cut is None
+            else value.movedim(dim, 0)[cut].movedim(0, dim).clone()
+        )
+        name = path(
+            (graph.tensors[node][0] if node in graph.tensors else node.name).replace(".", "_")
+        )
         modules[name] = value if not value.is_floating_point() else nn.Parameter(value)
         return nodes.get_attr(name)
 
@@ -163,17 +181,23 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
             continue
         kind, cut = operation(node), cuts.kept.get(node)
         if node in cuts.folds:
-            name = graph.tensors[node.args[1]][0] if node.args[1] in graph.tensors else node.name
-            modules[name := path(name.removesuffix("weight").strip("._") or "layer")] = smaller_layer(
-                node, cuts, found
+            name = (
+                graph.tensors[node.args[1]][0] if node.args[1] in graph.tensors else node.name
+            )
+            modules[name := path(name.removesuffix("weight").strip("._") or "layer")] = (
+                smaller_layer(node, cuts, found)
             )
             made[node] = nodes.call_module(name, (made[node.args[0]],))
         elif kind in {aten.dropout, aten.feature_dropout, aten.alpha_dropout}:
             made[node] = made[node.args[0]]
         elif kind in BATCH_NORM:
             keep = cuts.kept.get(node.args[0])
-            parts = [None if e is None else static(e, keep and keep.keep) for e in node.args[1:5]]
-            made[node] = nodes.call_function(node.target, (made[node.args[0]], *parts, *node.args[5:]))
+            parts = [
+                None if e is None else static(e, keep and keep.keep) for e in node.args[1:5]
+            ]
+            made[node] = nodes.call_function(
+                node.target, (made[node.args[0]], *parts, *node.args[5:])
+            )
         elif cut is not None and (entry_by_entry(node) or kind in PRODUCTS):
             size = found.values[node].dim()
 
@@ -189,7 +213,9 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
             made[node] = nodes.call_function(node.target, args, dict(node.kwargs))
         else:
             args = fx.node.map_arg(adjusted(node, cuts.kept, found), use)
-            made[node] = nodes.call_function(node.target, args, fx.node.map_arg(dict(node.kwargs), use))
+            made[node] = nodes.call_function(
+                node.target, args, fx.node.map_arg(dict(node.kwargs), use)
+            )
     nodes.output(graph.nested(fx.node.map_arg(tuple(graph.nodes.output_node().args[0]), use)))
     small = fx.GraphModule(modules, nodes, "Compact").eval()
     small.graph.eliminate_dead_code()

@@ -145,7 +145,9 @@ def depends(node: fx.Node, args: tuple, value: object) -> object:
         return _signal(value, _windows(node, x.depends, value))
     if kind in WHOLE_WINDOWS:
         return _whole_windows(node, x, args, value)
-    if kind in REDUCTIONS and not (kind in {aten.max, aten.min} and len(args) > 1 and _is_signal(args[1])):
+    if kind in REDUCTIONS and not (
+        kind in {aten.max, aten.min} and len(args) > 1 and _is_signal(args[1])
+    ):
         return _reduction(node, x, value)
     if kind is aten.embedding:
         return _signal(value, args[1].depends.unsqueeze(-1) * x.nonzero.any(0))
@@ -154,7 +156,9 @@ def depends(node: fx.Node, args: tuple, value: object) -> object:
     if entry_by_entry(node) and isinstance(value, Tensor):
         sums = sum(each.depends for each in args if _is_signal(each) and each.variable)
         return _signal(value, sums.expand(value.shape))
-    raise TypeError(f"model: {where(node)} runs {node.target}, through which paths cannot be followed")
+    raise TypeError(
+        f"model: {where(node)} runs {node.target}, through which paths cannot be followed"
+    )
 
 
 def _is_signal(argument: object) -> bool:
@@ -164,7 +168,11 @@ def _is_signal(argument: object) -> bool:
 def _product(node: fx.Node, x: Signal, weight: Signal, rest: tuple) -> Tensor:
     """A layer without its bias, on truth values."""
     found = node.target(x.depends, weight.nonzero, None, *rest)
-    return found + node.target(x.nonzero, weight.depends, None, *rest) if weight.variable else found
+    return (
+        found + node.target(x.nonzero, weight.depends, None, *rest)
+        if weight.variable
+        else found
+    )
 
 
 def _entrywise_product(x: Signal, y: Signal | float) -> Tensor:
@@ -178,7 +186,9 @@ def _entrywise_product(x: Signal, y: Signal | float) -> Tensor:
 def _sum_of_products(node: fx.Node, args: tuple) -> Tensor:
     if operation(node) is aten.einsum:
         if len(args[1]) != 2:
-            raise TypeError(f"model: {where(node)} runs einsum of {len(args[1])} tensors; paths need two")
+            raise TypeError(
+                f"model: {where(node)} runs einsum of {len(args[1])} tensors; paths need two"
+            )
         x, y = args[1]
         run = lambda a, b: node.target(args[0], [a, b])  # noqa: E731
     else:
@@ -255,9 +265,17 @@ def _windows(node: fx.Node, x: Tensor, value: Tensor) -> Tensor:
     padding, dilation = given("padding", 0), given("dilation", 1)
     spatial = x.shape[-dims:]
     ends = []
-    for n, k, s, p, d, out in zip(spatial, size, stride, padding, dilation, value.shape[-dims:], strict=True):
-        ends.append(max(0, (out - 1) * s + d * (k - 1) + 1 - n - p))  # what ceil_mode adds at the end
-    pads = [each for p, end in zip(reversed(padding), reversed(ends), strict=True) for each in (p, end)]
+    for n, k, s, p, d, out in zip(
+        spatial, size, stride, padding, dilation, value.shape[-dims:], strict=True
+    ):
+        ends.append(
+            max(0, (out - 1) * s + d * (k - 1) + 1 - n - p)
+        )  # what ceil_mode adds at the end
+    pads = [
+        each
+        for p, end in zip(reversed(padding), reversed(ends), strict=True)
+        for each in (p, end)
+    ]
     flat = F.pad(x.reshape(-1, 1, *spatial), pads)
     convolution = (F.conv1d, F.conv2d, F.conv3d)[dims - 1]
     found = convolution(flat, flat.new_ones(1, 1, *size), stride=stride, dilation=dilation)
@@ -291,12 +309,20 @@ def _reduction(node: fx.Node, x: Signal, value: object) -> object:
 
 def _moved(node: fx.Node, args: tuple, value: object) -> object:
     if any(_is_signal(each) and each.variable for each in _flat(args[1:])):
-        raise TypeError(f"model: {where(node)} runs {node.target} at places that depend on the inputs")
+        raise TypeError(
+            f"model: {where(node)} runs {node.target} at places that depend on the inputs"
+        )
     first = args[0]
-    picked = [each.depends for each in first] if isinstance(first, (list, tuple)) else first.depends
+    picked = (
+        [each.depends for each in first] if isinstance(first, (list, tuple)) else first.depends
+    )
     rest = [_plain(each) for each in args[1:]]
     if operation(node) in {aten.pad, aten.constant_pad_nd}:
-        rest = rest[:1] if operation(node) is aten.constant_pad_nd else [*rest[:2], *[0.0] * (len(rest) > 2)]
+        rest = (
+            rest[:1]
+            if operation(node) is aten.constant_pad_nd
+            else [*rest[:2], *[0.0] * (len(rest) > 2)]
+        )
     found = mover(node)(picked, *rest)
     if isinstance(value, (list, tuple)):
         return tuple(_signal(each, part) for each, part in zip(value, found, strict=True))
@@ -304,7 +330,11 @@ def _moved(node: fx.Node, args: tuple, value: object) -> object:
 
 
 def _flat(args: object) -> list:
-    return [e for each in args for e in _flat(each)] if isinstance(args, (list, tuple)) else [args]
+    return (
+        [e for each in args for e in _flat(each)]
+        if isinstance(args, (list, tuple))
+        else [args]
+    )
 
 
 def _plain(argument: object) -> object:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import pandas
 
 
-def effective_masks(model: nn.Module, example_inputs: Examples | None = None) -> dict[str, Tensor]:
+def effective_masks(
+    model: nn.Module, example_inputs: Examples | None = None
+) -> dict[str, Tensor]:
     """Kept weights on a path from an input to an output: {key: boolean mask shaped as the
     weight}.
 
@@ -27,7 +29,10 @@ def effective_masks(model: nn.Module, example_inputs: Examples | None = None) ->
     parameters = {key: _parameter(model, key) for key in kept}
     graph = graph_of(model, example_inputs)
     found = reach(graph, {name: kept[key] for key, name in parameters.items()}).effective
-    return {key: found[name] if name in found else kept[key] & False for key, name in parameters.items()}
+    return {
+        key: found[name] if name in found else kept[key] & False
+        for key, name in parameters.items()
+    }
 
 
 def _parameter(model: nn.Module, key: str) -> str:
@@ -57,7 +62,9 @@ def effective_weights(model: nn.Module, example_inputs: Examples | None = None) 
     return sum(int(mask.sum()) for mask in effective_masks(model, example_inputs).values())
 
 
-def sparsity_report(model: nn.Module, example_inputs: Examples | None = None) -> "pandas.DataFrame":
+def sparsity_report(
+    model: nn.Module, example_inputs: Examples | None = None
+) -> "pandas.DataFrame":
     """One row a prunable weight: layer, weights, kept, density, effective.
 
     `layer` is the key of `pruning.masks`, `kept` counts the weights that it keeps, `density`

@@ -19,14 +19,17 @@ from pruning.networks.masks import is_pruned
 HELD = ("keep", "logits")  # what masks and gates write beside the original
 
 
-def convert_state_dict(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def convert_state_dict(
+    state_dict: Mapping[str, Tensor], model: nn.Module
+) -> dict[str, Tensor]:
     """A state dict of any form in the form that `model` has, for ``model.load_state_dict``.
 
-    Into a plain model go the weights with removed ones at 0. Into a masked one go the weights and what is
-    kept of them: the mask or the open gates of the state dict, or all weights but exact zeros where it is
-    plain. Into a gated one go the weights and logits; where the state dict has none, kept weights take the
-    size of the model's own logits and removed ones its negative, so that the gates are open and closed
-    as the mask is, and evaluation gives the same outputs.
+    Into a plain model go the weights with removed ones at 0. Into a masked one go the weights
+    and what is kept of them: the mask or the open gates of the state dict, or all weights but
+    exact zeros where it is plain. Into a gated one go the weights and logits; where the state
+    dict has none, kept weights take the size of the model's own logits and removed ones its
+    negative, so that the gates are open and closed as the mask is, and evaluation gives the
+    same outputs.
 
     Parameters
     ----------
@@ -48,15 +51,16 @@ def convert_state_dict(state_dict: Mapping[str, Tensor], model: nn.Module) -> di
     left = [*given, *(key for key in found if key not in wanted)]
     if missing or left:
         raise ValueError(
-            f"state_dict: is not of this architecture: it has nothing for the model's {missing}, and "
-            f"the model has no place for its {left}"
+            "state_dict: is not of this architecture: it has nothing for the model's"
+            f" {missing}, and the model has no place for its {left}"
         )
     return {key: found[key] for key in wanted}
 
 
 @dataclass
 class _Taken:
-    """One parameter of a state dict: its values, what is kept of them, and the logits if it is gated."""
+    """One parameter of a state dict: its values, what is kept of them, and the logits if it is
+    gated."""
 
     weight: Tensor
     mask: Tensor | None = None
@@ -73,13 +77,18 @@ def _parameters(module: nn.Module) -> list[str]:
     pruned = [name for name in pruned if is_pruned(module, name)]
     plain = [name for name, value in module._parameters.items() if value is not None]
     held = list(module.parametrizations) if parametrize.is_parametrized(module) else []
-    return [*(name for name in plain if name.removesuffix("_orig") not in pruned), *pruned, *held]
+    return [
+        *(name for name in plain if name.removesuffix("_orig") not in pruned),
+        *pruned,
+        *held,
+    ]
 
 
 def _take(
     state_dict: Mapping[str, Tensor], given: dict[str, Tensor], prefix: str, parameter: str
 ) -> _Taken | None:
-    """Remove the keys of a parameter from `given`; None where it has none, or another parametrization's."""
+    """Remove the keys of a parameter from `given`; None where it has none, or another
+    parametrization's."""
     inside = f"{prefix}parametrizations.{parameter}."
     if f"{prefix}{parameter}" in given:
         return _Taken(given.pop(f"{prefix}{parameter}"))
@@ -87,7 +96,9 @@ def _take(
         mask = given.pop(f"{prefix}{parameter}_mask") != 0
         return _Taken(given.pop(f"{prefix}{parameter}_orig"), mask)
     keys = [key for key in given if key.startswith(inside) and key != f"{inside}original"]
-    if f"{inside}original" not in given or any(key.rsplit(".", 1)[1] not in HELD for key in keys):
+    if f"{inside}original" not in given or any(
+        key.rsplit(".", 1)[1] not in HELD for key in keys
+    ):
         return None
     found = _Taken(given.pop(f"{inside}original"))
     for key in keys:
@@ -97,16 +108,25 @@ def _take(
         else:
             found.logits, found.mask = value, (value > 0).expand_as(found.weight)
     if parameter == "bias" and not keys:  # a gate on outputs has its logits at the weight
-        logits = [v for k, v in state_dict.items() if k.startswith(f"{prefix}parametrizations.weight.")]
+        logits = [
+            v
+            for k, v in state_dict.items()
+            if k.startswith(f"{prefix}parametrizations.weight.")
+        ]
         found.mask = logits[-1].flatten() > 0
     return found
 
 
-def _in_form(module: nn.Module, prefix: str, parameter: str, taken: _Taken) -> dict[str, Tensor]:
+def _in_form(
+    module: nn.Module, prefix: str, parameter: str, taken: _Taken
+) -> dict[str, Tensor]:
     """The keys and values of one parameter in the form that the module has."""
     weight, mask = taken.weight, taken.weight != 0 if taken.mask is None else taken.mask
     if is_pruned(module, parameter):
-        return {f"{prefix}{parameter}_orig": weight, f"{prefix}{parameter}_mask": mask.to(weight.dtype)}
+        return {
+            f"{prefix}{parameter}_orig": weight,
+            f"{prefix}{parameter}_mask": mask.to(weight.dtype),
+        }
     if not parametrize.is_parametrized(module, parameter):
         return {f"{prefix}{parameter}": taken.masked()}
     found = {f"parametrizations.{parameter}.original": weight}
@@ -114,7 +134,11 @@ def _in_form(module: nn.Module, prefix: str, parameter: str, taken: _Taken) -> d
         own, place = each.state_dict(), f"parametrizations.{parameter}.{position}"
         if "keep" in own:
             found[f"{place}.keep"] = mask.to(own["keep"].dtype)
-        elif "logits" in own and taken.logits is not None and taken.logits.shape == own["logits"].shape:
+        elif (
+            "logits" in own
+            and taken.logits is not None
+            and taken.logits.shape == own["logits"].shape
+        ):
             found[f"{place}.logits"] = taken.logits
         elif "logits" in own:
             found[f"{place}.logits"] = _logits(own["logits"], mask)

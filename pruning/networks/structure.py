@@ -19,7 +19,9 @@ def connections(model: nn.Module) -> list[list[float]]:
     kept = masks(model)
     for level, (name, mask) in enumerate(kept.items()):
         weight = effective(model.get_submodule(name))
-        rows += [[level, i, o, round(weight[o, i].item(), 5)] for o, i in mask.nonzero().tolist()]
+        rows += [
+            [level, i, o, round(weight[o, i].item(), 5)] for o, i in mask.nonzero().tolist()
+        ]
     return rows
 
 
@@ -66,7 +68,9 @@ def ordered(matrices: Sequence[Tensor], rounds: int = 20) -> list[list[int]]:
             incoming, outgoing = (sizes[level - 1] > 0).double(), (sizes[level] > 0).double()
             pull = incoming @ height[level - 1] + outgoing.T @ height[level + 1]
             count = incoming.sum(1) + outgoing.sum(0)
-            at = torch.where(count > 0, pull / count.clamp_min(1), 2.0)  # the dead go to the end
+            at = torch.where(
+                count > 0, pull / count.clamp_min(1), 2.0
+            )  # the dead go to the end
             living = max(1, int((count > 0).sum()))
             places = (torch.arange(len(at), dtype=torch.float64) + 0.5) / living
             height[level] = torch.empty_like(at).scatter_(0, at.argsort(stable=True), places)
@@ -77,6 +81,10 @@ def ordered(matrices: Sequence[Tensor], rounds: int = 20) -> list[list[int]]:
             connected |= (sizes[level - 1] > 0).any(1)
         if level < len(sizes):
             connected |= (sizes[level] > 0).any(0)
-        keep = range(n) if level in (0, len(widths) - 1) else connected.nonzero().flatten().tolist()
+        keep = (
+            range(n)
+            if level in (0, len(widths) - 1)
+            else connected.nonzero().flatten().tolist()
+        )
         orders.append(sorted(keep, key=lambda i, level=level: height[level][i].item()))
     return orders

@@ -8,7 +8,8 @@ from collections.abc import Callable
 def interleaved(
     pieces: dict[str, Callable[[], object]], rounds: int = 60, warmup: int = 5, steps: int = 1
 ) -> dict[str, float]:
-    """Median seconds of each piece, or of one of its `steps`; a drift of the machine meets all alike."""
+    """Median seconds of each piece, or of one of its `steps`; a drift of the machine meets all
+    alike."""
     seconds: dict[str, list[float]] = {name: [] for name in pieces}
     for turn in range(warmup + rounds):
         for name, piece in pieces.items():

@@ -80,7 +80,9 @@ class Wirings(nn.Module):
                 self.get_buffer(f"sources{level}"),
                 self.get_buffer(f"starts{level}"),
             )
-            values = F.embedding_bag(sources, values, starts, mode="sum", per_sample_weights=weight)
+            values = F.embedding_bag(
+                sources, values, starts, mode="sum", per_sample_weights=weight
+            )
             values = values + bias[:, None]
         return values.view(self.networks, -1, x.shape[0]).transpose(1, 2)
 
@@ -89,11 +91,15 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Σ over networks of the mean over the batch: (networks, batch, classes), (batch,) ↦
     0-dim. No network's
     gradient depends on another."""
-    return len(outputs) * F.cross_entropy(outputs.transpose(1, 2), targets.expand(len(outputs), -1))
+    return len(outputs) * F.cross_entropy(
+        outputs.transpose(1, 2), targets.expand(len(outputs), -1)
+    )
 
 
 @torch.no_grad()
-def accuracies(model: Wirings, inputs: Tensor, targets: Tensor, batch_size: int = 2000) -> list[float]:
+def accuracies(
+    model: Wirings, inputs: Tensor, targets: Tensor, batch_size: int = 2000
+) -> list[float]:
     """The fraction of samples that each network classifies right."""
     right = torch.zeros(model.networks, dtype=torch.long)
     for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):

@@ -1,4 +1,5 @@
-"""The box with which a chapter answers its question, and the table of where its numbers come from."""
+"""The box with which a chapter answers its question, and the table of where its numbers come
+from."""
 
 import html
 import re
@@ -15,10 +16,13 @@ from pruning.pages import scoreboard
 def box(chapter: str, sentences: dict[str, str]) -> HTML:
     """A verdict and a sentence for each claim of a chapter, to be displayed by a notebook.
 
-    `sentences` holds what the chapter says of a claim, by the claim's id, with **bold** and *emphasis*.
+    `sentences` holds what the chapter says of a claim, by the claim's id, with **bold** and
+    *emphasis*.
     """
     verdicts = scoreboard.board(chapter).set_index("id").verdict
-    return _admonition([(scoreboard.badge(verdicts[name]), said) for name, said in sentences.items()])
+    return _admonition(
+        [(scoreboard.badge(verdicts[name]), said) for name, said in sentences.items()]
+    )
 
 
 def _admonition(items: list[tuple[str, str]]) -> HTML:
@@ -32,7 +36,8 @@ def _admonition(items: list[tuple[str, str]]) -> HTML:
 
 
 def provenance(evidence: Iterable[Record]) -> pandas.DataFrame:
-    """One column: how many runs, how long they took on one thread each, commits, devices and versions."""
+    """One column: how many runs, how long they took on one thread each, commits, devices and
+    versions."""
     origin = records.table(evidence).filter(like="provenance.")
     origin.columns = [name.removeprefix("provenance.") for name in origin.columns]
     rows = {"runs on record": f"{len(origin):,}"}

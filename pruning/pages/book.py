@@ -2,8 +2,8 @@
 
 An executed notebook carries the fingerprint of everything it was made from: its own cells and
 parameters, the modules of this package that it imports, directly or through one another, the
-files that its metadata lists as inputs, and the pinned versions. Where the fingerprint still holds
-the notebook is not executed again.
+files that its metadata lists as inputs, and the pinned versions. Where the fingerprint still
+holds the notebook is not executed again.
 """
 
 import ast
@@ -23,7 +23,8 @@ import papermill
 from pruning.data.datasets import CHECKOUT
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# the kernel draws what a browser can enlarge; a notebook that is opened by hand keeps its own format
+# the kernel draws what a browser can enlarge; a notebook that is opened by hand keeps its own
+# format
 KERNEL = ["--log-level=CRITICAL", "--InlineBackend.figure_formats={'svg'}"]
 
 
@@ -62,7 +63,9 @@ def modules_used(source: str) -> list[Path]:
 def fingerprint(notebook: Path, parameters: dict) -> str:
     """sha256 over everything that the executed notebook depends on."""
     content = nbformat.read(notebook, as_version=4)
-    cells = [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in content.cells]
+    cells = [
+        [cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in content.cells
+    ]
     code = "\n".join(cell.source for cell in content.cells if cell.cell_type == "code")
     root = notebook.parent.parent
     files = [*modules_used(code), root / "constraints.txt"]
@@ -76,7 +79,8 @@ def fingerprint(notebook: Path, parameters: dict) -> str:
 
 
 def execute(notebook: Path, target: Path, parameters: dict) -> bool:
-    """Execute a notebook into `target` unless that is up to date; returns whether it was executed.
+    """Execute a notebook into `target` unless that is up to date; returns whether it was
+    executed.
 
     A failing notebook raises BookError and leaves `target` as it was.
     """
@@ -122,15 +126,21 @@ def build(profile: str = "quick", only: str | None = None, root: Path | None = N
     """
     root = root or CHECKOUT
     if root is None:
-        raise BookError("book: the notebooks are part of a checkout of the project, not of the package")
+        raise BookError(
+            "book: the notebooks are part of a checkout of the project, not of the package"
+        )
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
     if only is not None and only not in {path.stem for path in notebooks}:
-        raise BookError(f"only: got {only!r}, needs one of {[path.stem for path in notebooks]}")
+        raise BookError(
+            f"only: got {only!r}, needs one of {[path.stem for path in notebooks]}"
+        )
     wanted = [path for path in notebooks if only in (None, path.stem)]
     for number, notebook in enumerate(wanted, start=1):
         with _step(f"notebook {number} of {len(wanted)}, {notebook.stem}") as say:
             target = root / "book" / "chapters" / notebook.name
-            say("executed" if execute(notebook, target, {"profile": profile}) else "up to date")
+            say(
+                "executed" if execute(notebook, target, {"profile": profile}) else "up to date"
+            )
     with _step("pages") as say:
         render(root)
         say("rendered")

@@ -1,7 +1,8 @@
-"""What the home page and the README say first: a sentence and a verdict for each paper, and the tally.
+"""What the home page and the README say first: a sentence and a verdict for each paper, and
+the tally.
 
-As a Sphinx extension it brings the directives `headlines` and `tally`, drawn from the records whenever
-the book is built.
+As a Sphinx extension it brings the directives `headlines` and `tally`, drawn from the records
+whenever the book is built.
 """
 
 import re
@@ -19,7 +20,8 @@ from pruning.pages import scoreboard
 
 @dataclass(frozen=True)
 class Headline:
-    """A sentence about one paper's central claim; `sentence` is Markdown, with its number in bold."""
+    """A sentence about one paper's central claim; `sentence` is Markdown, with its number in
+    bold."""
 
     paper: str
     chapter: str
@@ -28,8 +30,8 @@ class Headline:
 
 
 def headlines() -> list[Headline]:
-    """What chapters bring in their readme.py: `HEADLINE`, a claim's id and its paper in words, and
-    `headline(claim, found)`, the sentence. One a paper, in the order of the papers."""
+    """What chapters bring in their readme.py: `HEADLINE`, a claim's id and its paper in words,
+    and `headline(claim, found)`, the sentence. One a paper, in the order of the papers."""
     verdicts = scoreboard.board().set_index("id").verdict
     made = []
     for chapter in chapters.names():
@@ -61,8 +63,10 @@ class Headlines(SphinxDirective):
             sentence = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", headline.sentence)
             colour = scoreboard.VERDICT_COLOURS[headline.verdict]
             cards.append(
-                f'<li><span class="verdict" style="background:{colour}">{headline.verdict}</span> '
-                f'<a href="chapters/{headline.chapter}.html">{headline.paper}</a><p>{sentence}</p></li>'
+                '<li><span class="verdict"'
+                f' style="background:{colour}">{headline.verdict}</span> '
+                f'<a href="chapters/{headline.chapter}.html">{headline.paper}</a>'
+                f"<p>{sentence}</p></li>"
             )
         return [nodes.raw("", f'<ul class="headlines">{"".join(cards)}</ul>', format="html")]
 

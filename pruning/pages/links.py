@@ -1,7 +1,8 @@
 """A Sphinx extension: links that nobody has to write.
 
-A word of the glossary links to its explanation where a page first uses it, with the explanation as hover
-text. A public name of the package in `code type` links to the API reference.
+A word of the glossary links to its explanation where a page first uses it, with the
+explanation as hover text. A public name of the package in `code type` links to the API
+reference.
 """
 
 import re
@@ -13,7 +14,14 @@ from sphinx.application import Sphinx
 import pruning
 
 GLOSSARY, API = "glossary", "api"
-APART = (nodes.title, nodes.reference, nodes.raw, nodes.literal, nodes.literal_block, nodes.math)
+APART = (
+    nodes.title,
+    nodes.reference,
+    nodes.raw,
+    nodes.literal,
+    nodes.literal_block,
+    nodes.math,
+)
 
 
 def explanations(app: Sphinx) -> dict[str, tuple[str, str]]:
@@ -27,7 +35,8 @@ def explanations(app: Sphinx) -> dict[str, tuple[str, str]]:
 
 
 def pattern(terms: list[str]) -> re.Pattern:
-    """Any of the terms as a word, singular or plural; one in small letters may begin with a capital."""
+    """Any of the terms as a word, singular or plural; one in small letters may begin with a
+    capital."""
     words = []
     for term in sorted(terms, key=len, reverse=True):
         first = term[0]
@@ -43,7 +52,9 @@ def _link_terms(app: Sphinx, doctree: nodes.document, page: str) -> None:
         inside, above = False, text.parent
         while above is not None and not inside:
             inside, above = isinstance(above, APART), above.parent
-        if inside or not isinstance(text.parent, (nodes.paragraph, nodes.emphasis, nodes.strong)):
+        if inside or not isinstance(
+            text.parent, (nodes.paragraph, nodes.emphasis, nodes.strong)
+        ):
             continue
         made, rest = [], str(text)
         while match := words.search(rest):
@@ -55,7 +66,9 @@ def _link_terms(app: Sphinx, doctree: nodes.document, page: str) -> None:
                 seen.add(term)
                 where, explained = known[term]
                 uri = f"{app.builder.get_relative_uri(page, GLOSSARY)}#{where}"
-                link = nodes.reference("", match[0], refuri=uri, internal=True, classes=["term"])
+                link = nodes.reference(
+                    "", match[0], refuri=uri, internal=True, classes=["term"]
+                )
                 link["reftitle"] = explained
                 made.append(link)
             rest = rest[match.end() :]
@@ -85,9 +98,13 @@ def _link(app: Sphinx, doctree: nodes.document, page: str) -> None:
         _link_terms(app, doctree, page)
 
 
-def _plain_citations(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+def _plain_citations(
+    app: Sphinx, page: str, template: str, context: dict, doctree: object
+) -> None:
     # docutils calls them a list whose children are no list items: screen readers stumble
-    context["body"] = context.get("body", "").replace('<div role="list" class="citation-list">', "<div>")
+    context["body"] = context.get("body", "").replace(
+        '<div role="list" class="citation-list">', "<div>"
+    )
 
 
 def setup(app: Sphinx) -> dict:

@@ -1,8 +1,8 @@
 """A Sphinx extension: formulas as MathML, which browsers draw themselves, with no script.
 
-math-core translates TeX when the book is built; a formula that it cannot read is a warning, and so
-fails the build. Few systems have a font for formulas, so the book brings what it needs of STIX Two
-Math (SIL Open Font License), as the package ziamath ships it.
+math-core translates TeX when the book is built; a formula that it cannot read is a warning,
+and so fails the build. Few systems have a font for formulas, so the book brings what it needs
+of STIX Two Math (SIL Open Font License), as the package ziamath ships it.
 """
 
 from importlib.resources import as_file, files
@@ -60,7 +60,9 @@ def _font(app: Sphinx, failed: Exception | None) -> None:
     with as_file(files("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf") as source:
         font = subset.load_font(str(source), options)
     subsetter = subset.Subsetter(options)
-    subsetter.populate(unicodes=[c for first, last in CHARACTERS for c in range(first, last + 1)])
+    subsetter.populate(
+        unicodes=[c for first, last in CHARACTERS for c in range(first, last + 1)]
+    )
     subsetter.subset(font)
     subset.save_font(font, str(target), options)
 

@@ -1,8 +1,9 @@
-"""A Sphinx extension: the data of the page on which a reader draws a digit for a pruned network.
+"""A Sphinx extension: the data of the page on which a reader draws a digit for a pruned
+network.
 
-The recorded networks of MNIST with 404 to 100 weights become a script of some 30 kB beside the page,
-which works from a file and loads nothing from the network. Where the MNIST archives are at hand, one
-test image a digit goes with them; where not, the page says that it has none.
+The recorded networks of MNIST with 404 to 100 weights become a script of some 30 kB beside the
+page, which works from a file and loads nothing from the network. Where the MNIST archives are
+at hand, one test image a digit goes with them; where not, the page says that it has none.
 """
 
 import base64
@@ -36,9 +37,12 @@ def recorded(seed: int = SEED) -> list[Record]:
 
 
 def described(record: Record) -> dict:
-    """A network as the page's script reads it: rows of (source, target, weight) and the biases, by layer."""
+    """A network as the page's script reads it: rows of (source, target, weight) and the
+    biases, by layer."""
     layers = range(len(record["widths"]) - 1)
-    edges = [[[i, o, w] for at, i, o, w in record["connections"] if at == layer] for layer in layers]
+    edges = [
+        [[i, o, w] for at, i, o, w in record["connections"] if at == layer] for layer in layers
+    ]
     biases = []
     for layer in layers:
         following = edges[layer + 1 : layer + 2]
@@ -56,7 +60,8 @@ def described(record: Record) -> dict:
 
 
 def samples() -> list[dict]:
-    """The first test image of each digit, pixels from 0 to 255 in base64; none where MNIST is not at hand."""
+    """The first test image of each digit, pixels from 0 to 255 in base64; none where MNIST is
+    not at hand."""
     if any(datasets.locate(file) is None for file in datasets.registry()["mnist"]["files"]):
         return []
     test = datasets.load("mnist").test
@@ -73,7 +78,9 @@ def _write(app: Sphinx, failed: Exception | None) -> None:
         return
     data = {"networks": [described(record) for record in recorded()], "samples": samples()}
     text = json.dumps(data, separators=(",", ":"))
-    (Path(app.outdir) / DATA).write_text(f"window.prunedNetworks = {text};\n", encoding="utf-8")
+    (Path(app.outdir) / DATA).write_text(
+        f"window.prunedNetworks = {text};\n", encoding="utf-8"
+    )
 
 
 def setup(app: Sphinx) -> dict:

@@ -1,8 +1,8 @@
 """The parts of README.md that depend on the records: its table, sentences and figures.
 
-Chapters supply them: the table has a row a claim, and a chapter's readme.py may bring a `sentence()`
-for under the table, a `figure(ax)`, drawn to book/_static/<chapter>.png, and a `headline` with its
-`HEADLINE` for the first lines (`headlines` says how).
+Chapters supply them: the table has a row a claim, and a chapter's readme.py may bring a
+`sentence()` for under the table, a `figure(ax)`, drawn to book/_static/<chapter>.png, and a
+`headline` with its `HEADLINE` for the first lines (`headlines` says how).
 """
 
 from pathlib import Path
@@ -37,7 +37,10 @@ def first_lines() -> str:
 def evidence_table() -> str:
     """Markdown: notebook, paper figure, command, theirs, ours, verdict; one row a claim."""
     board = scoreboard.board().set_index("id")
-    rows = ["| notebook | paper figure | command | theirs | ours | verdict |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| notebook | paper figure | command | theirs | ours | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
     for chapter, claim in scoreboard.all_claims():
         row = board.loc[claim["id"]]
         seeds = f" ({row.seeds} seeds)" if row.seeds else ""
@@ -49,7 +52,8 @@ def evidence_table() -> str:
             row.ours + seeds if row.ours else "not on record",
             f"**{row.verdict}**",
         )
-        rows.append(f"| {' | '.join(cell.replace('|', '&#124;').replace('<', '&lt;') for cell in cells)} |")
+        escaped = [cell.replace("|", "&#124;").replace("<", "&lt;") for cell in cells]
+        rows.append(f"| {' | '.join(escaped)} |")
     return "\n".join(rows)
 
 
@@ -65,11 +69,14 @@ def sentences() -> str:
 
 
 def with_evidence(text: str) -> str:
-    """README text with its parts brought up to date. Raises ValueError for a part without its two markers."""
+    """README text with its parts brought up to date. Raises ValueError for a part without its
+    two markers."""
     for part, write in {"verdicts": first_lines, "evidence": _evidence}.items():
         begin, end = BEGIN.format(part), END.format(part)
         if begin not in text or end not in text:
-            raise ValueError(f"README.md: needs the lines {begin!r} and {end!r} around its {part}")
+            raise ValueError(
+                f"README.md: needs the lines {begin!r} and {end!r} around its {part}"
+            )
         text = f"{text.split(begin)[0]}{begin}\n{write()}\n{end}{text.split(end)[1]}"
     return text
 

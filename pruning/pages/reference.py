@@ -1,7 +1,8 @@
 """A Sphinx extension: this package's docstrings, which are plain text, made ready for autodoc.
 
-Docstrings are written to be read in a terminal: |x| is a magnitude, * a product, `name` a name, and a
-parameter's description follows its name on the same line. Sphinx would take these for markup.
+Docstrings are written to be read in a terminal: |x| is a magnitude, * a product, `name` a
+name, and a parameter's description follows its name on the same line. Sphinx would take these
+for markup.
 """
 
 import re
@@ -17,7 +18,8 @@ def _indent(line: str) -> int:
 
 
 def prepared(lines: list[str]) -> list[str]:
-    """The docstring's lines with markup characters escaped and descriptions on lines of their own."""
+    """The docstring's lines with markup characters escaped and descriptions on lines of their
+    own."""
     found, section = [], ""
     for number, line in enumerate(lines):
         following = lines[number + 1] if number + 1 < len(lines) else ""
@@ -31,7 +33,11 @@ def prepared(lines: list[str]) -> list[str]:
         described = re.match(r"(\w[\w*, .]*) : (.+)", line)
         if section not in ("Returns", "Yields", "Notes") and described:
             found += [described[1], f"    {described[2]}"]
-        elif section in ("Parameters", "Attributes", "Raises") and re.match(r"\S", line) and not header:
+        elif (
+            section in ("Parameters", "Attributes", "Raises")
+            and re.match(r"\S", line)
+            and not header
+        ):
             found += ["", "", line]  # a paragraph: the section is over
             section = ""
         else:
@@ -42,8 +48,11 @@ def prepared(lines: list[str]) -> list[str]:
     return found
 
 
-def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    # a module's docstring explains the paper with equations set in columns; its chapter says the same
+def _process(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    # a module's docstring explains the paper with equations set in columns; its chapter says
+    # the same
     lines[:] = [] if what == "module" else prepared(lines)
 
 

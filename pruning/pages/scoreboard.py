@@ -21,18 +21,25 @@ VERDICT_COLOURS = {  # background, readable with black text in the light and the
 
 
 def rules(chapter: str) -> dict[str, Rule]:
-    """The rules that a chapter brings: the functions of (claim, evidence) in its rules.py, by name."""
+    """The rules that a chapter brings: the functions of (claim, evidence) in its rules.py, by
+    name."""
     module = chapters.part(chapter, "rules")
     functions = inspect.getmembers(module, inspect.isfunction) if module else []
     return {
-        name: f for name, f in functions if list(inspect.signature(f).parameters) == ["claim", "evidence"]
+        name: f
+        for name, f in functions
+        if list(inspect.signature(f).parameters) == ["claim", "evidence"]
     }
 
 
 def of(chapter: str) -> dict[str, Claim]:
     """A chapter's claims as they are written, by id."""
     path = chapters.FOLDER / chapter / "claims.yml"
-    return {claim["id"]: claim for claim in claims.read(path, rules(chapter))} if path.is_file() else {}
+    return (
+        {claim["id"]: claim for claim in claims.read(path, rules(chapter))}
+        if path.is_file()
+        else {}
+    )
 
 
 def _by_id(pair: tuple[str, Claim]) -> tuple[str, int]:
@@ -42,12 +49,15 @@ def _by_id(pair: tuple[str, Claim]) -> tuple[str, int]:
 
 def all_claims() -> list[tuple[str, Claim]]:
     """(chapter, claim) of every claim, ordered by id."""
-    pairs = [(chapter, claim) for chapter in chapters.names() for claim in of(chapter).values()]
+    pairs = [
+        (chapter, claim) for chapter in chapters.names() for claim in of(chapter).values()
+    ]
     return sorted(pairs, key=_by_id)
 
 
 def board(chapter: str | None = None, folder: Path | None = None) -> pandas.DataFrame:
-    """One row a claim: id, paper, place, claim, verdict, seeds, ours; the claims of one chapter or of all.
+    """One row a claim: id, paper, place, claim, verdict, seeds, ours; the claims of one
+    chapter or of all.
 
     Raises FileNotFoundError if the folder of the records does not exist.
     """
@@ -57,7 +67,11 @@ def board(chapter: str | None = None, folder: Path | None = None) -> pandas.Data
             f"records: got the folder {str(folder)!r}, which does not exist; "
             "$PRUNING_RECORDS must name one, such as book/records of a checkout"
         )
-    chosen = all_claims() if chapter is None else [(chapter, claim) for claim in of(chapter).values()]
+    chosen = (
+        all_claims()
+        if chapter is None
+        else [(chapter, claim) for claim in of(chapter).values()]
+    )
     return pandas.DataFrame([claims.judge(claim, rules(its), folder) for its, claim in chosen])
 
 
@@ -68,13 +82,18 @@ def badge(verdict: str) -> str:
 
 
 def as_html(rows: pandas.DataFrame) -> str:
-    """The scoreboard as an HTML list, one claim an item: legible at any width, unlike a table."""
+    """The scoreboard as an HTML list, one claim an item: legible at any width, unlike a
+    table."""
     items = []
     for row in rows.itertuples():
         seeds = f", {row.seeds} seeds" if row.seeds else ""
-        ours = f"<br><strong>Ours</strong>: {html.escape(row.ours)}{seeds}." if row.ours else ""
-        items.append(
-            f"<li><strong>{row.id}</strong> {badge(row.verdict)} "
-            f"<br><strong>Claim</strong> ({html.escape(row.place)}): {html.escape(row.claim)}.{ours}</li>"
+        ours = (
+            f"<br><strong>Ours</strong>: {html.escape(row.ours)}{seeds}." if row.ours else ""
         )
-    return f'<ul style="list-style:none;padding-left:0" class="scoreboard">{"".join(items)}</ul>'
+        items.append(
+            f"<li><strong>{row.id}</strong> {badge(row.verdict)} <br><strong>Claim</strong>"
+            f" ({html.escape(row.place)}): {html.escape(row.claim)}.{ours}</li>"
+        )
+    return (
+        f'<ul style="list-style:none;padding-left:0" class="scoreboard">{"".join(items)}</ul>'
+    )

@@ -1,4 +1,5 @@
-"""A Sphinx extension: a table of more than `MOST` rows that a cell printed is folded, one click away."""
+"""A Sphinx extension: a table of more than `MOST` rows that a cell printed is folded, one
+click away."""
 
 import re
 
@@ -9,12 +10,16 @@ MOST = 12
 
 
 def folded(html: str) -> str:
-    """The HTML of an output, inside a <details> if its table has more than MOST rows in its body."""
+    """The HTML of an output, inside a <details> if its table has more than MOST rows in its
+    body."""
     body = html.partition("<tbody")[2].partition("</tbody>")[0]
     rows = len(re.findall(r"<tr\b", body))
     if rows <= MOST:
         return html
-    return f'<details class="fold"><summary>Show the table ({rows} rows)</summary>{html}</details>'
+    return (
+        f'<details class="fold"><summary>Show the table ({rows}'
+        f" rows)</summary>{html}</details>"
+    )
 
 
 def _fold(app: Sphinx, doctree: nodes.document, page: str) -> None:

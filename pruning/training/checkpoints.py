@@ -1,7 +1,8 @@
 """Training in pieces: all that a training consists of, in one safetensors file.
 
-Its tensors are the model's, the optimizer's and the callbacks', the random states, and the order of the
-current epoch's samples. All else is JSON in the header of the same file, so that one move replaces both.
+Its tensors are the model's, the optimizer's and the callbacks', the random states, and the
+order of the current epoch's samples. All else is JSON in the header of the same file, so that
+one move replaces both.
 """
 
 import json
@@ -32,7 +33,8 @@ class Progress:
 
 
 class Checkpoint:
-    """A file in which `training.fit` keeps its state, and from which it goes on if the file is there.
+    """A file in which `training.fit` keeps its state, and from which it goes on if the file is
+    there.
 
     Parameters
     ----------
@@ -56,9 +58,13 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
     def save(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, callbacks: list, progress: Progress,
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        callbacks: list,
+        progress: Progress,
         settings: dict[str, Any],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Write everything. `settings` tell this training from others."""
         now = time.perf_counter()
         self.seconds += now - self._mark
@@ -73,7 +79,9 @@ class Checkpoint:
                 else:
                     plain.setdefault(str(index), {})[name] = value
         for k, callback in enumerate(callbacks):
-            tensors |= {f"callbacks.{k}.{name}": value for name, value in callback.state().items()}
+            tensors |= {
+                f"callbacks.{k}.{name}": value for name, value in callback.state().items()
+            }
         tensors["random.cpu"] = torch.get_rng_state()
         if any(value.is_cuda for value in tensors.values()):
             tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -84,11 +92,15 @@ class Checkpoint:
             "seconds": self.seconds,
             "history": progress.history,
             "taken": progress.taken,
-            "groups": [{k: v for k, v in g.items() if k != "params"} for g in kept["param_groups"]],
+            "groups": [
+                {k: v for k, v in g.items() if k != "params"} for g in kept["param_groups"]
+            ],
             "optimizer": plain,
         }
         # copies: safetensors stores contiguous tensors that share no memory
-        tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+        tensors = {
+            name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         save_file(tensors, temporary, metadata={"state": json.dumps(state)})
@@ -98,9 +110,14 @@ class Checkpoint:
         self._written = time.perf_counter()
 
     def load(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, callbacks: list, settings: dict[str, Any]
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        callbacks: list,
+        settings: dict[str, Any],
     ) -> Progress:
-        """Put everything back and return where the training stood: at its beginning where there is no file.
+        """Put everything back and return where the training stood: at its beginning where
+        there is no file.
 
         Raises CheckpointError for a file that cannot be read or whose settings are others.
         """
@@ -112,15 +129,19 @@ class Checkpoint:
                 state = json.loads(file.metadata()["state"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise CheckpointError(f"{self.path}: not a checkpoint ({error}); delete it") from error
+            raise CheckpointError(
+                f"{self.path}: not a checkpoint ({error}); delete it"
+            ) from error
         if state["settings"] != settings:
             raise CheckpointError(
-                f"{self.path}: belongs to a training with {state['settings']}, this one has {settings}; "
-                "delete it or choose another path"
+                f"{self.path}: belongs to a training with {state['settings']}, this one has"
+                f" {settings}; delete it or choose another path"
             )
 
         def below(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            return {
+                k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
+            }
 
         model.load_state_dict(below("model."))
         self._restore(optimizer, state, below("optimizer."))
@@ -130,17 +151,25 @@ class Checkpoint:
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"])
         self.seconds = state["seconds"]
-        return Progress(state["history"], tensors.get("order"), state["taken"], tensors.get("sums"))
+        return Progress(
+            state["history"], tensors.get("order"), state["taken"], tensors.get("sums")
+        )
 
     @staticmethod
-    def _restore(optimizer: torch.optim.Optimizer, state: dict, tensors: dict[str, Tensor]) -> None:
+    def _restore(
+        optimizer: torch.optim.Optimizer, state: dict, tensors: dict[str, Tensor]
+    ) -> None:
         params = [p for group in optimizer.param_groups for p in group["params"]]
-        found: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in state["optimizer"].items()}
+        found: dict[int, dict[str, Any]] = {
+            int(k): dict(v) for k, v in state["optimizer"].items()
+        }
         for key, value in tensors.items():
             index, name = key.split(".", 1)
             p = params[int(index)]
             if value.shape == p.shape and value.dtype == p.dtype:
-                value = torch.empty_like(p).copy_(value)  # strides as the parameter's (channels last)
+                value = torch.empty_like(p).copy_(
+                    value
+                )  # strides as the parameter's (channels last)
             found.setdefault(int(index), {})[name] = value
         kept = optimizer.state_dict()
         groups = [

@@ -1,12 +1,14 @@
-"""Callbacks of `training.fit` in other people's training loops: Lightning and Hugging Face's Trainer.
+"""Callbacks of `training.fit` in other people's training loops: Lightning and Hugging Face's
+Trainer.
 
     trainer = lightning.Trainer(callbacks=[for_lightning(Gradual(weights=10_000))])
-    trainer = transformers.Trainer(model, arguments, callbacks=[for_transformers(SET(0.1, rewirings=9))])
+    trainer = transformers.Trainer(model, arguments, callbacks=[for_transformers(SET(0.1,
+    rewirings=9))])
 
-Both call `start` before the first step, `after_step` after every step of the optimizer with the fraction of
-steps taken before it, and `finish` after the last. Lightning or transformers is imported when its adapter is
-made. A callback with a penalty is refused: its penalty must be part of the loss of the training itself, as
-``pruning.density_loss`` is for gates.
+Both call `start` before the first step, `after_step` after every step of the optimizer with
+the fraction of steps taken before it, and `finish` after the last. Lightning or transformers
+is imported when its adapter is made. A callback with a penalty is refused: its penalty must be
+part of the loss of the training itself, as ``pruning.density_loss`` is for gates.
 """
 
 from typing import TYPE_CHECKING
@@ -22,11 +24,13 @@ if TYPE_CHECKING:
 
 def _without_penalty(callback: Callback) -> Callback:
     if not isinstance(callback, Callback):
-        raise TypeError(f"callback: got a {type(callback).__name__}, needs a pruning.training.Callback")
+        raise TypeError(
+            f"callback: got a {type(callback).__name__}, needs a pruning.training.Callback"
+        )
     if type(callback).penalty is not Callback.penalty:
         raise ValueError(
-            f"callback: {type(callback).__name__} has a penalty, which nobody outside can add to a loss; "
-            "add it in the model's own loss (for gates: pruning.density_loss)"
+            f"callback: {type(callback).__name__} has a penalty, which nobody outside can add"
+            " to a loss; add it in the model's own loss (for gates: pruning.density_loss)"
         )
     return callback
 
@@ -36,12 +40,13 @@ def for_lightning(callback: Callback, module: str = "") -> "lightning.Callback":
 
     Parameters
     ----------
-    callback : of `training.fit`, for instance `Gradual`, `Rewinding` (one ``fit`` a round) or `SET`.
+    callback : of `training.fit`, for instance `Gradual`, `Rewinding` (one ``fit`` a round) or
+        `SET`.
     module : name of the part of the LightningModule to work on; "" for all of it.
 
-    Masks are set in ``setup``, before the optimizer is configured. What the callback must remember is part
-    of Lightning's checkpoints. Raises TypeError for another kind of callback, ValueError for one with a
-    penalty, and for a training without a known number of steps.
+    Masks are set in ``setup``, before the optimizer is configured. What the callback must
+    remember is part of Lightning's checkpoints. Raises TypeError for another kind of callback,
+    ValueError for one with a penalty, and for a training without a known number of steps.
     """
     import lightning
 
@@ -63,7 +68,8 @@ def for_lightning(callback: Callback, module: str = "") -> "lightning.Callback":
             self.steps, self.total = trainer.global_step, trainer.estimated_stepping_batches
             if not 0 < self.total < float("inf"):
                 raise ValueError(
-                    f"trainer: plans {self.total} steps, needs a number: set max_steps or max_epochs"
+                    f"trainer: plans {self.total} steps, needs a number: set max_steps or"
+                    " max_epochs"
                 )
 
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -88,11 +94,13 @@ def for_lightning(callback: Callback, module: str = "") -> "lightning.Callback":
 
 
 def for_transformers(callback: Callback, module: str = "") -> "transformers.TrainerCallback":
-    """The callback as one of ``transformers.Trainer``; arguments and errors as of `for_lightning`.
+    """The callback as one of ``transformers.Trainer``; arguments and errors as of
+    `for_lightning`.
 
-    The Trainer has built its optimizer when masks are set, which goes on with the same parameters. Its
-    checkpoints do not hold what the callback must remember, so a training that is resumed starts it anew.
-    Call ``pruning.finalize(model)`` before ``save_pretrained``: other programs know plain models only.
+    The Trainer has built its optimizer when masks are set, which goes on with the same
+    parameters. Its checkpoints do not hold what the callback must remember, so a training that
+    is resumed starts it anew. Call ``pruning.finalize(model)`` before ``save_pretrained``:
+    other programs know plain models only.
     """
     import transformers
 
@@ -104,7 +112,9 @@ def for_transformers(callback: Callback, module: str = "") -> "transformers.Trai
         def on_train_begin(self, args, state, control, model: nn.Module, **kwargs):
             """Start."""
             if state.global_step:
-                raise ValueError(f"trainer: resumes at step {state.global_step}, where pruning cannot begin")
+                raise ValueError(
+                    f"trainer: resumes at step {state.global_step}, where pruning cannot begin"
+                )
             inner.start(_part(model, module))
 
         def on_step_end(self, args, state, control, model: nn.Module, **kwargs):

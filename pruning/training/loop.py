@@ -1,4 +1,5 @@
-"""The one training loop. Data lie in memory, batches are index lists, methods join in by hooks."""
+"""The one training loop. Data lie in memory, batches are index lists, methods join in by
+hooks."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,14 +37,16 @@ class Callback:
         """After the optimizer's step."""
 
     def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
-        """After an epoch (counted from 1): what the history is to say of it. The model stays as it is."""
+        """After an epoch (counted from 1): what the history is to say of it. The model stays
+        as it is."""
         return {}
 
     def finish(self, model: nn.Module) -> None:
         """After the last step."""
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must keep beyond the model's own state and what `start` sets up again."""
+        """What a checkpoint must keep beyond the model's own state and what `start` sets up
+        again."""
         return {}
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -56,15 +59,22 @@ def adam(model: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer:
 
 
 def _order(samples: int, generators: Sequence[torch.Generator] | None) -> Tensor:
-    """In which order an epoch takes the samples: (samples,), or for a stack (networks, samples)."""
+    """In which order an epoch takes the samples: (samples,), or for a stack (networks,
+    samples)."""
     if generators is None:
         return torch.randperm(samples)
-    return torch.stack([torch.randperm(samples, generator=generator) for generator in generators])
+    return torch.stack(
+        [torch.randperm(samples, generator=generator) for generator in generators]
+    )
 
 
-def _check_finite(model: nn.Module, opt: torch.optim.Optimizer, sums: Tensor, where: str) -> None:
+def _check_finite(
+    model: nn.Module, opt: torch.optim.Optimizer, sums: Tensor, where: str
+) -> None:
     """Raise TrainingError, unless the sums of losses and every parameter are finite."""
-    if torch.isfinite(sums).all() and all(bool(p.isfinite().all()) for p in model.parameters()):
+    if torch.isfinite(sums).all() and all(
+        bool(p.isfinite().all()) for p in model.parameters()
+    ):
         return
     raise TrainingError(
         f"summed loss {sums[0].item()} and penalty {sums[1].item()} in {where}; "
@@ -74,8 +84,10 @@ def _check_finite(model: nn.Module, opt: torch.optim.Optimizer, sums: Tensor, wh
 
 @contextlib.contextmanager
 def _flushed_denormals() -> Iterator[None]:
-    """Denormal numbers as 0 for a time: Adam's moments of a pruned weight decay into them, which makes its
-    step 10 times slower. The setting is put back as it was; torch has no call that reads it."""
+    """Denormal numbers as 0 for a time: Adam's moments of a pruned weight decay into them,
+    which makes its step 10 times slower. The setting is put back as it was; torch has no call
+    that reads it.
+    """
     before = (torch.tensor(1e-40) * 1).item() == 0
     torch.set_flush_denormal(True)
     try:
@@ -115,35 +127,47 @@ def fit(
     loss : (outputs, targets) ↦ 0-dim tensor, the mean over the batch.
     augment : a batch of inputs ↦ the batch to train on, e.g. `images.crop_and_flip`.
     precision : the dtype of torch.autocast, e.g. torch.bfloat16; None for none.
-    checkpoint : where to keep the state of the training. If the file is there, the training goes on from it,
-        to the same weights bit by bit; give the model as at the first call.
-    seed : fixes the order of the batches and everything sampled in training (gates, dropout); the
-        caller's random state is left as it was.
-    generators : of a stack of networks (`pruning.stacks`), one each, on the CPU, in place of the seed:
-        network k takes its batches in the order that generators[k] gives.
+    checkpoint : where to keep the state of the training. If the file is there, the training
+        goes on from it, to the same weights bit by bit; give the model as at the first call.
+    seed : fixes the order of the batches and everything sampled in training (gates, dropout);
+        the caller's random state is left as it was.
+    generators : of a stack of networks (`pruning.stacks`), one each, on the CPU, in place of
+        the seed: network k takes its batches in the order that generators[k] gives.
     progress : show a bar.
 
     Returns
     -------
-    One dict an epoch: epoch (from 1), loss (mean, without penalties), penalty (mean), and what the
-    callbacks' `after_epoch` adds.
+    One dict an epoch: epoch (from 1), loss (mean, without penalties), penalty (mean), and what
+    the callbacks' `after_epoch` adds.
 
     Raises
     ------
-    ValueError : inputs and targets of different lengths or none, epochs or batch_size out of range, a
-        checkpoint of a stack.
-    TrainingError : the loss of an epoch is not finite; the model is left at the end of that epoch, the
-        checkpoint at its last good state.
+    ValueError : inputs and targets of different lengths or none, epochs or batch_size out of
+        range, a checkpoint of a stack.
+    TrainingError : the loss of an epoch is not finite; the model is left at the end of that
+        epoch, the checkpoint at its last good state.
     CheckpointError : the checkpoint is another training's, or damaged.
     """
     if len(inputs) != len(targets) or len(inputs) == 0:
-        raise ValueError(f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many, at least one")
+        raise ValueError(
+            f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many, at"
+            " least one"
+        )
     if epochs < 0 or batch_size < 1:
-        raise ValueError(f"epochs, batch_size: got {epochs}, {batch_size}, needs 0 or more and 1 or more")
+        raise ValueError(
+            f"epochs, batch_size: got {epochs}, {batch_size}, needs 0 or more and 1 or more"
+        )
     if checkpoint is not None and generators is not None:
-        raise ValueError("checkpoint: got one for a stack of networks, needs None; a stack starts anew")
+        raise ValueError(
+            "checkpoint: got one for a stack of networks, needs None; a stack starts anew"
+        )
     callbacks, device = list(callbacks), inputs.device
-    settings = {"epochs": epochs, "batch_size": batch_size, "samples": len(inputs), "seed": seed}
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "samples": len(inputs),
+        "seed": seed,
+    }
     devices = [device] if device.type == "cuda" else []
     with _flushed_denormals(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -151,7 +175,11 @@ def fit(
             callback.start(model)
         opt = optimizer(model)
         rates = [group["lr"] for group in opt.param_groups]
-        at = Progress() if checkpoint is None else checkpoint.load(model, opt, callbacks, settings)
+        at = (
+            Progress()
+            if checkpoint is None
+            else checkpoint.load(model, opt, callbacks, settings)
+        )
         batches = -(-len(inputs) // batch_size)
         model.train()
         bar = tqdm(
@@ -165,7 +193,11 @@ def fit(
             where = f"epoch {epoch} of {epochs}"
             if at.order is None:
                 # sums are read once an epoch: no synchronisation in between
-                at.order, at.taken, at.sums = _order(len(inputs), generators), 0, torch.zeros(2)
+                at.order, at.taken, at.sums = (
+                    _order(len(inputs), generators),
+                    0,
+                    torch.zeros(2),
+                )
             at.order, at.sums = at.order.to(device), at.sums.to(device)
             for index in at.order.split(batch_size, -1)[at.taken :]:
                 done = ((epoch - 1) * batches + at.taken) / (epochs * batches)
@@ -176,15 +208,23 @@ def fit(
                 x = inputs[index] if augment is None else augment(inputs[index])
                 with torch.autocast(device.type, precision, enabled=precision is not None):
                     outputs = model(x)
-                prediction_loss = loss(outputs if precision is None else outputs.float(), targets[index])
+                prediction_loss = loss(
+                    outputs if precision is None else outputs.float(), targets[index]
+                )
                 penalties = [p for c in callbacks if (p := c.penalty(model, done)) is not None]
-                penalty = sum(penalties[1:], penalties[0]) if penalties else torch.zeros((), device=device)
+                penalty = (
+                    sum(penalties[1:], penalties[0])
+                    if penalties
+                    else torch.zeros((), device=device)
+                )
                 opt.zero_grad()
                 (prediction_loss + penalty if penalties else prediction_loss).backward()
                 opt.step()
                 for callback in callbacks:
                     callback.after_step(model, done)
-                at.sums += torch.stack([prediction_loss.detach(), penalty.detach()]) * index.shape[-1]
+                at.sums += (
+                    torch.stack([prediction_loss.detach(), penalty.detach()]) * index.shape[-1]
+                )
                 at.taken += 1
                 if checkpoint is not None and checkpoint.due():
                     _check_finite(model, opt, at.sums, where)
@@ -221,13 +261,18 @@ def evaluate(
     batch_size: int = 10_000,
     precision: torch.dtype | None = None,
 ) -> Evaluation:
-    """Cross entropy and accuracy (a fraction) of a classifier in evaluation mode, over all samples.
+    """Cross entropy and accuracy (a fraction) of a classifier in evaluation mode, over all
+    samples.
 
-    `precision` as in `fit`. Each module of the model is left in the mode it was in. Raises ValueError for no
-    samples, for inputs and targets of different lengths, and for targets that are no class of the model's.
+    `precision` as in `fit`. Each module of the model is left in the mode it was in. Raises
+    ValueError for no samples, for inputs and targets of different lengths, and for targets
+    that are no class of the model's.
     """
     if len(inputs) != len(targets) or len(inputs) == 0:
-        raise ValueError(f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many, at least one")
+        raise ValueError(
+            f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many, at"
+            " least one"
+        )
     if targets.is_floating_point():
         raise ValueError(f"targets: got {targets.dtype}, needs the indices of classes")
     modes = {module: module.training for module in model.modules()}
@@ -241,8 +286,8 @@ def evaluate(
             if (wrong := (y < 0) | (y >= logits.shape[1])).any():
                 at = wrong.nonzero()[0, 0].item()
                 raise ValueError(
-                    f"targets: got class {y[at].tolist()} for sample {seen + at}, needs one from 0 to "
-                    f"{logits.shape[1] - 1}, as many as the model has outputs"
+                    f"targets: got class {y[at].tolist()} for sample {seen + at}, needs one"
+                    f" from 0 to {logits.shape[1] - 1}, as many as the model has outputs"
                 )
             loss += F.cross_entropy(logits, y, reduction="sum").item()
             right += int((logits.argmax(1) == y).sum())

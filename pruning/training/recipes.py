@@ -18,9 +18,9 @@ Settings check their values in ``__post_init__``.
 
 `train` runs the phases one after the other. At the start of a phase `before` and then the
 callbacks' `start` see the network; at its end the callbacks' `finish` and then `after` do.
-What is measured "before fine-tuning" is measured before the last phase, if there are several. A
-method that prunes a trained network has a first phase without callbacks whose `after` prunes;
-the comparison trains such a phase once for all methods and densities that begin alike.
+What is measured "before fine-tuning" is measured before the last phase, if there are several.
+A method that prunes a trained network has a first phase without callbacks whose `after`
+prunes; the comparison trains such a phase once for all methods and densities that begin alike.
 
 Many networks of one method can train as a stack (`pruning.training.stacks`) if the method
 brings a `Stack`. No method has one by default, and a `Stack` names the phases that it stands
@@ -157,15 +157,17 @@ class Stack:
     """How many networks of a method train as one.
 
     alone : the method's `phases`, which these stand for.
-    phases : (settings, problems, generators), one each a network ↦ the phases of the stack. What
-        the networks' own first phase does `before` has been done; generators are those of the
-        first phase.
+    phases : (settings, problems, generators), one each a network ↦ the phases of the stack.
+        What the networks' own first phase does `before` has been done; generators are those of
+        the first phase.
     varies : settings that may differ between the networks, beside seed and density.
     fits : whether networks with these settings can be stacked.
     """
 
     alone: Callable[[Any, Problem], list[Phase]]
-    phases: Callable[[Sequence[Any], Sequence[Problem], Sequence[torch.Generator]], list[Phase]]
+    phases: Callable[
+        [Sequence[Any], Sequence[Problem], Sequence[torch.Generator]], list[Phase]
+    ]
     varies: tuple[str, ...] = ()
     fits: Callable[[Any], bool] = lambda settings: True
 
@@ -214,7 +216,9 @@ class Method:
     def __post_init__(self):
         empty = [key for key in ("name", "label", "short", "marker") if not getattr(self, key)]
         if empty:
-            raise ValueError(f"{', '.join(empty)}: empty in method {self.name!r}, needs a text")
+            raise ValueError(
+                f"{', '.join(empty)}: empty in method {self.name!r}, needs a text"
+            )
         if len(self.colour) != 7 or self.colour[0] != "#":
             raise ValueError(f"colour: got {self.colour!r} in {self.name!r}, needs '#rrggbb'")
         check_settings(self.settings)
@@ -226,7 +230,8 @@ class Method:
 
 
 def check_settings(kind: type) -> None:
-    """Raise ValueError unless `kind` is a frozen dataclass of fields with a default and help."""
+    """Raise ValueError unless `kind` is a frozen dataclass of fields with a default and
+    help."""
     if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:
         raise ValueError(f"settings: got {kind!r}, needs a frozen dataclass")
     for each in dataclasses.fields(kind):

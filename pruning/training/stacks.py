@@ -1,7 +1,7 @@
 """Many networks of one shape at once, as stacked tensors: one matrix product for all of them.
 
-Each network keeps its own random numbers, masks and optimizer state, and takes the steps that it
-would take alone, up to rounding. A method says itself how it is stacked, see
+Each network keeps its own random numbers, masks and optimizer state, and takes the steps that
+it would take alone, up to rounding. A method says itself how it is stacked, see
 `pruning.training.recipes`. Tensors of a stack have the network as their first dimension.
 """
 
@@ -17,7 +17,8 @@ from pruning.networks.masks import is_masked, kept, original, set_mask
 
 
 class StackedLinear(nn.Module):
-    """Linear layers of one shape side by side: weight (networks, out, in), bias (networks, out)."""
+    """Linear layers of one shape side by side: weight (networks, out, in), bias (networks,
+    out)."""
 
     def __init__(self, layers: Sequence[nn.Linear]):
         super().__init__()
@@ -37,14 +38,18 @@ def stack(models: Sequence[nn.Sequential]) -> nn.Sequential:
     """
     if not models:
         raise ValueError("models: got none, needs at least one")
-    shapes = [[(name, tuple(p.shape)) for name, p in model.named_parameters()] for model in models]
+    shapes = [
+        [(name, tuple(p.shape)) for name, p in model.named_parameters()] for model in models
+    ]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError("models: have different shapes or masks, needs networks of one shape")
     stacked: list[nn.Module] = []
     for layers in zip(*models, strict=True):
         if not isinstance(layers[0], nn.Linear):
             if any(True for _ in layers[0].parameters()):
-                raise ValueError(f"models: got a {type(layers[0]).__name__}, needs Linear and activations")
+                raise ValueError(
+                    f"models: got a {type(layers[0]).__name__}, needs Linear and activations"
+                )
             stacked.append(copy.deepcopy(layers[0]))
             continue
         if layers[0].bias is None:
@@ -57,7 +62,8 @@ def stack(models: Sequence[nn.Sequential]) -> nn.Sequential:
 
 @torch.no_grad()
 def unstack(stacked: nn.Sequential) -> list[nn.Sequential]:
-    """The networks of a stack, one by one, with their masks: the inverse of `stack`. Harden gates before."""
+    """The networks of a stack, one by one, with their masks: the inverse of `stack`. Harden
+    gates before."""
     networks = next(len(layer.bias) for layer in stacked if isinstance(layer, StackedLinear))
     models = []
     for k in range(networks):
@@ -68,7 +74,9 @@ def unstack(stacked: nn.Sequential) -> list[nn.Sequential]:
                 continue
             weight = original(layer)[k]
             outputs, inputs = weight.shape
-            single = skip_init(nn.Linear, inputs, outputs, device=weight.device, dtype=weight.dtype)
+            single = skip_init(
+                nn.Linear, inputs, outputs, device=weight.device, dtype=weight.dtype
+            )
             single.weight.copy_(weight)
             single.bias.copy_(layer.bias[k])
             if is_masked(layer):
@@ -78,15 +86,20 @@ def unstack(stacked: nn.Sequential) -> list[nn.Sequential]:
     return models
 
 
-def on_device(generators: Sequence[torch.Generator], device: torch.device) -> Sequence[torch.Generator]:
-    """The same generators where the networks are on the CPU, else one on the device from each one's seed: as
-    ``torch.manual_seed`` seeds both."""
+def on_device(
+    generators: Sequence[torch.Generator], device: torch.device
+) -> Sequence[torch.Generator]:
+    """The same generators where the networks are on the CPU, else one on the device from each
+    one's seed: as ``torch.manual_seed`` seeds both."""
     if device.type == "cpu":
         return generators
-    return [torch.Generator(device).manual_seed(generator.initial_seed()) for generator in generators]
+    return [
+        torch.Generator(device).manual_seed(generator.initial_seed())
+        for generator in generators
+    ]
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Σ over networks of the mean over the batch: (networks, batch, classes), (networks, batch) ↦ 0-dim.
-    No network's gradient depends on another."""
+    """Σ over networks of the mean over the batch: (networks, batch, classes), (networks,
+    batch) ↦ 0-dim. No network's gradient depends on another."""
     return len(outputs) * F.cross_entropy(outputs.flatten(0, 1), targets.flatten())

@@ -9,12 +9,15 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 @pytest.fixture(scope="session")
 def chromium():
-    """A headless Chromium: the system's, or the one that `playwright install chromium` brought."""
+    """A headless Chromium: the system's, or the one that `playwright install chromium`
+    brought."""
     with sync_playwright() as playwright:
         own = playwright.chromium.executable_path
         found = next((path for path in map(shutil.which, NAMES) if path), own)
         if not Path(found).is_file():
-            pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed, nor Playwright's own")
+            pytest.skip(
+                f"no browser: none of {', '.join(NAMES)} is installed, nor Playwright's own"
+            )
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -22,7 +25,8 @@ def chromium():
 
 @pytest.fixture
 def look(chromium, html):
-    """Open a page of the book at a width; what its console complains of is listed in `page.said`."""
+    """Open a page of the book at a width; what its console complains of is listed in
+    `page.said`."""
     opened = []
 
     def open_page(name, width=1400, scheme="light", **options):
@@ -32,7 +36,10 @@ def look(chromium, html):
         opened.append(context)
         page = context.new_page()
         page.said = []
-        page.on("console", lambda m: page.said.append(m.text) if m.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda m: page.said.append(m.text) if m.type in ("error", "warning") else None,
+        )
         page.on("pageerror", lambda error: page.said.append(str(error)))
         page.goto((html / f"{name}.html").as_uri(), wait_until="load")
         page.wait_for_function(

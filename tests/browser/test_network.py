@@ -1,4 +1,5 @@
-"""The page on which a reader draws a digit: its arithmetic, and what a hand, a key or a finger does."""
+"""The page on which a reader draws a digit: its arithmetic, and what a hand, a key or a finger
+does."""
 
 import numpy as np
 import pytest
@@ -23,7 +24,9 @@ def rebuilt(record):
 
 def drag(page, points):
     box = page.locator("[data-play=pad]").bounding_box()
-    on_screen = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    on_screen = [
+        (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points
+    ]
     page.mouse.move(*on_screen[0])
     page.mouse.down()
     for point in on_screen[1:]:
@@ -42,7 +45,8 @@ def test_outputs_are_the_packages_on_fifty_test_images(look, mnist):
         with torch.no_grad():
             expected = rebuilt(record)(images)
         seen = page.evaluate(
-            "([images, index]) => images.map((image) => window.playNetwork.outputs(image, index))",
+            "([images, index]) => images.map((image) => window.playNetwork.outputs(image,"
+            " index))",
             [images.double().tolist(), index],
         )
         assert len(seen) == 50
@@ -110,7 +114,9 @@ def test_a_finger_draws_without_scrolling_the_page(look):
     session = page.context.new_cdp_session(page)
     for kind, (x, y) in zip(["Start", "Move", "Move"], SEVEN, strict=True):
         point = {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
-        session.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": [point]})
+        session.send(
+            "Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": [point]}
+        )
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     assert "says 7" in page.locator("[data-play=said]").text_content()
     assert page.evaluate("scrollY") == before
@@ -122,7 +128,9 @@ def test_a_test_image_at_a_click(look, mnist):
     assert buttons.count() == 10
     buttons.nth(7).click()
     first = mnist.test.inputs[(mnist.test.targets == 7).nonzero()[0, 0]]
-    assert page.evaluate("window.playNetwork.pixels()") == pytest.approx(first.tolist(), abs=1e-6)
+    assert page.evaluate("window.playNetwork.pixels()") == pytest.approx(
+        first.tolist(), abs=1e-6
+    )
 
 
 def test_without_mnist_the_page_says_so(chromium, html, monkeypatch):

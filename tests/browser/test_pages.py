@@ -41,28 +41,36 @@ def pages(html):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_nothing_leaves_the_page_every_image_has_a_text_the_console_is_silent(look, html, width):
+def test_nothing_leaves_the_page_every_image_has_a_text_the_console_is_silent(
+    look, html, width
+):
     for name in pages(html):
         page = look(name, width)
         assert page.said == [], name
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
         # what is wider than the page scrolls inside a box of its own, and nothing is cut off
         outside = page.evaluate(
-            """() => [...document.querySelectorAll("article *, .prev-next-footer *")].filter((element) => {
+            """() => [...document.querySelectorAll("article *, .prev-next-footer *")]
+              .filter((element) => {
                 const box = element.getBoundingClientRect();
                 if (box.width === 0 || box.right <= innerWidth + 1) return false;
                 for (let above = element; above; above = above.parentElement) {
-                    if (["auto", "scroll"].includes(getComputedStyle(above).overflowX)) return false;
+                    const style = getComputedStyle(above);
+                    if (["auto", "scroll"].includes(style.overflowX)) return false;
                     if (above.tagName === "svg" && above !== element) return false;
                 }
-                return !element.closest(".dropdown-menu, .sr-only, .visually-hidden, svg.icon");
+                const hidden = ".dropdown-menu, .sr-only, .visually-hidden, svg.icon";
+                return !element.closest(hidden);
             }).map((element) => element.outerHTML.slice(0, 100))"""
         )
         assert outside == [], (name, outside[:5])
         nameless = page.locator(
             "img:not([alt]), img[alt=''], svg[role=img]:not([aria-label], [aria-hidden=true])"
         )
-        assert nameless.count() == 0, (name, nameless.first.evaluate("e => e.outerHTML.slice(0, 200)"))
+        assert nameless.count() == 0, (
+            name,
+            nameless.first.evaluate("e => e.outerHTML.slice(0, 200)"),
+        )
         page.context.close()
 
 
@@ -86,6 +94,8 @@ def test_code_can_be_copied_and_a_chapter_downloaded(look, html):
     assert "@software{pruning" in page.locator(".highlight-bibtex pre").text_content()
     assert page.locator(".highlight-bibtex button.copybtn").count() == 1
     page = look("chapters/smallest")
-    notebook = page.locator("a.btn-download-source-button[href$='.ipynb']").get_attribute("href")
+    notebook = page.locator("a.btn-download-source-button[href$='.ipynb']").get_attribute(
+        "href"
+    )
     assert (html / "chapters" / notebook).resolve().suffix == ".ipynb"
     assert (html / "chapters" / notebook).resolve().is_file()

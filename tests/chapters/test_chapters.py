@@ -21,8 +21,12 @@ def test_an_experiment_lists_runs_of_frozen_configs(name):
     for config in configs:
         assert dataclasses.is_dataclass(config)
         assert hash(config) == hash(dataclasses.replace(config))
-        assert {"seed", "method", "study"} <= {field.name for field in dataclasses.fields(config)}
-    assert {config.seed for config in experiment.configs("paper", 1)} <= {config.seed for config in configs}
+        assert {"seed", "method", "study"} <= {
+            field.name for field in dataclasses.fields(config)
+        }
+    assert {config.seed for config in experiment.configs("paper", 1)} <= {
+        config.seed for config in configs
+    }
     assert callable(experiment.run)
     with pytest.raises(ValueError, match="profile: got 'none'"):
         experiment.configs("none")
@@ -34,7 +38,9 @@ def test_its_runs_are_on_data_sets_that_it_names(name):
     suited = getattr(experiment, "DATASETS", ())
     assert set(suited) <= datasets.READERS.keys()
     for config in experiment.configs("paper"):
-        assert getattr(config, "dataset", None) in (suited or (None, config.__dict__.get("dataset")))
+        assert getattr(config, "dataset", None) in (
+            suited or (None, config.__dict__.get("dataset"))
+        )
 
 
 @pytest.mark.parametrize("name", chapters.names())
@@ -56,7 +62,9 @@ def test_nothing_else_in_the_package_knows_a_chapter_by_name():
     for path in (ROOT / "pruning").rglob("*.py"):
         if chapters.FOLDER in path.parents and path.parent != chapters.FOLDER:
             continue
-        imports = re.findall(rf"^\s*(?:from|import) pruning\.chapters\.(?:{names}).*", path.read_text(), re.M)
+        imports = re.findall(
+            rf"^\s*(?:from|import) pruning\.chapters\.(?:{names}).*", path.read_text(), re.M
+        )
         assert not imports, (path, imports)
 
 
@@ -66,5 +74,7 @@ def test_no_chapter_is_listed_in_the_makefile():
 
 
 def test_another_chapter_is_an_error_that_lists_the_right_ones():
-    with pytest.raises(ValueError, match=r"chapter: got 'nothing', needs one of \['compression_curves'"):
+    with pytest.raises(
+        ValueError, match=r"chapter: got 'nothing', needs one of \['compression_curves'"
+    ):
         chapters.part("nothing", "experiment")

@@ -13,7 +13,9 @@ from pruning.networks import models, sparsity
 from pruning.networks.compact import compact
 from pruning.training.recipes import HoldThenCosine
 
-QUICK = cc.Config(dataset="digits", hidden=(32, 16), batch_size=32, epochs=20, finetune_epochs=4, density=0.1)
+QUICK = cc.Config(
+    dataset="digits", hidden=(32, 16), batch_size=32, epochs=20, finetune_epochs=4, density=0.1
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +26,29 @@ def by_method():
 
 def test_every_method_makes_a_full_record(by_method):
     for method, record in by_method.items():
-        fields = {"method", "dataset", "seed", "kept", "effective", "test_accuracy", "provenance"}
+        fields = {
+            "method",
+            "dataset",
+            "seed",
+            "kept",
+            "effective",
+            "test_accuracy",
+            "provenance",
+        }
         assert fields <= record.keys()
         assert record["method"] == method
-        assert 0 < record["effective"] <= record["kept"] <= record["dense_weights"] == 64 * 32 + 32 * 16 + 160
+        assert (
+            0
+            < record["effective"]
+            <= record["kept"]
+            <= record["dense_weights"]
+            == 64 * 32 + 32 * 16 + 160
+        )
         assert sum(record["kept_by_layer"]) == record["kept"]
         assert 0.1 < record["test_accuracy"] <= 1
-        assert {"commit", "versions", "device", "data", "seconds"} <= record["provenance"].keys()
+        assert {"commit", "versions", "device", "data", "seconds"} <= record[
+            "provenance"
+        ].keys()
 
 
 def test_a_record_is_flat_and_gives_its_config_back(by_method):
@@ -39,7 +57,10 @@ def test_a_record_is_flat_and_gives_its_config_back(by_method):
         assert records.config_of(record, cc.Config) == changed(QUICK, method=record["method"])
     assert by_method["gates"]["tau"] == 2.0
     assert "tau" not in by_method["random"]
-    earlier = by_method["random"] | {"tau": 2.0, "fraction": 0.3}  # as the first version wrote them
+    earlier = by_method["random"] | {
+        "tau": 2.0,
+        "fraction": 0.3,
+    }  # as the first version wrote them
     assert records.missing([changed(QUICK, method="random")], [earlier]) == []
 
 
@@ -58,7 +79,9 @@ def test_same_config_same_record(by_method):
 
 @pytest.mark.parametrize("method", ["gates", "random", "set", "magnitude"])
 def test_a_compact_network_computes_the_same(method, digits):
-    model, _ = comparison.train(changed(QUICK, method=method, epochs=4, finetune_epochs=2), digits)
+    model, _ = comparison.train(
+        changed(QUICK, method=method, epochs=4, finetune_epochs=2), digits
+    )
     for name, mask in sparsity.masks(model).items():
         assert (model.get_submodule(name).weight[~mask] == 0).all()
     small = compact(model)
@@ -77,7 +100,10 @@ def test_a_validation_run_never_reads_the_test_set(digits):
 
 
 def test_target_falls_from_one_to_the_density():
-    falling, constant = gates_training.Settings(descent=0.5), gates_training.Settings(target="constant")
+    falling, constant = (
+        gates_training.Settings(descent=0.5),
+        gates_training.Settings(target="constant"),
+    )
     found = [gates_training.target(falling, p, 0.01) for p in (0.0, 0.25, 0.5, 0.9)]
     assert found == pytest.approx([1.0, 0.1, 0.01, 0.01])
     assert gates_training.target(constant, 0.0, 0.01) == 0.01
@@ -122,7 +148,10 @@ def test_profiles():
         ({"method": "magic"}, "method: got 'magic'"),
         ({"penalty": "linear"}, "penalty: got 'linear'"),
         ({"target": "cubic"}, "target: got 'cubic'"),
-        ({"method": "set", "tau": 3.0}, "tau: no setting of method 'set', needs one of .*fraction"),
+        (
+            {"method": "set", "tau": 3.0},
+            "tau: no setting of method 'set', needs one of .*fraction",
+        ),
         ({"settings": baselines.Settings()}, "settings: got Settings.*needs those of 'gates'"),
         ({"allocation": (0.5, 0.5)}, "allocation: got \\(0.5, 0.5\\), needs 3 shares"),
         ({"allocation": (0.5, 0.5, 0.5)}, "that sum to 1"),
@@ -144,7 +173,9 @@ def test_real_mnist_keeps_its_accuracy_at_five_per_cent(mnist):
 
 
 def test_real_income_at_one_per_cent_beats_the_constant_answer(income):
-    model, _ = comparison.train(changed(cc.INCOME, density=0.01, epochs=6, finetune_epochs=2), income)
+    model, _ = comparison.train(
+        changed(cc.INCOME, density=0.01, epochs=6, finetune_epochs=2), income
+    )
     assert int(sparsity.sparsity_report(model).kept.sum()) <= 80
     assert sparsity.effective_weights(model) > 0
     right = (model.eval()(income.test.inputs).argmax(1) == income.test.targets).float().mean()
@@ -167,8 +198,12 @@ def test_references_are_scikit_learn_s_own(tmp_path):
 
     record = records.run_one(cc.run, Reference("breast_cancer"))
     data = datasets.load("breast_cancer")
-    model = LogisticRegression(max_iter=1000).fit(data.train.inputs.numpy(), data.train.targets.numpy())
-    assert record["test_accuracy"] == model.score(data.test.inputs.numpy(), data.test.targets.numpy())
+    model = LogisticRegression(max_iter=1000).fit(
+        data.train.inputs.numpy(), data.train.targets.numpy()
+    )
+    assert record["test_accuracy"] == model.score(
+        data.test.inputs.numpy(), data.test.targets.numpy()
+    )
     assert record["kept"] == 30
     boosted = records.run_one(cc.run, Reference("breast_cancer", "gradient_boosting"))
     assert boosted["kept"] is None
@@ -177,4 +212,6 @@ def test_references_are_scikit_learn_s_own(tmp_path):
         Reference(method="forest")
     path = tmp_path / "r.jsonl"
     records.append(path, record)
-    assert records.missing([Reference("breast_cancer"), cc.Config()], records.read(path)) == [cc.Config()]
+    assert records.missing([Reference("breast_cancer"), cc.Config()], records.read(path)) == [
+        cc.Config()
+    ]

@@ -20,7 +20,9 @@ from pruning.evidence import records, statistics
 from pruning.figures import drawing
 from pruning.networks import sparsity, structure
 
-PIXELS = replace(pixel_representatives.configs("quick")[1], epochs=20, finetune_epochs=5, density=0.08)
+PIXELS = replace(
+    pixel_representatives.configs("quick")[1], epochs=20, finetune_epochs=5, density=0.08
+)
 PATHS = pathways.Config("irrelevance", steps=3000, finetune_steps=300)
 FIELDS = {"method", "dataset", "seed", "kept", "effective", "test_accuracy", "provenance"}
 
@@ -33,8 +35,17 @@ def digit():
 @pytest.fixture(scope="module")
 def explained():
     dense, sparse = (shap_agreement.configs("quick")[k] for k in (0, 2))
-    small = {"explained": 20, "checked": 8, "background": 20, "epochs": 20, "finetune_epochs": 5}
-    return [records.run_one(shap_agreement.run, replace(config, **small)) for config in (dense, sparse)]
+    small = {
+        "explained": 20,
+        "checked": 8,
+        "background": 20,
+        "epochs": 20,
+        "finetune_epochs": 5,
+    }
+    return [
+        records.run_one(shap_agreement.run, replace(config, **small))
+        for config in (dense, sparse)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +61,9 @@ def test_records_are_full(digit, explained, paths):
 
 def test_a_map_of_importance_is_shares_of_pixels(digit):
     assert len(digit["importance"]) == 64
-    assert sum(digit["importance"]) == pytest.approx(1, abs=0.11)  # less a tenth for each output not reached
+    assert sum(digit["importance"]) == pytest.approx(
+        1, abs=0.11
+    )  # less a tenth for each output not reached
     assert digit["pixels_used"] == sum(v > 0 for v in digit["importance"])
     assert len(digit["connections"]) == digit["kept"]
     assert set(digit["central"]) == {"4", "6"}
@@ -68,7 +81,9 @@ def test_rules_are_counted_on_the_test_set(digit, digits):
         assert rule["recall"] == pytest.approx(rule["inside"][3] / int(inside.sum()))
         assert rule["best"]["recall"] > 0
         read = np.argsort(-np.array(digit["importance"]))
-        assert set(rule["best_read"]["pixels"]) <= {int(i) for i in read if digit["importance"][i] > 0}
+        assert set(rule["best_read"]["pixels"]) <= {
+            int(i) for i in read if digit["importance"][i] > 0
+        }
     table = pixel_tables.rules([digit])
     assert table.loc["0", ("top two", "precision")] == 100 * digit["rules"][0]["precision"]
     assert "in seed 0" in pixel_tables.where([digit], "2", 0.74)
@@ -129,7 +144,10 @@ def test_tasks_are_what_their_formulas_say():
 
 
 def test_same_config_same_record(digit, paths):
-    for run, config, first in ((pixel_representatives.run, PIXELS, digit), (pathways.run, PATHS, paths)):
+    for run, config, first in (
+        (pixel_representatives.run, PIXELS, digit),
+        (pathways.run, PATHS, paths),
+    ):
         again = records.run_one(run, config)
         assert {k: v for k, v in again.items() if k != "provenance"} == {
             k: v for k, v in first.items() if k != "provenance"
@@ -172,8 +190,15 @@ def frame(rows):
 
 
 def test_rules_of_these_chapters():
-    right = {"false_paths": 0, "missing_paths": 0, "symmetry_same_role": [0.9], "symmetry_other": [0.1]}
-    rows = [right | {"task": t, "seed": s, "alpha": 0.03} for t in ("a", "b") for s in range(4)]
+    right = {
+        "false_paths": 0,
+        "missing_paths": 0,
+        "symmetry_same_role": [0.9],
+        "symmetry_other": [0.1],
+    }
+    rows = [
+        right | {"task": t, "seed": s, "alpha": 0.03} for t in ("a", "b") for s in range(4)
+    ]
     claim = {"share": 0.9, "alpha": 0.03, "authors_alpha": 0.01}
     assert pathways_rule(claim, frame(rows))[0] == statistics.REPRODUCED
     rows[0] = rows[0] | {"false_paths": 1}
@@ -185,7 +210,9 @@ def test_rules_of_these_chapters():
     assert "with the authors' α = 0.01 exactly the paths in 0 % [0, 49] (a)" in said
 
     share = [{"central.14": [v, 0.6], "seed": s} for s, v in enumerate((0.5, 0.45, 0.48))]
-    assert central({"side": 14}, frame(share))[0] == statistics.PARTLY  # above the area, not the variance
+    assert (
+        central({"side": 14}, frame(share))[0] == statistics.PARTLY
+    )  # above the area, not the variance
     more = [{"central.14": [v, 0.6], "seed": s} for s, v in enumerate((0.7, 0.71, 0.72))]
     assert central({"side": 14}, frame(more))[0] == statistics.REPRODUCED
     wide = [{"central.14": [v, 0.6], "seed": s} for s, v in enumerate((0.5, 0.26, 0.1))]
@@ -193,19 +220,29 @@ def test_rules_of_these_chapters():
 
     rule = {"label": "2", "recall": 0.3, "accuracy": 0.9}
     few = {"density": 0.01}
-    rows = [few | {"seed": s, "rules": [rule | {"precision": p}]} for s, p in enumerate((0.8, 0.5, 0.4))]
+    rows = [
+        few | {"seed": s, "rules": [rule | {"precision": p}]}
+        for s, p in enumerate((0.8, 0.5, 0.4))
+    ]
     claim = {"label": "2", "value": 0.74, "density": 0.01}
     assert two_pixels(claim, frame(rows))[0] == statistics.PARTLY
-    pairs = {"pairs": [{"on": 0.5, "reaching": 9807, "pairs": 306_936}], "density": 1.0, "seed": 0}
+    pairs = {
+        "pairs": [{"on": 0.5, "reaching": 9807, "pairs": 306_936}],
+        "density": 1.0,
+        "seed": 0,
+    }
     said = two_pixels(claim, frame([*rows, pairs]))[2]
     assert "with pixels above 0.5 on, 9,807 of 306,936 pairs reach 74 %" in said
-    rows = [{"seed": s, "method_seconds.shap": 2.0, "method_seconds.eq4": 0.001} for s in range(3)]
+    rows = [
+        {"seed": s, "method_seconds.shap": 2.0, "method_seconds.eq4": 0.001} for s in range(3)
+    ]
     assert faster({"factor": 1000}, frame(rows))[0] == statistics.REPRODUCED
     assert faster({"factor": 5000}, frame(rows))[0] == statistics.NOT_REPRODUCED
 
 
 def test_near_the_diagonal_is_measured_against_the_diagonal():
-    """Points in order but far from y = x agree in part; features that both leave out say nothing."""
+    """Points in order but far from y = x agree in part; features that both leave out say
+    nothing."""
     exact = [0.5, 0.3, 0.2, 0.0]
     bent = [0.9, 0.06, 0.04, 0.0]
 
@@ -219,14 +256,18 @@ def test_near_the_diagonal_is_measured_against_the_diagonal():
     assert agrees(claim, agreeing(exact, exact, 0.98))[0] == statistics.REPRODUCED
     assert agrees(claim, agreeing(bent, exact, 0.98))[0] == statistics.PARTLY
     assert agrees(claim, agreeing(bent, exact, -0.2))[0] == statistics.NOT_REPRODUCED
-    with_zeros, without = diagonal([*exact, 0, 0], [*bent, 0, 0]), diagonal(exact[:3], bent[:3])
+    with_zeros, without = (
+        diagonal([*exact, 0, 0], [*bent, 0, 0]),
+        diagonal(exact[:3], bent[:3]),
+    )
     assert with_zeros == without
     residual = (0.4**2 + 0.24**2 + 0.16**2) / sum((v - 1 / 3) ** 2 for v in bent[:3])
     assert without == pytest.approx(1 - residual)
 
 
 def test_representatives_must_avoid_neighbours_and_not_only_be_thin():
-    """The large map fills a block; the small one keeps pixels of it at random, or spread, or in a clump."""
+    """The large map fills a block; the small one keeps pixels of it at random, or spread, or
+    in a clump."""
     many = torch.zeros(12, 12)
     many[2:10, 2:10] = 1
     generator = torch.Generator().manual_seed(0)
@@ -240,7 +281,9 @@ def test_representatives_must_avoid_neighbours_and_not_only_be_thin():
             for density, image in ((0.01, small.view(12, 12)), (0.1, many)):
                 ratio = pixels.neighbour_ratio(image, 6)
                 values = image.flatten().tolist()
-                rows.append(base | {"density": density, "neighbour_ratio": ratio, "importance": values})
+                rows.append(
+                    base | {"density": density, "neighbour_ratio": ratio, "importance": values}
+                )
         return frame([*rows, {"varying": [1] * 144, "density": 1.0, "seed": 0}])
 
     block = many.flatten().nonzero().flatten()
@@ -269,5 +312,7 @@ def test_a_map_placed_at_random_keeps_its_values():
     # both values on the two allowed pixels: the top one has the other beside it
     ratios = pixels.placed_null(image, inside, top=1, draws=20)
     assert torch.allclose(ratios, torch.full((20,), (1.0 / 8) / 2.0, dtype=torch.float64))
-    with pytest.raises(ValueError, match="weights: 1 pixels above 0, needs one for each of the 2 values"):
+    with pytest.raises(
+        ValueError, match="weights: 1 pixels above 0, needs one for each of the 2 values"
+    ):
         pixels.placed_null(image, torch.eye(6) * torch.tensor([0, 0, 1, 0, 0, 0]), 1)

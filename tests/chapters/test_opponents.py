@@ -17,7 +17,9 @@ def test_every_method_is_given_as_many_different_settings(method, weights):
     assert {round(run.density * LENET_WEIGHTS) for run in runs} == {weights}
     space = experiment.SPACES[method]
     for name, values in space.items():
-        values = [experiment.SHARES[weights] if v == experiment.BY_GATES else v for v in values]
+        values = [
+            experiment.SHARES[weights] if v == experiment.BY_GATES else v for v in values
+        ]
         assert {getattr(run.settings, name) for run in runs} <= set(values)
     first = experiment.tried(method, weights)[0]
     assert [first[n] for n in space if n != "allocation"] == [
@@ -47,7 +49,9 @@ def test_profiles(tmp_path, monkeypatch):
     search, paper = experiment.configs("search"), experiment.configs("paper")
     count = len(experiment.SPACES) * len(experiment.SHARES)
     assert len(set(search)) == len(search) == count * experiment.TRIED
-    assert {config.method for config in search[: len(experiment.SPACES)]} == set(experiment.SPACES)
+    assert {config.method for config in search[: len(experiment.SPACES)]} == set(
+        experiment.SPACES
+    )
     assert len(set(paper)) == len(paper) == count * experiment.SEEDS
     assert all(config.split == "test" for config in paper)
     with pytest.raises(ValueError, match="profile: got 'slow'"):
@@ -93,10 +97,17 @@ def test_the_table_and_the_margin(evidence):
 def test_published_points_and_the_figure(evidence):
     published = tables.published()
     assert {point["name"] for point in published} == {
-        "DST", "SNIP", "DNS", "L-OBS", "Sparse VD", "LC",
-    }  # fmt: skip
+        "DST",
+        "SNIP",
+        "DNS",
+        "L-OBS",
+        "Sparse VD",
+        "LC",
+    }
     assert all(point["source"] for point in published)
-    assert all(2000 < point["weights"] < 7000 and 96 < point["accuracy"] < 99 for point in published)
+    assert all(
+        2000 < point["weights"] < 7000 and 96 < point["accuracy"] < 99 for point in published
+    )
     tested = [r for r in evidence if r["study"] == "opponents"]
     fig, ax = plt.subplots()
     figures.frontier(tested, GATES, published, ax)

@@ -38,9 +38,14 @@ def test_morans_i_knows_clusters_from_chance_and_a_chessboard():
 def test_the_null_can_stay_inside_a_region():
     image = torch.zeros(8, 8)
     image[2:6, 2:6] = torch.rand(4, 4)
-    free, inside = pixels.shuffled_null(image, 100), pixels.shuffled_null(image, 100, inside=image > 0)
+    free, inside = (
+        pixels.shuffled_null(image, 100),
+        pixels.shuffled_null(image, 100, inside=image > 0),
+    )
     assert inside.mean() > free.mean() + 0.2  # the region itself is a cluster
-    assert torch.equal(pixels.shuffled_null(image, 5, seed=1), pixels.shuffled_null(image, 5, seed=1))
+    assert torch.equal(
+        pixels.shuffled_null(image, 5, seed=1), pixels.shuffled_null(image, 5, seed=1)
+    )
 
 
 def test_neighbour_ratio():
@@ -75,7 +80,10 @@ def test_a_rule_is_counted():
     hits = sum(p and c for p, c in zip(picked, is_class.tolist(), strict=True))
     assert rule.precision == hits / sum(picked)
     assert rule.recall == hits / int(is_class.sum())
-    assert rule.accuracy == sum(p == c for p, c in zip(picked, is_class.tolist(), strict=True)) / 200
+    assert (
+        rule.accuracy
+        == sum(p == c for p, c in zip(picked, is_class.tolist(), strict=True)) / 200
+    )
     assert rule.f1 == pytest.approx(2 * hits / (sum(picked) + int(is_class.sum())))
 
 
@@ -83,7 +91,10 @@ def test_a_rule_is_counted():
 @pytest.mark.parametrize("recall", [0.0, 0.5])
 def test_the_best_rule_is_the_best_of_all_pairs(measure, recall):
     on, is_class = binary()
-    rules = [pixels.two_pixel_rule(on, is_class, pair) for pair in itertools.combinations(range(7), 2)]
+    rules = [
+        pixels.two_pixel_rule(on, is_class, pair)
+        for pair in itertools.combinations(range(7), 2)
+    ]
     best = max(getattr(r, measure) for r in rules if r.recall >= recall)
     found = pixels.best_two_pixel_rule(on, is_class, measure, recall)
     assert getattr(found, measure) == pytest.approx(best)
@@ -115,4 +126,7 @@ def test_precise_pairs_against_a_loop():
         expected += bool(both.any()) and (is_class[both].float().mean() >= 0.5).item()
     assert 0 < expected < 36
     assert pixels.precise_pairs(on, is_class, 0.5) == (expected, 36)
-    assert pixels.precise_pairs(torch.zeros(5, 4, dtype=torch.bool), is_class[:5], 0.5) == (0, 6)
+    assert pixels.precise_pairs(torch.zeros(5, 4, dtype=torch.bool), is_class[:5], 0.5) == (
+        0,
+        6,
+    )

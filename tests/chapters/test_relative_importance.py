@@ -27,7 +27,15 @@ def by_method():
 
 def test_every_score_makes_a_full_record(by_method):
     for method, record in by_method.items():
-        fields = {"method", "dataset", "seed", "kept", "effective", "test_accuracy", "provenance"}
+        fields = {
+            "method",
+            "dataset",
+            "seed",
+            "kept",
+            "effective",
+            "test_accuracy",
+            "provenance",
+        }
         assert fields <= record.keys()
         assert record["method"] == method
         assert record["kept"] == (WEIGHTS if method == "unpruned" else WEIGHTS // 2)
@@ -74,13 +82,18 @@ def test_the_mask_is_the_scores_own_and_survives_fine_tuning(monkeypatch):
     fitted = []
     fit = training.fit
     for module in (training, recipes):
-        monkeypatch.setattr(module, "fit", lambda model, *a, **k: fitted.append(model) or fit(model, *a, **k))
+        monkeypatch.setattr(
+            module, "fit", lambda model, *a, **k: fitted.append(model) or fit(model, *a, **k)
+        )
     config = changed(QUICK, method="wanda", scope="neuron", finetune_epochs=2)
     scoring.trained.cache_clear()
     ri.run(config)
     dense, tuned = fitted
     expected = scores.prune_by_score(
-        copy.deepcopy(dense), scores.wanda(dense, ri.trained(ri.part(config))[1].train.inputs), 0.5, "neuron"
+        copy.deepcopy(dense),
+        scores.wanda(dense, ri.trained(ri.part(config))[1].train.inputs),
+        0.5,
+        "neuron",
     )
     for name, mask in sparsity.masks(expected).items():
         assert torch.equal(mask, sparsity.masks(tuned)[name])
@@ -112,7 +125,9 @@ def test_overlap_of_a_mask_with_itself_and_with_chance():
 
 
 def test_decay_moves_sparsity_between_layers():
-    found = {s: records.run_one(ri.run, changed(QUICK, scope="layer", decay=s)) for s in (0.5, 1.0)}
+    found = {
+        s: records.run_one(ri.run, changed(QUICK, scope="layer", decay=s)) for s in (0.5, 1.0)
+    }
     assert found[0.5]["kept_by_layer"][0] < found[1.0]["kept_by_layer"][0]
     assert found[0.5]["kept"] == pytest.approx(found[1.0]["kept"], abs=3)
 
@@ -182,20 +197,36 @@ def test_real_mnist_at_three_quarters(mnist):
 
 
 def test_tables_put_competitors_under_their_best_threshold():
-    base = {"scaling": "raw", "activation": "relu", "activity": 0.0, "sparsity": 0.75, "finetune_epochs": 0}
+    base = {
+        "scaling": "raw",
+        "activation": "relu",
+        "activity": 0.0,
+        "sparsity": 0.75,
+        "finetune_epochs": 0,
+    }
     base |= ri.READING | {"tolerance": None, "kind": "absolute"}
 
     def record(method, scope, accuracy, seed=0, **more):
-        return base | {"method": method, "scope": scope, "test_accuracy": accuracy, "seed": seed} | more
+        return (
+            base
+            | {"method": method, "scope": scope, "test_accuracy": accuracy, "seed": seed}
+            | more
+        )
 
     found = [record("wanda", "layer", 0.9 + 0.01 * s, s) for s in (0, 1)]
     found += [record("wanda", "global", 0.95 - 0.1 * s, s) for s in (0, 1)]  # one lucky seed
     found += [record("relative", "global", 0.94), record("relative", "layer", 0.99)]
-    found += [record("relative", "global", 0.99, beta=0.0), record("unpruned", "global", 0.98, sparsity=0.0)]
+    found += [
+        record("relative", "global", 0.99, beta=0.0),
+        record("unpruned", "global", 0.98, sparsity=0.0),
+    ]
     shown = tables.compared(found)
     assert [(r["method"], r["scope"]) for r in shown] == [
-        ("wanda", "layer"), ("wanda", "layer"), ("relative", "global"), ("unpruned", "global")
-    ]  # fmt: skip
+        ("wanda", "layer"),
+        ("wanda", "layer"),
+        ("relative", "global"),
+        ("unpruned", "global"),
+    ]
     assert tables.leader(shown) == "relative importance"
     assert "relative importance 94.00 %, Wanda 90.50 %" in tables.at_penalty(found, 0.0)
     named = tables.labelled([record("relative", "layer", 0.9, beta=0.25, blind=False)])[0]

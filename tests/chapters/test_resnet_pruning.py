@@ -35,7 +35,12 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def trained():
     data = resnet_pruning.load("digits", "cpu")
-    return resnet_pruning.train(replace(TINY, epochs=4, augment=True, schedule="cosine"), data)[0], data
+    return (
+        resnet_pruning.train(replace(TINY, epochs=4, augment=True, schedule="cosine"), data)[
+            0
+        ],
+        data,
+    )
 
 
 def prunable(model):
@@ -50,7 +55,9 @@ def prunable(model):
 def test_global_pruning_removes_the_smallest_weights_of_all_and_nothing_else(trained, rate):
     model, _ = trained
     every = torch.cat([w.detach().abs().flatten() for w in prunable(model).values()])
-    threshold = every.sort().values[math.ceil(rate * len(every)) - 1]  # ψ: what goes is not above it
+    threshold = every.sort().values[
+        math.ceil(rate * len(every)) - 1
+    ]  # ψ: what goes is not above it
     network = resnet_pruning.pruned(model, rate, "global")
     after, zeros = prunable(network), 0
     for name, weight in prunable(model).items():
@@ -86,13 +93,18 @@ def test_recalibration_is_the_mean_over_batches(trained):
     resnet_pruning.recalibrate(network, inputs)
     with torch.no_grad():
         z = [network[0](part) for part in inputs.split(500)]
-    assert torch.allclose(network[1].running_mean, sum(part.mean((0, 2, 3)) for part in z) / 2, atol=1e-5)
-    assert torch.allclose(network[1].running_var, sum(part.var((0, 2, 3)) for part in z) / 2, rtol=1e-4)
+    assert torch.allclose(
+        network[1].running_mean, sum(part.mean((0, 2, 3)) for part in z) / 2, atol=1e-5
+    )
+    assert torch.allclose(
+        network[1].running_var, sum(part.var((0, 2, 3)) for part in z) / 2, rtol=1e-4
+    )
     assert network[1].momentum == 0.1, "momentum comes back"
     after = training.evaluate(network, data.test.inputs, data.test.targets).accuracy
     assert after > before
     assert torch.equal(
-        prunable(network)["0"] == 0, prunable(resnet_pruning.pruned(model, 0.6, "global"))["0"] == 0
+        prunable(network)["0"] == 0,
+        prunable(resnet_pruning.pruned(model, 0.6, "global"))["0"] == 0,
     )
 
 
@@ -111,10 +123,15 @@ def test_the_course_is_measured_on_every_second_image_and_leaves_the_network_alo
     resnet_pruning.recalibrate(anew, sample, None, resnet_pruning.COURSE_BATCH)
     model.eval()
     x, y = data.test.inputs[::2], data.test.targets[::2]
-    for name, network in (("unpruned", model), ("pruned", half), ("recalibrated", anew.eval())):
+    for name, network in (
+        ("unpruned", model),
+        ("pruned", half),
+        ("recalibrated", anew.eval()),
+    ):
         with torch.no_grad():
             right = sum(
-                int(network(image[None]).argmax() == label) for image, label in zip(x, y, strict=True)
+                int(network(image[None]).argmax() == label)
+                for image, label in zip(x, y, strict=True)
             )
         assert said[name] == right / len(y), name
 
@@ -124,7 +141,9 @@ def test_confusion_counts_by_true_and_predicted_class(trained):
     found = resnet_pruning.confusion(model, data.test, 10, None)
     expected = torch.zeros(10, 10, dtype=torch.int64)
     with torch.no_grad():
-        for true, predicted in zip(data.test.targets, model.eval()(data.test.inputs).argmax(1), strict=True):
+        for true, predicted in zip(
+            data.test.targets, model.eval()(data.test.inputs).argmax(1), strict=True
+        ):
             expected[true, predicted] += 1
     assert torch.equal(found, expected)
     accuracy = training.evaluate(model, data.test.inputs, data.test.targets).accuracy
@@ -155,10 +174,16 @@ def test_the_average_of_the_weights_against_a_loop():
                 value += torch.randn_like(value) if value.is_floating_point() else 1
         average.after_step(model, 0.0)
         kept = {
-            name: 0.9 * kept[name] + 0.1 * now[name] if value.is_floating_point() else now[name].clone()
+            name: (
+                0.9 * kept[name] + 0.1 * now[name]
+                if value.is_floating_point()
+                else now[name].clone()
+            )
             for name, value in kept.items()
         }
-        if _ == 0:  # torch's average begins with the first update, not with the initial weights
+        if (
+            _ == 0
+        ):  # torch's average begins with the first update, not with the initial weights
             kept = {name: value.clone() for name, value in now.items()}
     average.finish(model)
     for name, value in model.state_dict().items():
@@ -170,18 +195,29 @@ def test_every_variant_reaches_its_optimizer():
     model = nn.Linear(3, 2)
     base = Config()
     made = {name: optimizer(variant(name, base), model) for name in VARIANTS}
-    assert all(type(made[name]) is torch.optim.Adam for name in VARIANTS if name.startswith("adam,"))
+    assert all(
+        type(made[name]) is torch.optim.Adam for name in VARIANTS if name.startswith("adam,")
+    )
     assert type(made["adamw"]) is torch.optim.AdamW
     assert type(made["sgd"]) is torch.optim.SGD
     stochastic = made["stochgradadam"].param_groups[0]
     assert isinstance(made["stochgradadam"], StochGradAdam)
-    assert (stochastic["sampling_rate"], stochastic["betas"], stochastic["lr"]) == (0.8, (0.9, 0.999), 0.01)
+    assert (stochastic["sampling_rate"], stochastic["betas"], stochastic["lr"]) == (
+        0.8,
+        (0.9, 0.999),
+        0.01,
+    )
     for name in ("stochgradadam, author's β₁", "adam, author's β₁"):
         group = made[name].param_groups[0]
         assert (group["betas"], group["eps"]) == ((0.81, 0.999), 1e-7)
-    assert made["adam, 0.894 of the rate"].param_groups[0]["lr"] == pytest.approx(0.00894, abs=5e-6)
+    assert made["adam, 0.894 of the rate"].param_groups[0]["lr"] == pytest.approx(
+        0.00894, abs=5e-6
+    )
     assert variant("adam, 0.8 of the batch", base).batch_factor == 0.8
-    assert (made["sgd"].param_groups[0]["momentum"], made["sgd"].param_groups[0]["weight_decay"]) == (
+    assert (
+        made["sgd"].param_groups[0]["momentum"],
+        made["sgd"].param_groups[0]["weight_decay"],
+    ) == (
         0.9,
         5e-4,
     )
@@ -199,11 +235,15 @@ def test_a_record_holds_what_the_chapter_needs_and_is_the_same_again(cache, monk
         k: v for k, v in again.items() if k not in times
     }
     assert record["network"] == "ResNet-20"
-    assert record["parameters"] == 272_970  # counted by hand: projection shortcuts, one channel
+    assert (
+        record["parameters"] == 272_970
+    )  # counted by hand: projection shortcuts, one channel
     assert record["rates"] == list(RATES)
     for scope in ("global", "recalibrated", "layer"):
         assert len(record[f"accuracy_{scope}"]) == len(RATES)
-    assert record["test_accuracy"] == record["accuracy_global"][0] == record["accuracy_layer"][0]
+    assert (
+        record["test_accuracy"] == record["accuracy_global"][0] == record["accuracy_layer"][0]
+    )
     assert record["pruned_accuracy"] == record["accuracy_global"][HALF]
     for name, rate in (("before", 0), ("after", HALF)):
         counts = np.array(record[f"confusion_{name}"])
@@ -262,9 +302,12 @@ def test_profiles():
     paper = resnet_pruning.configs("paper")
     assert len(paper) == len(set(paper))
     main = [c for c in paper if c.study == "paper" and c.depth == 56]
-    assert {(c.method, c.seed) for c in main} >= {(m, s) for m in ("adam", "stochgradadam") for s in range(3)}
+    assert {(c.method, c.seed) for c in main} >= {
+        (m, s) for m in ("adam", "stochgradadam") for s in range(3)
+    }
     assert all(
-        (c.dataset, c.epochs, c.batch_size, c.lr, c.augment) == ("cifar10", 50, 256, 0.01, False)
+        (c.dataset, c.epochs, c.batch_size, c.lr, c.augment)
+        == ("cifar10", 50, 256, 0.01, False)
         for c in main
     )
     assert {c.method for c in paper if c.depth == 20} == set(VARIANTS)
@@ -294,7 +337,9 @@ def test_autocast_training_is_a_plain_autocast_loop():
         torch.manual_seed(0)
         model = models.cifar_resnet(8, channels=1)
         if ours:
-            training.fit(model, x, y, epochs=1, batch_size=16, seed=7, precision=torch.bfloat16)
+            training.fit(
+                model, x, y, epochs=1, batch_size=16, seed=7, precision=torch.bfloat16
+            )
         else:
             torch.manual_seed(7)
             opt = training.adam(model)

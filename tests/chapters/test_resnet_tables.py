@@ -14,17 +14,29 @@ RATES = resnet_pruning.RATES
 
 
 def record(method, seed, half, network="ResNet-56", epochs=50, sd=0.10, before=0.80, **more):
-    """Accuracy falls from `before` to `half` in a straight line and goes on so; the course stays there."""
+    """Accuracy falls from `before` to `half` in a straight line and goes on so; the course
+    stays there."""
     curve = [before + (half - before) * rate / 0.5 for rate in RATES]
-    config = resnet_pruning.variant(method, resnet_pruning.Config(depth=int(network.split("-")[1])))
+    config = resnet_pruning.variant(
+        method, resnet_pruning.Config(depth=int(network.split("-")[1]))
+    )
     weights = {"sd": sd, "kurtosis": 1.0, "small": 0.2, "mean_magnitude": 0.07}
     return (
         dataclasses.asdict(config)
         | {"seed": seed, "epochs": epochs, "network": network, "rates": RATES, "kept": 100}
         | {"test_accuracy": curve[0], "pruned_accuracy": curve[5], "weights": weights}
-        | {"accuracy_global": curve, "accuracy_layer": curve, "accuracy_recalibrated": [before] * len(RATES)}
+        | {
+            "accuracy_global": curve,
+            "accuracy_layer": curve,
+            "accuracy_recalibrated": [before] * len(RATES),
+        }
         | {"weights_by_layer": [weights, weights], "histogram": [0, 100, 0]}
-        | {"course": dict.fromkeys(("unpruned", "recalibrated"), [before] * 12) | {"pruned": [half] * 12}}
+        | {
+            "course": (
+                dict.fromkeys(("unpruned", "recalibrated"), [before] * 12)
+                | {"pruned": [half] * 12}
+            )
+        }
         | more
     )
 
@@ -33,7 +45,8 @@ def pairs(gaps, network="ResNet-56", epochs=50, **more):
     """Adam at 40 % and StochGradAdam ahead by each gap, a seed each."""
     found = [record("adam", seed, 0.4, network, epochs) for seed in range(len(gaps))]
     return found + [
-        record("stochgradadam", seed, 0.4 + gap, network, epochs, **more) for seed, gap in enumerate(gaps)
+        record("stochgradadam", seed, 0.4 + gap, network, epochs, **more)
+        for seed, gap in enumerate(gaps)
     ]
 
 
@@ -63,7 +76,12 @@ def test_survives(gaps, verdict):
 def test_the_course_decides_and_the_last_epoch_is_said_beside_it():
     lucky = pairs([0.2, 0.25, 0.3])
     for one in lucky:  # StochGradAdam's last epoch is a lucky one; before it both lie at 40 %
-        one["course"]["pruned"] = [0.1, 0.1, *[0.4 + 0.001 * one["seed"]] * 9, one["pruned_accuracy"]]
+        one["course"]["pruned"] = [
+            0.1,
+            0.1,
+            *[0.4 + 0.001 * one["seed"]] * 9,
+            one["pruned_accuracy"],
+        ]
     ours = [one for one in lucky if one["method"] == "stochgradadam"]
     gain = np.mean([np.mean(one["course"]["pruned"][-10:]) for one in ours]) - 0.4
     verdict, _, said = judge("survives", lucky)
@@ -92,7 +110,9 @@ def test_other_data_decide_nothing():
 
 def test_survives_compares_seeds_that_both_have():
     lonely = record("stochgradadam", 9, 0.99)
-    assert judge("survives", [*pairs([0.1, 0.1, 0.11]), lonely]) == judge("survives", pairs([0.1, 0.1, 0.11]))
+    assert judge("survives", [*pairs([0.1, 0.1, 0.11]), lonely]) == judge(
+        "survives", pairs([0.1, 0.1, 0.11])
+    )
 
 
 def test_other_epochs_and_missing_networks_do_not_count():
@@ -112,7 +132,10 @@ def test_ahead_at_every_rate():
     worse_before = pairs([0.1, 0.1, 0.1], before=0.79)
     verdict, _, ours = judge("ahead_at_every_rate", worse_before)
     assert verdict == statistics.NOT_REPRODUCED
-    assert "ahead at 9 of 10 rates, clearly at 9; unpruned 79.00 ± 0.00 against 80.00 ± 0.00 %" in ours
+    assert (
+        "ahead at 9 of 10 rates, clearly at 9; unpruned 79.00 ± 0.00 against 80.00 ± 0.00 %"
+        in ours
+    )
     assert "with batch norm re-estimated 79.00 ± 0.00 against 80.00 ± 0.00 %" in ours
     assert judge("ahead_at_every_rate", pairs([-0.1] * 3))[0] == statistics.NOT_REPRODUCED
 
@@ -144,7 +167,11 @@ def test_tables_say_mean_and_deviation_over_seeds():
 
 
 def test_settings_keep_schedules_apart():
-    found = [record("adam", 0, 0.3), record("adam", 0, 0.7, schedule="cosine"), record("sgd", 0, 0.6)]
+    found = [
+        record("adam", 0, 0.3),
+        record("adam", 0, 0.7, schedule="cosine"),
+        record("sgd", 0, 0.6),
+    ]
     table = tables.settings(found)
     assert list(table.index) == ["Adam", "SGD with momentum", "Adam, cosine"]
     assert list(table["50 %"]) == ["30.0", "60.0", "70.0"]
@@ -166,7 +193,9 @@ def test_titles_follow_the_records():
     # t with two degrees of freedom: 4.303 * 0.01 / sqrt(3) = 2.5 points
     assert tables.finding(clear) == "StochGradAdam leads: +21.0 points [+18.5, +23.5], 3 seeds"
     assert tables.wider(clear).startswith("StochGradAdam's weights spread wider: +0.0200")
-    assert tables.finding(pairs([0.3, -0.2, 0.05])).startswith("no clear lead: +5.0 points [-57.")
+    assert tables.finding(pairs([0.3, -0.2, 0.05])).startswith(
+        "no clear lead: +5.0 points [-57."
+    )
     assert tables.finding(pairs([-0.2, -0.21, -0.22])).startswith("Adam leads: -21.0 points")
 
 
@@ -189,7 +218,11 @@ def test_the_verdict_in_words_claims_what_the_records_carry():
 def test_the_last_ten_epochs_of_a_course():
     found = pairs([0.2, 0.3])
     for one in found:
-        one["course"]["pruned"] = [0.0, 0.0, *[one["pruned_accuracy"] + 0.02 * (k % 2) for k in range(10)]]
+        one["course"]["pruned"] = [
+            0.0,
+            0.0,
+            *[one["pruned_accuracy"] + 0.02 * (k % 2) for k in range(10)],
+        ]
     table = tables.late(found, "ResNet-56")
     assert table.loc["Adam", "half removed"] == "41.0 ± 0.0"
     assert table.loc["StochGradAdam", "half removed"] == "66.0 ± 7.1"
@@ -201,7 +234,9 @@ def test_the_last_ten_epochs_of_a_course():
     figures.paper_marks({"ResNet-56": (0.6284, 0.3312)}, ax)
     assert sum(line.get_linestyle() == ":" for line in ax.get_lines()) == 2
     assert ax.texts[0].get_text() == "paper, ResNet-56, StochGradAdam: 62.8 %"
-    assert len([line for line in ax.get_lines() if line.get_linewidth() < 1]) == 4  # a seed each
+    assert (
+        len([line for line in ax.get_lines() if line.get_linewidth() < 1]) == 4
+    )  # a seed each
     plt.close("all")
 
 
@@ -219,7 +254,9 @@ def test_figures_draw_means_and_ranges():
     wide = [one | {"bins": [-1.5, 1.5, 3]} for one in found[:2]]
     figures.weight_densities([*wide, found[2]], ax)
     assert len(ax.get_lines()) == 1  # the third has the narrower bins of the first records
-    assert max(ax.get_lines()[0].get_ydata()) == pytest.approx(1.0)  # all 100 weights in a bin of width 1
+    assert max(ax.get_lines()[0].get_ydata()) == pytest.approx(
+        1.0
+    )  # all 100 weights in a bin of width 1
     _, ax = plt.subplots()
     figures.confusion([[3, 1], [0, 4]], ["a", "b"], ax)
     assert [text.get_text() for text in ax.texts] == ["75", "25", "100"]
@@ -232,8 +269,13 @@ def test_figures_draw_means_and_ranges():
 def test_overhead_is_timed_and_drawn_up():
     config = resnet_pruning.Overhead(depth=8, batch_size=8, rounds=2)
     found = records.run_one(resnet_pruning.run, config)
-    assert found["step_ratio"] == found["step_seconds"]["stochgradadam"] / found["step_seconds"]["adam"]
-    assert found["epoch_seconds"]["adam"] == pytest.approx(6250 * found["step_seconds"]["adam"])
+    assert (
+        found["step_ratio"]
+        == found["step_seconds"]["stochgradadam"] / found["step_seconds"]["adam"]
+    )
+    assert found["epoch_seconds"]["adam"] == pytest.approx(
+        6250 * found["step_seconds"]["adam"]
+    )
     assert found["update_seconds"]["adam"] < found["step_seconds"]["adam"]
     table = tables.costs([found, record("adam", 0, 0.3)])
     assert list(table.columns) == ["ResNet-8"]

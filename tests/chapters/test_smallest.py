@@ -19,7 +19,8 @@ def test_a_small_network_is_on_record_whole(digits):
     record = records.run_one(smallest.run, TINY)
     model = smallest.rebuilt(record)
     assert (
-        training.evaluate(model, digits.test.inputs, digits.test.targets).accuracy == record["test_accuracy"]
+        training.evaluate(model, digits.test.inputs, digits.test.targets).accuracy
+        == record["test_accuracy"]
     )
     assert sparsity.effective_weights(model) == record["effective"]
     assert int(sparsity.sparsity_report(model).kept.sum()) == record["kept"]
@@ -37,10 +38,18 @@ def put(seed, accuracy, kept=380, **move):
 
 def test_a_move_is_compared_with_the_same_seed_without():
     found = [put(0, 0.950), put(1, 0.960), put(0, 0.953, tau=3.0), put(1, 0.961, tau=3.0)]
-    found += [put(0, 0.949, epochs=120, finetune_epochs=40), put(0, 0.955, allocation=(0.75, 0.15, 0.10))]
+    found += [
+        put(0, 0.949, epochs=120, finetune_epochs=40),
+        put(0, 0.955, allocation=(0.75, 0.15, 0.10)),
+    ]
     found += [put(2, 0.99, tau=3.0)]  # its seed has no run without a move
     table = tables.moves(found)
-    assert list(table.index) == ["none", "τ: 3", "layers: 75 : 15 : 10", "longer: 120 + 40 epochs"]
+    assert list(table.index) == [
+        "none",
+        "τ: 3",
+        "layers: 75 : 15 : 10",
+        "longer: 120 + 40 epochs",
+    ]
     assert list(table.seeds) == [2, 2, 1, 1]
     assert list(table.gain) == pytest.approx([0, 0.2, 0.5, -0.1])
     assert tables.gained(found, {"tau": 3.0}) == "+0.20 points (2 seeds)"
@@ -56,15 +65,28 @@ def test_a_move_is_compared_with_the_same_seed_without():
 
 def test_every_move_is_of_one_kind_and_in_the_search():
     configs = smallest.configs("search", 1)
-    assert len(set(configs)) == len(configs) == sum(len(moves) for moves in smallest.MOVES.values())
+    assert (
+        len(set(configs))
+        == len(configs)
+        == sum(len(moves) for moves in smallest.MOVES.values())
+    )
     assert all(config.split == "validation" for config in configs)
-    named = tables.labelled([flat(c) | {"validation_accuracy": 0.9, "kept": 1} for c in configs])
+    named = tables.labelled(
+        [flat(c) | {"validation_accuracy": 0.9, "kept": 1} for c in configs]
+    )
     assert len(named) == len({(r["family"], r["move"]) for r in named}) == len(configs)
 
 
 def far(density, seed, accuracy, kept, **more):
-    return {"study": "frontier", "density": density, "seed": seed, "test_accuracy": accuracy, "kept": kept,
-            "effective": kept, "method": "gates"} | more  # fmt: skip
+    return {
+        "study": "frontier",
+        "density": density,
+        "seed": seed,
+        "test_accuracy": accuracy,
+        "kept": kept,
+        "effective": kept,
+        "method": "gates",
+    } | more
 
 
 def test_only_the_listed_runs_are_the_frontier():
@@ -81,7 +103,10 @@ def test_the_best_density_within_a_number_of_weights():
     assert best["mean"] == pytest.approx(95.5)
     table = tables.by_budget(found)
     assert list(table["most"]) == [405, 400, 260]
-    assert [tables.plus_minus(row) for _, row in table.iterrows()][1:] == ["95.50 ± 0.71", "90.00"]
+    assert [tables.plus_minus(row) for _, row in table.iterrows()][1:] == [
+        "95.50 ± 0.71",
+        "90.00",
+    ]
     whole = [r | {"connections": []} for r in found]
     assert tables.drawn(whole)["kept"] == 404
     with pytest.raises(ValueError, match="no whole network of at most 100"):
@@ -101,7 +126,12 @@ def test_a_network_as_files():
     record = records.run_one(smallest.run, TINY)
     table = tables.deployed(record, 0.99, rounds=3, batch=10)
     assert list(table["accuracy (%)"]) == [99.0] + 3 * [100 * record["test_accuracy"]]
-    assert list(table.index) == ["dense, torch", "compact, torch", "compact, ONNX", "compact, NumPy"]
+    assert list(table.index) == [
+        "dense, torch",
+        "compact, torch",
+        "compact, ONNX",
+        "compact, NumPy",
+    ]
     assert table.loc["compact, NumPy", "bytes"] < table.loc["dense, torch", "bytes"]
     assert (table.to_numpy(float) > 0).all()
     assert np.isfinite(table.to_numpy(float)).all()
@@ -114,7 +144,9 @@ def test_a_budget_is_kept_and_the_runs_without_one_are_told_apart():
         config.settings.at_most == round(config.density * comparison.LENET_WEIGHTS)
         for config in smallest.configs("paper")
     )
-    assert smallest.budgeted(comparison.PAPER_WEIGHTS).settings.alpha == smallest.CHOSEN["alpha"]
+    assert (
+        smallest.budgeted(comparison.PAPER_WEIGHTS).settings.alpha == smallest.CHOSEN["alpha"]
+    )
     without = flat(changed(smallest.BASE, **smallest.CHOSEN, study="frontier"))
     del without["at_most"]  # records from before there were budgets
     found = [without | {"density": density} for density in (0.00139, 0.001)]

@@ -8,7 +8,9 @@ import torch
 from pruning.chapters.why_gates_win import arms, experiment, tables
 from pruning.networks import models, wirings
 
-REWIRINGS = {name: rewire for name, (rewire, start) in experiment.ARMS.items() if start == "new"}
+REWIRINGS = {
+    name: rewire for name, (rewire, start) in experiment.ARMS.items() if start == "new"
+}
 WIDTHS = (40, 20, 12, 5)
 COUNTS, NEURONS = (30, 18, 12), (9, 6, 5)
 
@@ -51,7 +53,9 @@ def test_degrees_keep_every_row_and_column_sum(wiring, varying):
 
 
 def test_inputs_keep_every_row_sum_and_read_nothing_new(wiring, varying):
-    for before, after in zip(wiring, arms.inputs(wiring, varying, np.random.default_rng(3)), strict=True):
+    for before, after in zip(
+        wiring, arms.inputs(wiring, varying, np.random.default_rng(3)), strict=True
+    ):
         assert torch.equal(before.sum(1), after.sum(1))
         assert not after[:, ~before.any(0)].any()
 
@@ -59,7 +63,9 @@ def test_inputs_keep_every_row_sum_and_read_nothing_new(wiring, varying):
 def test_paths_keep_the_living_neurons_and_every_weight_lies_on_a_path(wiring, varying):
     drawn = arms.paths(wiring, varying, np.random.default_rng(3))
     assert counts(wirings.living(drawn)) == counts(drawn)
-    assert [int(mask.any(1).sum()) for mask in drawn] == [int(mask.any(1).sum()) for mask in wiring]
+    assert [int(mask.any(1).sum()) for mask in drawn] == [
+        int(mask.any(1).sum()) for mask in wiring
+    ]
 
 
 def test_pixels_move_columns_and_leave_the_rest(wiring, varying):
@@ -89,7 +95,10 @@ def on_record(monkeypatch, wiring):
 def test_an_arm_begins_with_what_it_says(on_record, wiring, varying):
     record, weights = on_record
     base = experiment.Config(study="again", network=3, seed=1)
-    found = {arm: experiment.prepared(dataclasses.replace(base, arm=arm), varying) for arm in experiment.ARMS}
+    found = {
+        arm: experiment.prepared(dataclasses.replace(base, arm=arm), varying)
+        for arm in experiment.ARMS
+    }
     assert all(torch.allclose(a, b) for a, b in zip(found["found"][0], weights, strict=True))
     assert found["found"][2][0].tolist() == pytest.approx(record["bias_values"][0])
     for new, same, weight in zip(found["mask"][0], found["signs"][0], weights, strict=True):
@@ -105,7 +114,9 @@ def test_an_arm_begins_with_what_it_says(on_record, wiring, varying):
 def test_stacks_hold_one_rate_and_at_most_thirty_networks():
     configs = experiment.configs("paper")
     groups = experiment.groups(configs)
-    assert sorted(map(str, configs)) == sorted(str(config) for group in groups for config in group)
+    assert sorted(map(str, configs)) == sorted(
+        str(config) for group in groups for config in group
+    )
     assert max(map(len, groups)) == 30
     for group in groups:
         assert len({(config.seed, config.rate, config.split) for config in group}) == 1
@@ -119,7 +130,9 @@ def test_a_digits_network_is_taken_apart_and_one_that_moves_keeps_its_weights():
     assert found["kept"] == random["kept"] == 100
     assert found["test_accuracy"] > random["test_accuracy"] + 0.2
     still = experiment.run(dataclasses.replace(base, study="moving", arm="gates"))
-    moved = experiment.run(dataclasses.replace(base, study="moving", arm="gates", fraction=0.5, epochs=4))
+    moved = experiment.run(
+        dataclasses.replace(base, study="moving", arm="gates", fraction=0.5, epochs=4)
+    )
     assert still["kept"] == moved["kept"] == 100
     assert still["stayed"] == 100
     assert moved["stayed"] < 100
@@ -142,7 +155,9 @@ def of_network(network, masks):
         "widths": list(WIDTHS),
         "test_accuracy": 0.9,
         "connections": [
-            [level, i, o, 1.0] for level, mask in enumerate(masks) for o, i in mask.nonzero().tolist()
+            [level, i, o, 1.0]
+            for level, mask in enumerate(masks)
+            for o, i in mask.nonzero().tolist()
         ],
         "bias_values": [[0.0] * width for width in WIDTHS[1:]],
     }
@@ -153,7 +168,10 @@ def test_what_networks_share_is_counted_beside_chance(wiring, varying):
     same = of_network(0, wiring), of_network(1, [wiring[0][order], *wiring[1:]])
     table = tables.overlap(same, varying, varying.double(), draws=20)
     pixels = int(wiring[0].any(0).sum())
-    assert table["shared"].tolist() == [pixels, 30]  # neurons are matched, whatever their order
+    assert table["shared"].tolist() == [
+        pixels,
+        30,
+    ]  # neurons are matched, whatever their order
     assert table["of"].tolist() == [pixels, 30]
     expected = pixels**2 / int(varying.sum())  # hypergeometric
     assert table["uniform"]["pixels"] == pytest.approx(expected, abs=1.5)
@@ -183,7 +201,10 @@ def test_the_table_of_arms_takes_networks_as_the_sample():
 
 def test_what_moves_is_compared_with_what_does_not():
     base = {"network": 0, "stayed": 404, "test_accuracy": 0.96}
-    found = [base | {"fraction": 0.0}, base | {"fraction": 0.1, "stayed": 300, "test_accuracy": 0.95}]
+    found = [
+        base | {"fraction": 0.0},
+        base | {"fraction": 0.1, "stayed": 300, "test_accuracy": 0.95},
+    ]
     table = tables.moved(found, [{"network": 0, "test_accuracy": 0.955}])
     assert table["before"].tolist() == pytest.approx([95.5, 95.5])
     said = tables.moving_says(table)
@@ -199,7 +220,14 @@ def test_wirings_of_methods_stand_beside_their_own_networks():
         for m, a in (("gates", 0.96), ("rigl", 0.91))
     ]
     again = [
-        {"method": m, "arm": "mask", "network": 0, "seed": s, "effective": 400, "test_accuracy": a}
+        {
+            "method": m,
+            "arm": "mask",
+            "network": 0,
+            "seed": s,
+            "effective": 400,
+            "test_accuracy": a,
+        }
         for m, a in (("gates", 0.94), ("rigl", 0.89))
         for s in range(3)
     ]
@@ -213,8 +241,14 @@ def test_wirings_of_methods_stand_beside_their_own_networks():
     ("values", "message"),
     [
         ({"rate": 0.1}, "rate: got 0.1, study 'networks' makes no use of it"),
-        ({"study": "moving", "arm": "mask"}, "arm: got 'mask', study 'moving' makes no use of it"),
-        ({"study": "again", "arm": "mask", "fraction": 0.1}, "fraction: got 0.1, study 'again'"),
+        (
+            {"study": "moving", "arm": "mask"},
+            "arm: got 'mask', study 'moving' makes no use of it",
+        ),
+        (
+            {"study": "again", "arm": "mask", "fraction": 0.1},
+            "fraction: got 0.1, study 'again'",
+        ),
     ],
 )
 def test_a_field_that_a_study_ignores_is_refused(values, message):

@@ -27,7 +27,9 @@ def empty(tmp_path, monkeypatch):
         "url": "https://nowhere.invalid/file.bin",
     }
     monkeypatch.setattr(
-        datasets, "registry", lambda: {"toy": {"title": "toy", "licence": "none", "files": [entry]}}
+        datasets,
+        "registry",
+        lambda: {"toy": {"title": "toy", "licence": "none", "files": [entry]}},
     )
     monkeypatch.setenv("PRUNING_DATA", str(tmp_path / "cache"))
     monkeypatch.delenv("PRUNING_DATA_MIRROR", raising=False)
@@ -52,7 +54,9 @@ def test_cache_comes_before_mirror_before_download(empty, monkeypatch):
 
 def test_download_goes_into_the_cache_and_is_verified(empty, monkeypatch):
     folder, source, entry = empty
-    entry["url"] = source.as_uri().replace("file://", "http://127.0.0.1:9")  # nobody listens there
+    entry["url"] = source.as_uri().replace(
+        "file://", "http://127.0.0.1:9"
+    )  # nobody listens there
 
     def serve(url, output_file, pooch_object):
         shutil.copy(source, output_file)
@@ -108,7 +112,10 @@ def test_a_file_that_has_the_registered_md5_alone_is_refused(empty):
 def test_every_registered_file_has_a_sha256_but_the_archive_that_torchvision_verifies():
     for name, data in datasets.registry().items():
         for file in [*data["files"], *data.get("unpacked", [])]:
-            assert "sha256" in file or file["path"] == "cifar-10-python.tar.gz", (name, file["path"])
+            assert "sha256" in file or file["path"] == "cifar-10-python.tar.gz", (
+                name,
+                file["path"],
+            )
 
 
 def test_no_network_says_what_to_get_and_where_to_put_it(empty):
@@ -191,7 +198,8 @@ def test_mnist(mnist):
     assert mnist.train.inputs.shape == (60_000, 784)
     assert mnist.test.inputs.shape == (10_000, 784)
     assert mnist.image_shape == (28, 28)
-    # published: mean 0.1307 and standard deviation 0.3081 of the training pixels, first labels, class counts
+    # published: mean 0.1307 and standard deviation 0.3081 of the training pixels, first
+    # labels, class counts
     assert mnist.train.inputs.mean().item() == pytest.approx(0.1307, abs=5e-5)
     assert mnist.train.inputs.std().item() == pytest.approx(0.3081, abs=5e-5)
     assert mnist.train.targets[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
@@ -226,7 +234,11 @@ def test_income_is_coded_as_in_shap(income, monkeypatch):
 
 def test_income_keeps_missing_values_as_a_category_of_their_own(income):
     (train, test), _ = datasets.read_income(datasets.fetch("income"))
-    assert [(train[c] == 0).sum() for c in ("Workclass", "Occupation", "Country")] == [1836, 1843, 583]
+    assert [(train[c] == 0).sum() for c in ("Workclass", "Occupation", "Country")] == [
+        1836,
+        1843,
+        583,
+    ]
     assert train.notna().all().all()
     assert test.notna().all().all()
     assert income.train.inputs.mean(0).abs().max() < 1e-4

@@ -36,9 +36,14 @@ def test_crop_and_flip_gives_a_crop_of_the_padded_image_or_its_mirror_image():
 
 def test_crop_and_flip_depends_on_its_generator_alone():
     batch = torch.rand(20, 3, 8, 8)
-    first, again = (images.crop_and_flip(batch, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    first, again = (
+        images.crop_and_flip(batch, generator=torch.Generator().manual_seed(1))
+        for _ in range(2)
+    )
     assert torch.equal(first, again)
-    assert not torch.equal(first, images.crop_and_flip(batch, generator=torch.Generator().manual_seed(2)))
+    assert not torch.equal(
+        first, images.crop_and_flip(batch, generator=torch.Generator().manual_seed(2))
+    )
 
 
 def add(tar, name, content):
@@ -144,7 +149,8 @@ def test_both_splits_are_needed(tmp_path, there, absent):
 
 @pytest.fixture
 def canonical(tmp_path, monkeypatch):
-    """A small archive in the layout of the canonical one, with torchvision's checksums set to its own."""
+    """A small archive in the layout of the canonical one, with torchvision's checksums set to
+    its own."""
     path, rng = tmp_path / "cifar-10-python.tar.gz", np.random.default_rng(0)
     cifar, contents = torchvision.datasets.CIFAR10, {}
     names = [name for name, _ in (*cifar.train_list, *cifar.test_list)]
@@ -163,7 +169,9 @@ def canonical(tmp_path, monkeypatch):
     sums = {name: md5(content) for name, content in files.items()}
     monkeypatch.setattr(cifar, "tgz_md5", md5(path.read_bytes()))
     for part in ("train_list", "test_list"):
-        monkeypatch.setattr(cifar, part, [[name, sums[name]] for name, _ in getattr(cifar, part)])
+        monkeypatch.setattr(
+            cifar, part, [[name, sums[name]] for name, _ in getattr(cifar, part)]
+        )
     monkeypatch.setattr(cifar, "meta", cifar.meta | {"md5": sums["batches.meta"]})
     return path, contents
 
@@ -175,9 +183,13 @@ def test_cifar10_through_torchvision(canonical):
     expected = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
     assert np.array_equal(pixels.numpy(), expected)
     assert labels.tolist() == [label for batch in batches for label in batch["labels"]]
-    assert np.array_equal(held_out.numpy(), contents["test_batch"]["data"].reshape(-1, 3, 32, 32))
+    assert np.array_equal(
+        held_out.numpy(), contents["test_batch"]["data"].reshape(-1, 3, 32, 32)
+    )
     assert targets.tolist() == contents["test_batch"]["labels"]
-    assert [file.name for file in path.parent.iterdir()] == [path.name], "what was unpacked is gone"
+    assert [file.name for file in path.parent.iterdir()] == [path.name], (
+        "what was unpacked is gone"
+    )
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -212,7 +224,9 @@ def test_load_gives_pixels_between_0_and_1_under_the_right_name(canonical, monke
     assert data.name == "cifar10"
     assert data.image_shape == (3, 32, 32)
     assert data.train.inputs.shape == (20, 3, 32, 32)
-    assert data.test.inputs[2, 1, 0, 5] == pytest.approx(contents["test_batch"]["data"][2, 1024 + 5] / 255)
+    assert data.test.inputs[2, 1, 0, 5] == pytest.approx(
+        contents["test_batch"]["data"][2, 1024 + 5] / 255
+    )
     assert data.feature_names[1024 + 5] == "green row 0 column 5"
 
 

@@ -30,7 +30,12 @@ def put(folder, *found):
 
 
 def gates(seed, accuracy, **more):
-    return {"method": "gates", "density": 0.00144, "seed": seed, "test_accuracy": accuracy} | more
+    return {
+        "method": "gates",
+        "density": 0.00144,
+        "seed": seed,
+        "test_accuracy": accuracy,
+    } | more
 
 
 def put_smallest(folder, *found):
@@ -70,8 +75,12 @@ def test_without_records_nothing_is_measured(tmp_path):
     ],
 )
 def test_at_least(tmp_path, accuracies, expected):
-    put_smallest(tmp_path, *(gates(seed, accuracy) for seed, accuracy in enumerate(accuracies)))
-    put_smallest(tmp_path, gates(7, 0.99, at_most=500), gates(8, 0.99, dataset="digits"))  # neither counts
+    put_smallest(
+        tmp_path, *(gates(seed, accuracy) for seed, accuracy in enumerate(accuracies))
+    )
+    put_smallest(
+        tmp_path, gates(7, 0.99, at_most=500), gates(8, 0.99, dataset="digits")
+    )  # neither counts
     found = verdict(tmp_path, "G1")
     assert found.verdict == expected
     assert found.seeds == len(accuracies)
@@ -96,7 +105,9 @@ def test_ahead_needs_every_competitor_on_record(tmp_path):
         put(tmp_path, gates(seed, 0.96, density=0.01, method="set"))
     assert verdict(tmp_path, "G2").verdict == statistics.PARTLY
     assert "set: clearly ahead at 0 of 1 densities" in verdict(tmp_path, "G2").ours
-    put(tmp_path, gates(0, 0.99, density=0.01, method="snip"))  # one seed of another method is no matter
+    put(
+        tmp_path, gates(0, 0.99, density=0.01, method="snip")
+    )  # one seed of another method is no matter
     assert verdict(tmp_path, "G2").seeds == 3
 
 
@@ -148,7 +159,14 @@ def test_committed_records_are_whole_and_tell_their_origin():
     for path in (ROOT / "book" / "records").glob("*.jsonl"):
         assert path.read_bytes().endswith(b"\n"), path
         for record in records.read(path):
-            assert {"method", "dataset", "seed", "kept", "effective", "test_accuracy"} <= record.keys()
+            assert {
+                "method",
+                "dataset",
+                "seed",
+                "kept",
+                "effective",
+                "test_accuracy",
+            } <= record.keys()
             origin = record["provenance"]
             assert {"commit", "versions", "device", "data", "seconds"} <= origin.keys()
             accuracy = record["test_accuracy"]
@@ -156,8 +174,20 @@ def test_committed_records_are_whole_and_tell_their_origin():
 
 
 def relative(seed, accuracy, **more):
-    base = {"method": "relative", "kind": "absolute", "blind": True, "scope": "global", "study": "table"}
-    base |= {"activation": "relu", "activity": 0.0, "sparsity": 0.75, "finetune_epochs": 0, "seed": seed}
+    base = {
+        "method": "relative",
+        "kind": "absolute",
+        "blind": True,
+        "scope": "global",
+        "study": "table",
+    }
+    base |= {
+        "activation": "relu",
+        "activity": 0.0,
+        "sparsity": 0.75,
+        "finetune_epochs": 0,
+        "seed": seed,
+    }
     return base | {"test_accuracy": accuracy, "unpruned_accuracy": 0.98} | more
 
 
@@ -196,12 +226,17 @@ def test_best_in_cells_compares_with_the_best_threshold_of_each(wanda, tanh, exp
                 relative(seed, 0.97 + noise, **here),
                 relative(seed, 0.90, method="magnitude", **here),
                 relative(seed, rival + noise, method="wanda", scope="layer", **here),
-                relative(seed, 0.50, method="wanda", scope="neuron", **here),  # its worse threshold
+                relative(
+                    seed, 0.50, method="wanda", scope="neuron", **here
+                ),  # its worse threshold
             ]
     verdict, seeds, ours = best_in_cells(CLAIM, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert words in ours
-    assert best_in_cells(CLAIM, records.table(found).query("seed < 2"))[0] == statistics.NOT_MEASURED
+    assert (
+        best_in_cells(CLAIM, records.table(found).query("seed < 2"))[0]
+        == statistics.NOT_MEASURED
+    )
 
 
 @pytest.mark.parametrize(
@@ -236,14 +271,22 @@ GAINS = {
 
 @pytest.mark.parametrize(
     ("accuracy", "expected"),
-    [(0.998, statistics.REPRODUCED), (0.985, statistics.PARTLY), (0.981, statistics.NOT_REPRODUCED)],
+    [
+        (0.998, statistics.REPRODUCED),
+        (0.985, statistics.PARTLY),
+        (0.981, statistics.NOT_REPRODUCED),
+    ],
 )
 def test_gains_are_over_the_unpruned_network_that_was_fine_tuned_alike(accuracy, expected):
-    found = [relative(seed, accuracy + 0.0005 * (seed - 1), finetune_epochs=1) for seed in range(3)]
+    found = [
+        relative(seed, accuracy + 0.0005 * (seed - 1), finetune_epochs=1) for seed in range(3)
+    ]
     found += [relative(seed, 0.90, sparsity=0.5, finetune_epochs=1) for seed in range(3)]
     assert gains(GAINS, records.table(found))[0] == statistics.NOT_MEASURED  # no control
     control = {"method": "unpruned", "sparsity": 0.0}
-    found += [relative(seed, 0.97, **control) for seed in range(3)]  # not fine-tuned: no control either
+    found += [
+        relative(seed, 0.97, **control) for seed in range(3)
+    ]  # not fine-tuned: no control either
     assert gains(GAINS, records.table(found))[0] == statistics.NOT_MEASURED
     found += [relative(seed, 0.981, finetune_epochs=1, **control) for seed in range(3)]
     verdict, seeds, ours = gains(GAINS, records.table(found))
@@ -256,11 +299,15 @@ def test_the_more_cells_the_more_a_gain_must_show():
     """A p-value of 0.03 is a gain in one cell, and chance among ten."""
     found = [relative(seed, 0.98, method="unpruned", sparsity=0.0) for seed in range(3)]
     found += [relative(seed, 0.98 + gain) for seed, gain in enumerate((0.002, 0.003, 0.005))]
-    assert statistics.above(pandas.Series([0.002, 0.003, 0.005])) == pytest.approx(0.0317, abs=1e-4)
+    assert statistics.above(pandas.Series([0.002, 0.003, 0.005])) == pytest.approx(
+        0.0317, abs=1e-4
+    )
     claim = GAINS | {"cells": ["sparsity"]}
     assert gains(claim, records.table(found))[0] == statistics.PARTLY
     for cell in range(1, 10):
-        found += [relative(seed, 0.97 + 0.001 * seed, sparsity=0.01 * cell) for seed in range(3)]
+        found += [
+            relative(seed, 0.97 + 0.001 * seed, sparsity=0.01 * cell) for seed in range(3)
+        ]
     assert gains(claim, records.table(found))[0] == statistics.NOT_REPRODUCED
 
 
@@ -290,7 +337,9 @@ def test_a_value_reached_by_another_reading_is_partly(absolute, normalised, expe
     verdict, seeds, ours = reaches(REACHES, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert f"has at most {100 * normalised:.2f}" in ours
-    assert "reached under " + ("4" if normalised > 0.9763 else "2") + " of 4 combinations" in ours
+    assert (
+        "reached under " + ("4" if normalised > 0.9763 else "2") + " of 4 combinations" in ours
+    )
 
 
 def test_tests_are_scipy_s_own():
@@ -307,7 +356,8 @@ def test_tests_are_scipy_s_own():
 
 
 def test_holm_s_correction():
-    # the example of Aickin and Gensler (1996): p = 0.01, 0.04, 0.03, 0.005 become 0.03, 0.06, 0.06, 0.02
+    # the example of Aickin and Gensler (1996): p = 0.01, 0.04, 0.03, 0.005 become 0.03, 0.06,
+    # 0.06, 0.02
     adjusted = statistics.holm([0.01, 0.04, 0.03, 0.005])
     assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert statistics.holm([0.7, 0.9]) == pytest.approx([1, 1])
@@ -328,7 +378,9 @@ def test_an_interval_is_student_s():
 
 def test_intervals_of_the_mean_hold_it_as_often_as_they_say():
     rng = np.random.default_rng(0)
-    found = [statistics.interval(pandas.Series(drawn)) for drawn in rng.normal(1, 2, (2000, 5))]
+    found = [
+        statistics.interval(pandas.Series(drawn)) for drawn in rng.normal(1, 2, (2000, 5))
+    ]
     assert np.mean([low < 1 < high for low, high in found]) == pytest.approx(0.95, abs=0.015)
 
 
@@ -342,13 +394,17 @@ def test_where_takes_plain_values_and_lists_and_nothing_else():
     assert list(claims.chosen(frame, {"seed": [0, 3]}).seed) == [0, 3]
     assert list(claims.chosen(frame, {"blind": True, "seed": 1}).seed) == [1]
     assert claims.chosen(frame, {"method": "@__import__('os').getcwd()"}).empty
-    with pytest.raises(ValueError, match=r"where: got \['colour'\], but no record has such a field"):
+    with pytest.raises(
+        ValueError, match=r"where: got \['colour'\], but no record has such a field"
+    ):
         claims.chosen(frame, {"colour": "red"})
 
 
 def test_every_claim_selects_records_of_its_chapter():
     for _, claim in scoreboard.all_claims():
-        evidence = records.table(records.read(ROOT / "book" / "records" / f"{claim['records']}.jsonl"))
+        evidence = records.table(
+            records.read(ROOT / "book" / "records" / f"{claim['records']}.jsonl")
+        )
         assert len(claims.chosen(evidence, claim["where"])), claim["id"]
 
 

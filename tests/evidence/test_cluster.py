@@ -30,7 +30,13 @@ def slow(config):
     with open(os.path.join(config.folder, f"{config.seed}-{os.getpid()}"), "w"):
         pass
     time.sleep(0.5)
-    needed = {"dataset": "none", "method": "none", "kept": 1, "effective": 1, "test_accuracy": None}
+    needed = {
+        "dataset": "none",
+        "method": "none",
+        "kept": 1,
+        "effective": 1,
+        "test_accuracy": None,
+    }
     return needed | {"square": config.seed**2, "worker": os.getpid()}
 
 
@@ -61,20 +67,30 @@ def test_a_killed_worker_loses_and_repeats_nothing(tmp_path, address):
     assert sorted(done) == sorted(r["seed"] for r in found) == list(range(8))
     assert all(r["square"] == r["seed"] ** 2 for r in found)
     assert os.getpid() not in {r["worker"] for r in found}
-    assert len(list(started.iterdir())) > len(configs)  # what the killed worker was at was done again
+    assert len(list(started.iterdir())) > len(
+        configs
+    )  # what the killed worker was at was done again
     with cluster.workers(address):
         assert list(records.sweep(slow, configs, path, progress=False)) == []
 
 
 def test_the_command_gives_the_records_of_this_machine(tmp_path, address, monkeypatch):
-    tiny = [cc.Config(dataset="digits", hidden=(8, 6), epochs=1, finetune_epochs=1, seed=s) for s in range(2)]
+    tiny = [
+        cc.Config(dataset="digits", hidden=(8, 6), epochs=1, finetune_epochs=1, seed=s)
+        for s in range(2)
+    ]
     monkeypatch.setattr(cc, "configs", lambda profile, seeds=None: tiny)
     found = []
     for name, where in (("here", []), ("there", ["--scheduler", address])):
         out = tmp_path / f"{name}.jsonl"
-        assert cli.main(["sweep", "compression_curves", "--out", str(out), "--jobs", "1", *where]) == 0
+        assert (
+            cli.main(["sweep", "compression_curves", "--out", str(out), "--jobs", "1", *where])
+            == 0
+        )
         found.append(sorted(records.read(out), key=lambda r: r["seed"]))
-    here, there = ([{k: v for k, v in r.items() if k != "provenance"} for r in part] for part in found)
+    here, there = (
+        [{k: v for k, v in r.items() if k != "provenance"} for r in part] for part in found
+    )
     assert here == there
 
 

@@ -53,9 +53,13 @@ def test_a_wrong_name_or_value_is_one_line(texts, words):
 
 
 def test_a_list_is_narrowed_by_values_that_it_has_and_changed_by_others():
-    listed = [configs.make(Config, method=m, seed=s) for m in ("gates", "set") for s in range(3)]
+    listed = [
+        configs.make(Config, method=m, seed=s) for m in ("gates", "set") for s in range(3)
+    ]
     assert configs.narrowed(listed, ["seed=1"]) == [listed[1], listed[4]]
-    assert configs.narrowed(listed, ["method=set", "seed=7"]) == [configs.changed(listed[3], seed=7)]
+    assert configs.narrowed(listed, ["method=set", "seed=7"]) == [
+        configs.changed(listed[3], seed=7)
+    ]
     hot = configs.narrowed(listed, ["tau=3"])  # which the gates alone know
     assert [(c.method, c.settings.tau) for c in hot] == [("gates", 3.0)] * 3
     with pytest.raises(ValueError, match="taau"):

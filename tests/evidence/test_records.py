@@ -22,9 +22,12 @@ class Config:
 
 def run(config):
     return {
-        "dataset": "none", "test_accuracy": config.seed / 10, "kept": 5, "effective": 4,
+        "dataset": "none",
+        "test_accuracy": config.seed / 10,
+        "kept": 5,
+        "effective": 4,
         "provenance": {"data": "abc"},
-    }  # fmt: skip
+    }
 
 
 CONFIGS = [Config(seed=s) for s in range(4)]
@@ -36,10 +39,18 @@ def test_sweep_writes_every_run_once_and_flat(tmp_path):
     assert new == records.read(path)
     assert [r["seed"] for r in new] == [0, 1, 2, 3]
     assert new[2] | {"provenance": None} == {
-        "seed": 2, "method": "gates", "sizes": [3, 2], "dataset": "none", "test_accuracy": 0.2, "kept": 5,
-        "effective": 4, "provenance": None,
-    }  # fmt: skip
-    assert {"commit", "versions", "device", "data", "seconds", "threads"} <= new[0]["provenance"].keys()
+        "seed": 2,
+        "method": "gates",
+        "sizes": [3, 2],
+        "dataset": "none",
+        "test_accuracy": 0.2,
+        "kept": 5,
+        "effective": 4,
+        "provenance": None,
+    }
+    assert {"commit", "versions", "device", "data", "seconds", "threads"} <= new[0][
+        "provenance"
+    ].keys()
     assert list(records.sweep(run, CONFIGS, path, jobs=1, progress=False)) == []
     more = [*CONFIGS, Config(seed=9), Config(seed=9)]
     assert [r["seed"] for r in records.sweep(run, more, path, jobs=1, progress=False)] == [9]
@@ -113,7 +124,8 @@ class Config:
 
 def run(config):
     time.sleep(0.4)
-    return {"dataset": "none", "method": "none", "kept": 1, "effective": 1, "test_accuracy": 0.5}
+    counts = {"kept": 1, "effective": 1}
+    return {"dataset": "none", "method": "none", "test_accuracy": 0.5} | counts
 
 if __name__ == "__main__":
     import slow
@@ -136,7 +148,9 @@ def test_killed_in_the_middle_loses_only_the_runs_in_flight(tmp_path):
     assert 3 <= len(done) < 8, "killed too late to say anything"
     subprocess.run(command, cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
     lines = path.read_text().splitlines()
-    assert [json.loads(line) for line in lines[: len(done)]] == done  # what was done is untouched
+    assert [
+        json.loads(line) for line in lines[: len(done)]
+    ] == done  # what was done is untouched
     assert Counter(json.loads(line)["seed"] for line in lines) == dict.fromkeys(range(8), 1)
 
 
@@ -146,7 +160,9 @@ def test_summary():
         for m, s, a in (("a", 0, 0.5), ("a", 1, 0.7), ("b", 0, 0.9))
     ]
     frame = records.summary(found, ["method"])
-    assert frame.loc["a", ["seeds", "mean", "worst", "best"]].tolist() == pytest.approx([2, 60, 50, 70])
+    assert frame.loc["a", ["seeds", "mean", "worst", "best"]].tolist() == pytest.approx(
+        [2, 60, 50, 70]
+    )
     assert frame.loc["a", "sd"] == pytest.approx(14.142, abs=1e-3)
 
 

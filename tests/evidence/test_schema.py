@@ -13,13 +13,25 @@ from pruning.evidence import records
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "book" / "records").glob("*.jsonl*"))
 PROVENANCE = {
-    "commit": "5da39f2", "versions": {"python": "3.11.7"}, "device": "cpu", "threads": 1,
-    "finished": "2026-11-21T03:37:56+00:00", "data": "abc", "seconds": 1.5,
-}  # fmt: skip
+    "commit": "5da39f2",
+    "versions": {"python": "3.11.7"},
+    "device": "cpu",
+    "threads": 1,
+    "finished": "2026-11-21T03:37:56+00:00",
+    "data": "abc",
+    "seconds": 1.5,
+}
 GOOD = {
-    "dataset": "digits", "method": "gates", "seed": 0, "tau": 2.0, "kept": 5, "effective": 4,
-    "test_accuracy": 0.9, "accuracy_global": [0.9, 0.8], "provenance": PROVENANCE,
-}  # fmt: skip
+    "dataset": "digits",
+    "method": "gates",
+    "seed": 0,
+    "tau": 2.0,
+    "kept": 5,
+    "effective": 4,
+    "test_accuracy": 0.9,
+    "accuracy_global": [0.9, 0.8],
+    "provenance": PROVENANCE,
+}
 
 
 def write(path, *found):
@@ -72,10 +84,14 @@ def test_a_wrong_field_is_named_when_read_and_before_it_is_written(tmp_path, cha
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["dataset", "method", "seed", "kept", "effective", "test_accuracy"])
+@pytest.mark.parametrize(
+    "name", ["dataset", "method", "seed", "kept", "effective", "test_accuracy"]
+)
 def test_a_missing_field_is_named(tmp_path, name):
     path = write(tmp_path / "chapter.jsonl", {k: v for k, v in GOOD.items() if k != name})
-    with pytest.raises(records.RecordError, match=rf"jsonl:1: .*missing required field `{name}`"):
+    with pytest.raises(
+        records.RecordError, match=rf"jsonl:1: .*missing required field `{name}`"
+    ):
         records.read(path)
 
 
@@ -117,8 +133,12 @@ def test_a_poisoned_line_is_one_line_of_answer(tmp_path, content, words, capsys)
 
 
 def test_one_config_twice_names_both_lines(tmp_path):
-    path = write(tmp_path / "chapter.jsonl", GOOD, GOOD | {"seed": 1}, GOOD | {"test_accuracy": 0.2})
-    with pytest.raises(records.RecordError, match=r"jsonl:3: stands for the same config as .*jsonl:1"):
+    path = write(
+        tmp_path / "chapter.jsonl", GOOD, GOOD | {"seed": 1}, GOOD | {"test_accuracy": 0.2}
+    )
+    with pytest.raises(
+        records.RecordError, match=r"jsonl:3: stands for the same config as .*jsonl:1"
+    ):
         records.read(path)
     write(path, GOOD)
     with pytest.raises(records.RecordError, match="has a record of this config already"):
@@ -131,7 +151,9 @@ def test_check_knows_the_defaults_of_fields_that_were_added_later(tmp_path):
     path = write(tmp_path / "pathways.jsonl", own, older)
     assert len(records.read(path)) == 2
     kind = chapters.part("pathways", "experiment").Config
-    with pytest.raises(records.RecordError, match=r"jsonl:2: stands for the same config as .*jsonl:1"):
+    with pytest.raises(
+        records.RecordError, match=r"jsonl:2: stands for the same config as .*jsonl:1"
+    ):
         records.check(path, kind)
 
 

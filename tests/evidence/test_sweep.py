@@ -22,7 +22,13 @@ class Config:
     method: str = "gates"
 
 
-METRICS = {"dataset": "none", "kept": 2, "effective": 1, "test_accuracy": 0.5, "provenance": {"data": "x"}}
+METRICS = {
+    "dataset": "none",
+    "kept": 2,
+    "effective": 1,
+    "test_accuracy": 0.5,
+    "provenance": {"data": "x"},
+}
 CONFIGS = [Config(seed) for seed in range(4)]
 FAILING = {1: KeyError("lost"), 2: ArithmeticError("too much")}
 
@@ -134,7 +140,8 @@ def run(config):
     if os.environ.get("KILLED") == str(config.seed):
         os.kill(os.getpid(), signal.SIGKILL)
     origin = {"data": str(os.getpid())}
-    return {"dataset": "none", "kept": 1, "effective": 1, "test_accuracy": 0.5, "provenance": origin}
+    counts = {"kept": 1, "effective": 1}
+    return {"dataset": "none", "test_accuracy": 0.5, "provenance": origin} | counts
 
 def work(arguments):
     configs = [program.Config(seed) for seed in range(6)]
@@ -158,14 +165,21 @@ def start(tmp_path):
     running = []
 
     def go(*arguments, **more):
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.getcwd(), str(tmp_path)])} | more
+        environment = (
+            os.environ | {"PYTHONPATH": os.pathsep.join([os.getcwd(), str(tmp_path)])} | more
+        )
         command = [sys.executable, "program.py", *arguments]
         running.append(
             subprocess.Popen(
-                command, cwd=tmp_path, env=environment, text=True, start_new_session=True,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                command,
+                cwd=tmp_path,
+                env=environment,
+                text=True,
+                start_new_session=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
-        )  # fmt: skip
+        )
         return running[-1]
 
     yield go

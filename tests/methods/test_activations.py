@@ -24,15 +24,19 @@ def test_saturating_ranges_are_the_closed_form():
     for tolerance in (0.01, 0.1, 1e-4):
         end = logit((1 + math.sqrt(1 - tolerance)) / 2)
         assert blind_ranges(nn.Sigmoid(), tolerance) == [
-            (-math.inf, pytest.approx(-end)), (pytest.approx(end), math.inf)
-        ]  # fmt: skip
+            (-math.inf, pytest.approx(-end)),
+            (pytest.approx(end), math.inf),
+        ]
         end = math.atanh(math.sqrt(1 - tolerance))
         assert blind_ranges(nn.Tanh(), tolerance) == [
-            (-math.inf, pytest.approx(-end)), (pytest.approx(end), math.inf)
-        ]  # fmt: skip
+            (-math.inf, pytest.approx(-end)),
+            (pytest.approx(end), math.inf),
+        ]
 
 
-@pytest.mark.parametrize("activation", [nn.SiLU(), nn.GELU(), nn.GELU("tanh"), nn.Sigmoid(), nn.Tanh()])
+@pytest.mark.parametrize(
+    "activation", [nn.SiLU(), nn.GELU(), nn.GELU("tanh"), nn.Sigmoid(), nn.Tanh()]
+)
 @pytest.mark.parametrize("tolerance", [None, 0.2, 1e-7])
 def test_ranges_hold_what_the_derivative_says(activation, tolerance):
     z = torch.linspace(-30, 30, 60_001, dtype=torch.float64, requires_grad=True)
@@ -63,7 +67,11 @@ def test_the_activation_after_a_layer_is_the_one_that_takes_its_output():
         def __init__(self):
             super().__init__()
             self.a, self.b, self.c = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2)
-            self.norm, self.late, self.soon = nn.BatchNorm1d(4), nn.Tanh(), nn.ReLU(inplace=True)
+            self.norm, self.late, self.soon = (
+                nn.BatchNorm1d(4),
+                nn.Tanh(),
+                nn.ReLU(inplace=True),
+            )
             self.drop = nn.Dropout()
 
         def forward(self, x):
@@ -71,25 +79,34 @@ def test_the_activation_after_a_layer_is_the_one_that_takes_its_output():
 
     model = Net().train()
     found = activations_after(model, torch.randn(1, 3))
-    assert found == {"a": model.soon}  # dropout passes the tensor on; batch norm makes another one
+    assert found == {
+        "a": model.soon
+    }  # dropout passes the tensor on; batch norm makes another one
     assert model.training
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
 def test_activity_is_the_mean_output_of_hidden_layers():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+    model = nn.Sequential(
+        nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)
+    )
     x = torch.randn(7, 3)
     with pruning.activity_penalty(model) as activity:
         model(x)
         total = activity.take()
         with pytest.raises(RuntimeError, match="no forward pass"):
             activity.take()
-        assert total.item() == pytest.approx((model[:2](x).abs().mean() + model[:4](x).abs().mean()).item())
+        assert total.item() == pytest.approx(
+            (model[:2](x).abs().mean() + model[:4](x).abs().mean()).item()
+        )
         activity.means.clear()
     total.backward()
     assert model[0].weight.grad.abs().sum() > 0
     assert model[4].weight.grad is None  # logits do not count
     assert not any(m._forward_hooks for m in model.modules())
-    with pytest.raises(ValueError, match="model: has none of"), pruning.activity_penalty(nn.Linear(2, 2)):
+    with (
+        pytest.raises(ValueError, match="model: has none of"),
+        pruning.activity_penalty(nn.Linear(2, 2)),
+    ):
         pass

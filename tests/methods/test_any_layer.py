@@ -1,4 +1,5 @@
-"""Scores of layers and batches of every kind, each beside the formula computed by other means."""
+"""Scores of layers and batches of every kind, each beside the formula computed by other
+means."""
 
 import copy
 import math
@@ -17,14 +18,20 @@ DATA_DRIVEN = ("wanda", "stade", "ria", "nnrelief")
 CONVOLUTIONS = {
     "1d": (nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2), (5, 4, 9)),
     "1d same": (nn.Conv1d(4, 6, 4, padding="same", padding_mode="circular"), (5, 4, 9)),
-    "2d": (nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)), (3, 4, 7, 8)),
+    "2d": (
+        nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
+        (3, 4, 7, 8),
+    ),
     "3d": (nn.Conv3d(2, 3, 2, stride=2, padding=1, bias=False), (2, 2, 5, 4, 6)),
     "transposed 1d": (nn.ConvTranspose1d(4, 6, 3, stride=2, padding=1, groups=2), (5, 4, 6)),
     "transposed 2d": (
         nn.ConvTranspose2d(4, 6, (3, 2), stride=(2, 3), padding=(1, 0), output_padding=(1, 2)),
         (3, 4, 5, 4),
     ),
-    "transposed 3d": (nn.ConvTranspose3d(2, 3, 2, stride=2, padding=1, dilation=2), (2, 2, 3, 4, 3)),
+    "transposed 3d": (
+        nn.ConvTranspose3d(2, 3, 2, stride=2, padding=1, dilation=2),
+        (2, 2, 3, 4, 3),
+    ),
 }
 
 
@@ -52,7 +59,9 @@ def test_stade_is_the_variance_a_weight_adds_to_its_channel(name):
         alone.weight.data.zero_().flatten()[place] = layer.weight.flatten()[place].item()
         z = alone(x).detach().double()  # what this weight adds, and a constant
         each = z.movedim(1, 0).flatten(1).var(1, correction=0)
-        assert scores.flatten()[place].item() == pytest.approx(each.sum().item(), rel=1e-4, abs=1e-9)
+        assert scores.flatten()[place].item() == pytest.approx(
+            each.sum().item(), rel=1e-4, abs=1e-9
+        )
 
 
 def test_attention_is_scored_by_what_each_projection_multiplies():
@@ -66,10 +75,14 @@ def test_attention_is_scored_by_what_each_projection_multiplies():
     assert torch.allclose(scores["in_proj_weight"], expected, rtol=1e-5)
     q, k, v = (
         F.linear(t, w, b).unflatten(2, (2, 4)).transpose(1, 2)
-        for t, w, b in zip((x, y, y), model.in_proj_weight.chunk(3), model.in_proj_bias.chunk(3), strict=True)
+        for t, w, b in zip(
+            (x, y, y), model.in_proj_weight.chunk(3), model.in_proj_bias.chunk(3), strict=True
+        )
     )
     heads = ((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).reshape(-1, 8)
-    assert torch.allclose(scores["out_proj"], model.out_proj.weight.abs() * heads.norm(dim=0), rtol=1e-4)
+    assert torch.allclose(
+        scores["out_proj"], model.out_proj.weight.abs() * heads.norm(dim=0), rtol=1e-4
+    )
     with pytest.raises(ValueError, match="query, key and value"):
         pruning.wanda(model, [{"query": x, "key": y[:, :4], "value": y[:, :4]}])
     apart = nn.MultiheadAttention(8, 2, kdim=3, vdim=4, batch_first=True)
@@ -82,7 +95,10 @@ def test_attention_is_scored_by_what_each_projection_multiplies():
 def test_a_transformer_is_scored_and_pruned_throughout():
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    model, x = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval(), torch.randn(6, 5, 8)
+    model, x = (
+        nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval(),
+        torch.randn(6, 5, 8),
+    )
     fused = torch.backends.mha.get_fastpath_enabled()
     for name in DATA_DRIVEN:
         scores = getattr(pruning, name)(model, x, batch_size=4)
@@ -100,7 +116,9 @@ def test_a_transformer_is_scored_and_pruned_throughout():
 def test_recurrent_weights_have_scores_that_need_no_inputs_and_are_refused_else():
     model, x = nn.Sequential(nn.LSTM(3, 4)), torch.randn(5, 2, 3)
     assert pruning.magnitude(model)["0.weight_hh_l0"].shape == (16, 4)
-    sensitivity = pruning.snip(model, x, torch.zeros(5), lambda outputs, y: outputs[0].square().mean())
+    sensitivity = pruning.snip(
+        model, x, torch.zeros(5), lambda outputs, y: outputs[0].square().mean()
+    )
     assert all((score > 0).all() for score in sensitivity.values())
     with pytest.raises(ValueError, match=r"'0\.weight_ih_l0' belongs to a recurrent layer"):
         pruning.wanda(model, x)
@@ -137,19 +155,33 @@ def test_a_layer_used_twice_by_keyword_is_scored_over_both_uses():
     theirs = pruning.contribution_statistics(alone, both)["0"]
     assert stats.samples == 18
     assert torch.allclose(stats.mean, theirs.mean)
-    with pytest.raises(ValueError, match="called 2 times and its outputs go into different activations"):
+    with pytest.raises(
+        ValueError, match="called 2 times and its outputs go into different activations"
+    ):
         pruning.contribution_statistics(Shared(nn.ReLU(), nn.Tanh()), x)
 
 
 def test_batches_of_every_form_give_the_same_scores():
-    model, x, y = nn.Sequential(nn.Linear(4, 3)), torch.randn(10, 4), torch.randint(0, 3, (10,))
+    model, x, y = (
+        nn.Sequential(nn.Linear(4, 3)),
+        torch.randn(10, 4),
+        torch.randint(0, 3, (10,)),
+    )
     wanted = pruning.wanda(model, x)["0"]
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), 4)
-    for given in (x.split(3), [(x, y)], loader, {"input": x}, [{"input": part} for part in x.split(6)]):
+    for given in (
+        x.split(3),
+        [(x, y)],
+        loader,
+        {"input": x},
+        [{"input": part} for part in x.split(6)],
+    ):
         for size in (1, 3, 1000):
             scores = pruning.wanda(model, given, batch_size=size)
             assert torch.allclose(scores["0"], wanted, rtol=1e-6)
-    assert torch.allclose(pruning.snip(model, loader)["0"], pruning.snip(model, x, y)["0"], atol=1e-6)
+    assert torch.allclose(
+        pruning.snip(model, loader)["0"], pruning.snip(model, x, y)["0"], atol=1e-6
+    )
     with pytest.raises(ValueError, match="batch_size: got 0"):
         pruning.wanda(model, x, batch_size=0)
     with pytest.raises(ValueError, match="targets: got None and batches without targets"):
@@ -192,7 +224,9 @@ def test_inputs_that_are_not_finite_name_the_layer(name, bad):
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
     x = torch.randn(200, 3)
     x[77, 1] = bad
-    with pytest.raises(ValueError, match="inputs: layer '0' gets inputs that are NaN or infinite"):
+    with pytest.raises(
+        ValueError, match="inputs: layer '0' gets inputs that are NaN or infinite"
+    ):
         getattr(pruning, name)(model, x)
     model[0].bias.data[1] = math.inf
     with pytest.raises(ValueError, match="inputs: layer '2' gets"):
@@ -204,8 +238,14 @@ def test_inputs_that_are_not_finite_name_the_layer(name, bad):
 
 def test_inputs_of_another_dtype_name_the_layer():
     model = nn.Sequential(nn.Linear(3, 2))
-    for x in (torch.randn(4, 3).double(), torch.randint(0, 255, (4, 3)), torch.randn(4, 3).half()):
-        with pytest.raises(TypeError, match=rf"inputs: layer '0' got {x.dtype}, needs torch\.float32"):
+    for x in (
+        torch.randn(4, 3).double(),
+        torch.randint(0, 255, (4, 3)),
+        torch.randn(4, 3).half(),
+    ):
+        with pytest.raises(
+            TypeError, match=rf"inputs: layer '0' got {x.dtype}, needs torch\.float32"
+        ):
             pruning.wanda(model, x)
 
 
@@ -233,7 +273,10 @@ def test_half_precision_gives_float32(dtype):
     x, y = torch.randn(40, 6).to(dtype), torch.randint(0, 3, (40,))
     wide = copy.deepcopy(model).float()
     for name in DATA_DRIVEN:
-        ours, theirs = getattr(pruning, name)(model, x)["0"], getattr(pruning, name)(wide, x.float())["0"]
+        ours, theirs = (
+            getattr(pruning, name)(model, x)["0"],
+            getattr(pruning, name)(wide, x.float())["0"],
+        )
         assert ours.dtype == torch.float32
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-6)
     stats = pruning.contribution_statistics(model, x)["0"]
@@ -293,7 +336,10 @@ def test_minus_infinity_is_the_lowest_score_and_pruned_weights_come_first():
     fresh = nn.Sequential(nn.Linear(4, 1))
     pruning.prune_by_score(fresh, {"0": torch.tensor([[-math.inf, 1, 5, 6]])}, 0.25)
     assert pruning.masks(fresh)["0"].tolist() == [[False, True, True, True]]
-    for wrong, words in (({"0": torch.ones(1, 4).long()}, "torch.int64"), ({"0": [[1.0]]}, "list")):
+    for wrong, words in (
+        ({"0": torch.ones(1, 4).long()}, "torch.int64"),
+        ({"0": [[1.0]]}, "list"),
+    ):
         with pytest.raises(TypeError, match=f"scores: got {words} for layer '0'"):
             pruning.prune_by_score(fresh, wrong, 0.5)
     with pytest.raises(ValueError, match=r"sparsity: got '0\.5'"):
@@ -302,6 +348,8 @@ def test_minus_infinity_is_the_lowest_score_and_pruned_weights_come_first():
 
 def test_transposed_convolutions_are_pruned_by_output_channel():
     layer = nn.ConvTranspose2d(4, 6, 3, groups=2)
-    pruning.prune_by_score(nn.Sequential(layer), {"0": layer.weight.detach().abs()}, 0.5, "neuron")
+    pruning.prune_by_score(
+        nn.Sequential(layer), {"0": layer.weight.detach().abs()}, 0.5, "neuron"
+    )
     kept = to_matrix(layer, "weight", layer.weight) != 0
     assert (kept.sum(2) == 9).all()

@@ -87,7 +87,9 @@ def test_every_read_in_a_pass_is_one_sample_and_the_next_pass_draws_anew():
         assert pruning.density(model).item() == pytest.approx(kept / 45)
         seen.append(weight.detach() != 0)
         optimizer.zero_grad()
-        (out.square().mean() + weight.square().sum() + pruning.density_loss(model, 0.1)).backward()
+        (
+            out.square().mean() + weight.square().sum() + pruning.density_loss(model, 0.1)
+        ).backward()
         optimizer.step()
     assert not torch.equal(*seen)
 
@@ -156,7 +158,8 @@ def test_checkpointing_an_lstm_is_the_same_step():
         return [p.grad for p in model.parameters()]
 
     assert all(
-        torch.allclose(a, b, atol=1e-6) for a, b in zip(gradients(False), gradients(True), strict=True)
+        torch.allclose(a, b, atol=1e-6)
+        for a, b in zip(gradients(False), gradients(True), strict=True)
     )
 
 
@@ -221,16 +224,22 @@ def test_frozen_layers_and_frozen_gates():
 def train(model, optimizer, count=15):
     for _ in range(count):
         optimizer.zero_grad()
-        (model(torch.randn(4, 6)).square().mean() + pruning.density_loss(model, 0.1)).backward()
+        (
+            model(torch.randn(4, 6)).square().mean() + pruning.density_loss(model, 0.1)
+        ).backward()
         optimizer.step()
 
 
-@pytest.mark.parametrize("make", [torch.optim.SGD, lambda p, lr: torch.optim.Adam(p, lr, fused=True)])
+@pytest.mark.parametrize(
+    "make", [torch.optim.SGD, lambda p, lr: torch.optim.Adam(p, lr, fused=True)]
+)
 def test_an_optimizer_built_before_the_gates_is_warned_about(make):
     model = net()
     optimizer = make(model.parameters(), lr=0.01)
     pruning.gate(model)
-    with pytest.warns(UserWarning, match="10 optimizer steps have moved gated weights and none their gates"):
+    with pytest.warns(
+        UserWarning, match="10 optimizer steps have moved gated weights and none their gates"
+    ):
         train(model, optimizer)
     model = pruning.gate(net())
     train(model, make(model.parameters(), lr=0.01))  # warnings are errors
@@ -244,12 +253,16 @@ def test_accumulated_gradients_are_no_reason_to_warn():
     model = pruning.gate(net())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for step in range(60):
-        (model(torch.randn(4, 6)).square().mean() + pruning.density_loss(model, 0.1)).backward()
+        (
+            model(torch.randn(4, 6)).square().mean() + pruning.density_loss(model, 0.1)
+        ).backward()
         if step % 30 == 29:
             optimizer.step()
 
 
-@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, parametrizations.weight_norm])
+@pytest.mark.parametrize(
+    "norm", [parametrizations.spectral_norm, parametrizations.weight_norm]
+)
 def test_normalised_and_pruned_layers_are_refused(norm):
     model = net()
     norm(model[0])
@@ -285,7 +298,10 @@ def test_a_second_parametrization_on_a_gated_layer_stays_under_harden():
     expected = model.eval()(x)
     pruning.harden(model)
     assert torch.equal(model(x), expected)
-    assert [type(each).__name__ for each in model[0].parametrizations.weight] == ["Mask", "Doubled"]
+    assert [type(each).__name__ for each in model[0].parametrizations.weight] == [
+        "Mask",
+        "Doubled",
+    ]
     pruning.finalize(model)
     assert torch.equal(model(x), expected)
     assert type(model[0]) is nn.Linear
@@ -367,13 +383,19 @@ def test_a_closed_output_is_zero_with_its_bias_in_training_and_evaluation():
     seen = {}
     for key in ("0", "3", "6"):
         layer = model.get_submodule(key)
-        layer.register_forward_hook(lambda layer, args, out, key=key: seen.update({key: out.detach()}))
+        layer.register_forward_hook(
+            lambda layer, args, out, key=key: seen.update({key: out.detach()})
+        )
     for train in (True, False):
         scattered(model.train(train))
         with torch.no_grad():
             model(x)
         for key, gate in gates(model).items():
-            opened = gate._sample.detach().flatten() if train else gate.logits.detach().flatten() > 0
+            opened = (
+                gate._sample.detach().flatten()
+                if train
+                else gate.logits.detach().flatten() > 0
+            )
             assert 0 < opened.sum() < len(opened) or len(opened) < 5
             outputs = seen[key].transpose(0, 1).flatten(1)
             assert torch.equal(outputs.any(1), opened.bool())
@@ -404,7 +426,9 @@ def test_output_gates_follow_the_equations(monkeypatch):
 def test_the_density_of_output_gates_is_that_of_the_weights():
     model = scattered(pruning.gate(structured(), granularity="output"))
     masks = {key: pruning.masks(model)[key] for key in ("0", "3", "6")}
-    kept, total = (sum(int(f(mask)) for mask in masks.values()) for f in (torch.sum, torch.numel))
+    kept, total = (
+        sum(int(f(mask)) for mask in masks.values()) for f in (torch.sum, torch.numel)
+    )
     assert pruning.density(model.eval()).item() == pytest.approx(kept / total)
     model.train()(torch.randn(4, 2, 4, 4))
     kept = sum(int((model.get_submodule(key).weight != 0).sum()) for key in masks)
@@ -416,7 +440,8 @@ def test_hardened_output_gates_remove_whole_units_with_their_biases():
     with torch.no_grad():
         for key, gate in gates(model).items():
             gate.logits.copy_(
-                (torch.arange(gate.logits.numel()) % 2 - 0.5).view_as(gate.logits) * (1 + int(key))
+                (torch.arange(gate.logits.numel()) % 2 - 0.5).view_as(gate.logits)
+                * (1 + int(key))
             )
     x = torch.randn(4, 2, 4, 4)
     expected = model.eval()(x)
@@ -429,18 +454,29 @@ def test_hardened_output_gates_remove_whole_units_with_their_biases():
     assert torch.equal(model(x), expected)
     steps(model.train(), x)
     pruning.finalize(model)
-    rows = model[0].weight.flatten(1), model[3].weight.transpose(0, 1).flatten(1), model[6].weight
-    assert [row.any(1).tolist() for row in rows] == [[k % 2 == 1 for k in range(len(row))] for row in rows]
+    rows = (
+        model[0].weight.flatten(1),
+        model[3].weight.transpose(0, 1).flatten(1),
+        model[6].weight,
+    )
+    assert [row.any(1).tolist() for row in rows] == [
+        [k % 2 == 1 for k in range(len(row))] for row in rows
+    ]
     assert (model[0].bias != 0).tolist() == [False, True, False, True]
     assert (model[3].bias != 0).tolist() == [False, True, False]
-    # the largest logits are three of layer 6, 75 weights a gate, then one of layer 3 with 16 weights
+    # the largest logits are three of layer 6, 75 weights a gate, then one of layer 3 with 16
+    # weights
     kept = pruning.masks(budgeted)
     assert [int(kept[key].sum()) for key in ("0", "3", "6")] == [0, 16, 225]
 
 
 def test_what_has_no_outputs_to_gate_is_refused():
-    with pytest.raises(ValueError, match=r"\['weight_ih_l0', 'weight_hh_l0'\] have no outputs"):
-        pruning.gate(nn.LSTM(2, 3), granularity="output", layers=["weight_ih_l0", "weight_hh_l0"])
+    with pytest.raises(
+        ValueError, match=r"\['weight_ih_l0', 'weight_hh_l0'\] have no outputs"
+    ):
+        pruning.gate(
+            nn.LSTM(2, 3), granularity="output", layers=["weight_ih_l0", "weight_hh_l0"]
+        )
     with pytest.raises(ValueError, match="no layer but the last"):
         pruning.gate(nn.Linear(2, 3), granularity="output")
     grouped = nn.Sequential(nn.ConvTranspose2d(4, 4, 2, groups=2), nn.Linear(2, 2))

@@ -85,7 +85,9 @@ def test_forward_and_gradient_against_the_analytic_derivative(monkeypatch):
     hard = (soft > 0.5).float()  # Eq. 2
     assert torch.allclose(out, x @ (weight * hard).T + bias, atol=1e-6)
     grad_effective = v.T @ x  # dL/d(θ^w ⊙ g)
-    assert torch.allclose(layer.parametrizations.weight.original.grad, grad_effective * hard, atol=1e-5)
+    assert torch.allclose(
+        layer.parametrizations.weight.original.grad, grad_effective * hard, atol=1e-5
+    )
     dloss_dg = grad_effective * weight + alpha / 12
     assert torch.allclose(logits.grad, dloss_dg * soft * (1 - soft) / tau, atol=1e-5)
 
@@ -93,9 +95,9 @@ def test_forward_and_gradient_against_the_analytic_derivative(monkeypatch):
 def test_gradient_of_the_soft_gate_is_a_finite_difference(monkeypatch):
     noise, tau, h = torch.randn(3, 4, dtype=torch.float64), 0.8, 1e-6
     logits = torch.randn(3, 4, dtype=torch.float64)
-    difference = (torch.sigmoid((logits + h + noise) / tau) - torch.sigmoid((logits - h + noise) / tau)) / (
-        2 * h
-    )
+    difference = (
+        torch.sigmoid((logits + h + noise) / tau) - torch.sigmoid((logits - h + noise) / tau)
+    ) / (2 * h)
     layer = pruning.gate(nn.Linear(4, 3), tau=tau)
     with torch.no_grad():
         gates(layer)[""].logits.copy_(logits)
@@ -199,7 +201,10 @@ def test_harden_is_the_evaluation_mask_and_survives_training():
     masks = {name: g.mask() for name, g in gates(model).items()}
     assert pruning.harden(model.train()) is model
     assert torch.equal(model(x), expected)
-    assert all(isinstance(layer.parametrizations.weight[0], pruning.Mask) for layer in (model[0], model[2]))
+    assert all(
+        isinstance(layer.parametrizations.weight[0], pruning.Mask)
+        for layer in (model[0], model[2])
+    )
     assert not gates(model)
     opt = torch.optim.SGD(model.parameters(), lr=0.1)
     model(x).square().sum().backward()
@@ -220,7 +225,10 @@ def test_a_budget_keeps_the_largest_open_gates_of_the_whole_network(budget):
         (v for g in pruning.gate_parameters(model) for v in g.flatten().tolist()), reverse=True
     )
     stay = {value for value in everywhere[:budget] if value > 0}
-    expected = [[value in stay for value in g.flatten().tolist()] for g in pruning.gate_parameters(model)]
+    expected = [
+        [value in stay for value in g.flatten().tolist()]
+        for g in pruning.gate_parameters(model)
+    ]
     pruning.harden(model, at_most=budget)
     masks = [mask.flatten().tolist() for mask in pruning.masks(model).values()]
     assert masks == expected

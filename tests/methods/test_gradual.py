@@ -45,14 +45,18 @@ def test_the_largest_weights_stay():
     sizes = torch.cat([model[0].weight.flatten(), model[2].weight.flatten()]).abs()
     pruner = gradual.GradualPruning(model, weights=50)
     pruner.step(1.0)
-    left = torch.cat([masks.effective(layer).flatten() for layer in (model[0], model[2])]).abs()
+    left = torch.cat(
+        [masks.effective(layer).flatten() for layer in (model[0], model[2])]
+    ).abs()
     assert torch.equal(left[left > 0].sort().values, sizes.sort().values[-50:])
 
 
 def test_layers_keep_their_shares_at_every_step(digits):
     model = models.mlp((64, 32, 10))
     callback = gradual.Gradual(weights=100, allocation=(0.6, 0.4), end=0.6, updates=7)
-    training.fit(model, digits.train.inputs, digits.train.targets, epochs=2, callbacks=[callback])
+    training.fit(
+        model, digits.train.inputs, digits.train.targets, epochs=2, callbacks=[callback]
+    )
     assert kept(model) == [60, 40]
     assert callback.pruning.kept(0.0) == {"0": 64 * 32, "2": 320}
 
@@ -60,12 +64,17 @@ def test_layers_keep_their_shares_at_every_step(digits):
 def test_training_after_the_end_respects_the_mask(digits):
     model = models.mlp((64, 32, 10))
     callback = gradual.Gradual(weights=100, end=0.5)
-    training.fit(model, digits.train.inputs, digits.train.targets, epochs=3, callbacks=[callback])
+    training.fit(
+        model, digits.train.inputs, digits.train.targets, epochs=3, callbacks=[callback]
+    )
     before = copy.deepcopy(masks.masks(model))
     training.fit(model, digits.train.inputs, digits.train.targets, epochs=1)
     assert sum(kept(model)) == 100
     assert all(torch.equal(before[name], mask) for name, mask in masks.masks(model).items())
-    assert all(not masks.effective(model.get_submodule(name))[~mask].any() for name, mask in before.items())
+    assert all(
+        not masks.effective(model.get_submodule(name))[~mask].any()
+        for name, mask in before.items()
+    )
 
 
 @pytest.mark.parametrize("bad", [{"begin": 0.5, "end": 0.5}, {"updates": 0}, {"weights": 0}])

@@ -17,7 +17,9 @@ def test_the_probability_of_an_open_gate_is_that_of_its_samples(log_alpha):
     at = -l0.LOW / (l0.HIGH - l0.LOW)
     closed = 1 / (1 + math.exp(-(2 / 3 * (math.log(at) - math.log(1 - at)) - log_alpha)))
     assert gating.open()[0, 0].item() == pytest.approx(1 - closed, abs=1e-6)
-    assert open_share == pytest.approx(1 - closed, abs=4 * math.sqrt(closed * (1 - closed) / 200_000))
+    assert open_share == pytest.approx(
+        1 - closed, abs=4 * math.sqrt(closed * (1 - closed) / 200_000)
+    )
 
 
 def test_samples_have_both_ends_and_stay_in_the_unit_interval():
@@ -27,7 +29,9 @@ def test_samples_have_both_ends_and_stay_in_the_unit_interval():
     assert z.max() == 1
     assert 0.2 < ((z > 0) & (z < 1)).float().mean() < 0.8
     # at log α = 0 the distribution is symmetric about ½
-    assert (z == 0).float().mean().item() == pytest.approx((z == 1).float().mean().item(), abs=0.005)
+    assert (z == 0).float().mean().item() == pytest.approx(
+        (z == 1).float().mean().item(), abs=0.005
+    )
 
 
 def test_evaluation_is_deterministic_and_the_mask_is_where_it_is_not_zero():
@@ -72,7 +76,9 @@ def test_training_ends_at_the_budget_and_still_tells_digits_apart(digits, settin
         return training.adam(model, 2e-2)
 
     data = digits.train.inputs, digits.train.targets
-    training.fit(model, *data, epochs=30, batch_size=64, callbacks=[callback], optimizer=optimizer)
+    training.fit(
+        model, *data, epochs=30, batch_size=64, callbacks=[callback], optimizer=optimizer
+    )
     training.fit(model, *data, epochs=5)
     assert sum(int(mask.sum()) for mask in masks.masks(model).values()) == 300
     assert training.evaluate(model, digits.test.inputs, digits.test.targets).accuracy > 0.8

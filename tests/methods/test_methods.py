@@ -15,11 +15,16 @@ from pruning.training import Callback, recipes
 from pruning.training.recipes import Method, Phase, Problem, Stack, setting
 
 TOTAL = models.weight_count((64, 32, 16, 10))
-QUICK = comparison.Config(dataset="digits", hidden=(32, 16), batch_size=32, epochs=20, finetune_epochs=4)
+QUICK = comparison.Config(
+    dataset="digits", hidden=(32, 16), batch_size=32, epochs=20, finetune_epochs=4
+)
 # every method: how many weights it keeps at density 0.2, and how far it may be off
 EXACT = {
     "deepr": (round(0.2 * TOTAL), 0),
-    "dense": (models.weight_count(models.narrow_sizes((64, 32, 16, 10), round(0.2 * TOTAL))), 0),
+    "dense": (
+        models.weight_count(models.narrow_sizes((64, 32, 16, 10), round(0.2 * TOTAL))),
+        0,
+    ),
     "gates": (0.2 * TOTAL, 0.15),
     "magnitude": (round(0.2 * TOTAL), 0),
     "gradual": (round(0.2 * TOTAL), 0),
@@ -64,8 +69,10 @@ def test_counts_are_conserved(name, trained):
 def test_evaluation_is_deterministic_and_sees_only_kept_weights(name, trained, digits):
     model, x = trained[name][0].eval(), digits.test.inputs
     assert torch.equal(model(x), model(x))
-    plain = models.mlp([model[0].in_features, *(m.out_features for m in model if isinstance(m, nn.Linear))],
-                       QUICK.activation)  # fmt: skip
+    plain = models.mlp(
+        [model[0].in_features, *(m.out_features for m in model if isinstance(m, nn.Linear))],
+        QUICK.activation,
+    )
     masks = sparsity.masks(model)
     with torch.no_grad():
         for layer, (layer_name, mask) in zip(plain[::2], masks.items(), strict=True):
@@ -78,7 +85,9 @@ def test_evaluation_is_deterministic_and_sees_only_kept_weights(name, trained, d
 def test_the_mask_is_respected_by_further_steps(name, digits):
     model, _ = comparison.train(config_of(name, epochs=2, finetune_epochs=1), digits)
     before = sparsity.masks(model)
-    recipes.train(model, digits.train.inputs, digits.train.targets, [recipes.finetune(1, 1e-2)])
+    recipes.train(
+        model, digits.train.inputs, digits.train.targets, [recipes.finetune(1, 1e-2)]
+    )
     model.eval()(digits.test.inputs[:1])  # `prune` computes the weight in the forward pass
     for layer, mask in sparsity.masks(model).items():
         assert torch.equal(mask, before[layer])
@@ -101,7 +110,9 @@ def test_phases_are_well_formed(name, digits):
     phases = METHODS[name].phases(METHODS[name].settings(), problem)
     assert phases
     assert all(isinstance(phase, Phase) for phase in phases)
-    assert sum(phase.epochs for phase in phases) == problem.all_epochs  # no method trains longer
+    assert (
+        sum(phase.epochs for phase in phases) == problem.all_epochs
+    )  # no method trains longer
     for phase in phases:
         assert phase.schedule is None or 0 < phase.schedule(0.99) <= phase.schedule(0.0) == 1
 
@@ -112,7 +123,9 @@ def test_a_stack_trains_as_its_networks_alone(name, digits):
         pytest.skip("does not stack")
     short = {"epochs": 3, "finetune_epochs": 2}
     several = [config_of(name, seed=seed, **short) for seed in range(2)]
-    for config, (model, told) in zip(several, comparison.train_stack(several, digits), strict=True):
+    for config, (model, told) in zip(
+        several, comparison.train_stack(several, digits), strict=True
+    ):
         alone, expected = comparison.train(config, digits)
         for key, value in alone.state_dict().items():
             assert torch.allclose(model.state_dict()[key], value, atol=2e-3), key
@@ -202,7 +215,9 @@ def test_nothing_about_stacking_is_inherited(monkeypatch, digits):
 def test_one_shot_methods_share_one_dense_training(digits, monkeypatch):
     trained = []
     fit = recipes.fit
-    monkeypatch.setattr(recipes, "fit", lambda *a, **k: trained.append(k["epochs"]) or fit(*a, **k))
+    monkeypatch.setattr(
+        recipes, "fit", lambda *a, **k: trained.append(k["epochs"]) or fit(*a, **k)
+    )
     comparison._trained.cache_clear()
     comparison.train(config_of("magnitude", seed=11), digits)
     comparison.train(config_of("wanda", seed=11, density=0.1), digits)
@@ -232,7 +247,9 @@ def test_hooks_of_a_phase_run_in_order_with_its_random_numbers():
     model = nn.Linear(2, 2)
     recipes.train(model, torch.rand(4, 2), torch.zeros(4).long(), [phase, phase], seed=3)
     assert said == ["before", "start", "finish", "after"] * 2
-    expected = [torch.rand(1, generator=torch.Generator().manual_seed(3 + k)).item() for k in range(2)]
+    expected = [
+        torch.rand(1, generator=torch.Generator().manual_seed(3 + k)).item() for k in range(2)
+    ]
     assert draws == expected
 
 
@@ -270,6 +287,8 @@ def test_random_paths_are_random_and_one_must_fit():
     torch.manual_seed(0)
     counts = sum(baselines.random_paths((6, 5, 4), 2)[0].sum(0) for _ in range(3000))
     assert counts.sum() == 3000  # one connection from an input each time
-    assert (counts - 500).abs().max() < 5 * (3000 * 1 / 6 * 5 / 6) ** 0.5  # uniform over the inputs
+    assert (counts - 500).abs().max() < 5 * (
+        3000 * 1 / 6 * 5 / 6
+    ) ** 0.5  # uniform over the inputs
     with pytest.raises(ValueError, match="weights: got 1, needs 2 or more"):
         baselines.random_paths((6, 5, 4), 1)

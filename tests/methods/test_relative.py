@@ -31,7 +31,8 @@ def same_range(z, after, ranges):
 
 
 def by_loops(layer, x, activation, kind, tolerance=None):
-    """Mean, deviation and blind fraction by a loop over samples and weights, in double precision."""
+    """Mean, deviation and blind fraction by a loop over samples and weights, in double
+    precision."""
     w, b = layer.weight.detach().double(), layer.bias.detach().double()
     ranges = blind_ranges(activation, tolerance)
     f = activation or nn.Identity()
@@ -87,7 +88,9 @@ def test_a_weight_that_provably_changes_nothing_scores_lowest():
     model = mlp()
     with torch.no_grad():
         model[0].weight[2] = -torch.rand(11) - 0.1
-        model[0].bias[2] = -100.0  # neuron 2 stays far below 0 for every input, with or without any weight
+        model[0].bias[
+            2
+        ] = -100.0  # neuron 2 stays far below 0 for every input, with or without any weight
     x = torch.rand(50, 11)
     stats = contribution_statistics(model, x)
     scores = relative_importance(stats)
@@ -116,7 +119,9 @@ def test_blind_with_the_weight_but_not_without_it_counts():
     with torch.no_grad():
         model[0].weight[:] = torch.tensor([[1.0, -3.0]])
         model[0].bias[:] = 0.0
-    stats = contribution_statistics(model, torch.ones(4, 2))["0"]  # z = −2, but 1 without the second weight
+    stats = contribution_statistics(model, torch.ones(4, 2))[
+        "0"
+    ]  # z = −2, but 1 without the second weight
     assert stats.mean[0].tolist() == pytest.approx([0.0, 0.75])
     assert stats.blind.tolist() == [1.0]
 
@@ -151,7 +156,9 @@ def test_convolution_is_the_linear_layer_of_its_patches(groups):
     x = torch.randn(5, 4, 8, 8)
     ours = contribution_statistics(nn.Sequential(conv, nn.ReLU()), x)["0"]
     patches = (
-        nn.functional.unfold(x, 3, padding=1, stride=2).transpose(1, 2).reshape(-1, groups, 36 // groups)
+        nn.functional.unfold(x, 3, padding=1, stride=2)
+        .transpose(1, 2)
+        .reshape(-1, groups, 36 // groups)
     )
     for group in range(groups):
         part = slice(group * 6 // groups, (group + 1) * 6 // groups)
@@ -160,7 +167,9 @@ def test_convolution_is_the_linear_layer_of_its_patches(groups):
             conv.weight[part].flatten(1).data,
             conv.bias[part].data,
         )
-        theirs = contribution_statistics(nn.Sequential(linear, nn.ReLU()), patches[:, group])["0"]
+        theirs = contribution_statistics(nn.Sequential(linear, nn.ReLU()), patches[:, group])[
+            "0"
+        ]
         assert torch.allclose(ours.mean[part].flatten(1), theirs.mean, atol=1e-6)
         assert torch.allclose(ours.std[part].flatten(1), theirs.std, atol=1e-6)
         assert torch.allclose(ours.blind[part], theirs.blind)
@@ -169,7 +178,9 @@ def test_convolution_is_the_linear_layer_of_its_patches(groups):
 def test_batches_order_and_mode_do_not_matter():
     model, x = mlp().train(), torch.randn(30, 11)
     whole = contribution_statistics(model, x)
-    parts = contribution_statistics(model, (part for part in x.flip(0).split(4)))  # a generator, read once
+    parts = contribution_statistics(
+        model, (part for part in x.flip(0).split(4))
+    )  # a generator, read once
     assert model.training
     for name in whole:
         assert torch.allclose(whole[name].mean, parts[name].mean, atol=1e-6)
@@ -212,7 +223,9 @@ def test_chosen_contributions_are_what_the_statistics_sum_up():
         stats = contribution_statistics(model, x, kind)["0"]
         assert c.shape == (300, 3)
         assert torch.allclose(c.double().mean(0), stats.mean[outputs, sources], atol=1e-6)
-        assert torch.allclose(c.double().std(0, correction=0), stats.std[outputs, sources], atol=1e-6)
+        assert torch.allclose(
+            c.double().std(0, correction=0), stats.std[outputs, sources], atol=1e-6
+        )
 
 
 def test_layer_sparsities_follow_the_decay_and_add_up():
@@ -264,6 +277,8 @@ def test_wrong_statistics_are_named():
     with pytest.raises(ValueError, match=r"layers \['2', '4', 'unused'\] got no input"):
         contribution_statistics(model, x)
     with pytest.raises(ValueError, match="layer: got 'conv'"):
-        relative.contributions(copy.deepcopy(mlp()), x, "conv", torch.tensor([0]), torch.tensor([0]))
+        relative.contributions(
+            copy.deepcopy(mlp()), x, "conv", torch.tensor([0]), torch.tensor([0])
+        )
     with pytest.raises(ValueError, match="sparsity, decay: got 1, "):
         pruning.layer_sparsities(mlp(), 1)

@@ -33,7 +33,9 @@ def test_the_very_early_weights_come_back(digits, early):
     ]
     assert all(torch.equal(found, old) for found, old in zip(weights, expected, strict=True))
     total = 64 * 32 + 320
-    assert sum(int(mask.sum()) for mask in masks.masks(model).values()) == round((total * 150) ** 0.5)
+    assert sum(int(mask.sum()) for mask in masks.masks(model).values()) == round(
+        (total * 150) ** 0.5
+    )
     # what stays had the largest trained weights
     trained = torch.cat([p.flatten() for p in watch.seen[-1][::2]]).abs()
     kept = torch.cat([mask.flatten() for mask in masks.masks(model).values()])
@@ -45,7 +47,9 @@ def test_the_very_early_weights_come_back(digits, early):
 def test_layers_may_have_shares(digits):
     model = models.mlp((64, 32, 10))
     rewinding = rewind.Rewinding(weights=150, rounds=1, allocation=(0.6, 0.4))
-    training.fit(model, digits.train.inputs, digits.train.targets, epochs=1, callbacks=[rewinding])
+    training.fit(
+        model, digits.train.inputs, digits.train.targets, epochs=1, callbacks=[rewinding]
+    )
     assert [int(mask.sum()) for mask in masks.masks(model).values()] == [90, 60]
 
 

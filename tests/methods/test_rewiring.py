@@ -64,7 +64,9 @@ def test_erdos_renyi_extremes():
             erdos_renyi(LENET, wrong)
 
 
-@pytest.mark.parametrize("make", [lambda: SET(0.1, 5), lambda: DeepR(0.1, lambda progress: 0.05, l1=0.1)])
+@pytest.mark.parametrize(
+    "make", [lambda: SET(0.1, 5), lambda: DeepR(0.1, lambda progress: 0.05, l1=0.1)]
+)
 def test_density_is_exact_at_every_step_and_connections_move(make):
     watch = Watch()
     model = train(net(), make(), watch)
@@ -72,7 +74,9 @@ def test_density_is_exact_at_every_step_and_connections_move(make):
     for found in watch.masks:
         assert [int(mask.sum()) for mask in found] == expected
         assert all(mask.dtype == torch.bool for mask in found)
-    assert any(not torch.equal(a, b) for a, b in zip(watch.masks[0], watch.masks[-1], strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(watch.masks[0], watch.masks[-1], strict=True)
+    )
     assert pruning.sparsity_report(model).kept.sum() == sum(expected) == 72
     model.eval()
     x = torch.randn(3, 20)
@@ -82,11 +86,14 @@ def test_density_is_exact_at_every_step_and_connections_move(make):
 def test_same_seed_same_network():
     a, b = (train(net(), DeepR(0.2, lambda progress: 0.05)) for _ in range(2))
     assert all(
-        torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+        torch.equal(p, q)
+        for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
     )
 
 
-@pytest.mark.parametrize("free", [40, 8])  # of 50: enough to hit by drawing, or so few that all are listed
+@pytest.mark.parametrize(
+    "free", [40, 8]
+)  # of 50: enough to hit by drawing, or so few that all are listed
 def test_every_free_position_has_the_same_chance(free):
     torch.manual_seed(0)
     among = torch.arange(50) % 50 < free
@@ -99,11 +106,15 @@ def test_every_free_position_has_the_same_chance(free):
     expected = rounds * count / free
     chi_square = ((hits[:free] - expected) ** 2 / expected).sum()
     assert hits[free:].sum() == 0
-    assert chi_square < free - 1 + 4 * (2 * (free - 1)) ** 0.5  # four standard deviations above its mean
+    assert (
+        chi_square < free - 1 + 4 * (2 * (free - 1)) ** 0.5
+    )  # four standard deviations above its mean
 
 
 def test_no_more_positions_than_there_are():
-    assert _random_indices(torch.tensor([False, True, False, True]), 3).sort().values.tolist() == [1, 3]
+    assert _random_indices(
+        torch.tensor([False, True, False, True]), 3
+    ).sort().values.tolist() == [1, 3]
     assert len(_random_indices(torch.zeros(4, dtype=torch.bool), 2)) == 0
 
 
@@ -112,7 +123,10 @@ def test_set_drops_the_smallest_and_grows_elsewhere():
     method.start(model)
     before = [(mask_of(m).clone(), original(m).detach().clone()) for m in (model[0], model[2])]
     method.after_step(model, 0.49)  # not yet
-    assert all(torch.equal(mask_of(m), b[0]) for m, b in zip((model[0], model[2]), before, strict=True))
+    assert all(
+        torch.equal(mask_of(m), b[0])
+        for m, b in zip((model[0], model[2]), before, strict=True)
+    )
     method.after_step(model, 0.5)
     for layer, (mask, weight) in zip((model[0], model[2]), before, strict=True):
         active = weight[mask == 1].abs()

@@ -73,7 +73,9 @@ def test_it_starts_where_it_is_told():
     assert all(torch.equal(mask, start[name]) for name, mask in masks.masks(model).items())
 
 
-@pytest.mark.parametrize("bad", [{"allocation": "global"}, {"fraction": 1.0}, {"every": 0}, {"until": 0.0}])
+@pytest.mark.parametrize(
+    "bad", [{"allocation": "global"}, {"fraction": 1.0}, {"every": 0}, {"until": 0.0}]
+)
 def test_bad_input_is_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         rigl.RigL(10, **bad)

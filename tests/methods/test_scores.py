@@ -45,7 +45,8 @@ def inputs_of(model, x):
 
 
 def per_weight(layer, x, statistic):
-    """`statistic` of the numbers each weight is multiplied with, by loops over the definition."""
+    """`statistic` of the numbers each weight is multiplied with, by loops over the
+    definition."""
     weight = layer.weight
     result = torch.zeros(weight.shape, dtype=torch.float64)
     for position in torch.cartesian_prod(*(torch.arange(n) for n in weight.shape)).tolist():
@@ -98,9 +99,13 @@ def test_scores_are_their_formulas(make, batched):
         variance = per_weight(layer, found[name], lambda v: v.var(correction=0))
         rows = w.abs().flatten(1).sum(1).view(-1, *[1] * (w.dim() - 1))
         same_input = w.abs().unflatten(0, (getattr(layer, "groups", 1), -1))
-        relative = (same_input / same_input.sum(1, keepdim=True)).flatten(0, 1) + w.abs() / rows
+        relative = (same_input / same_input.sum(1, keepdim=True)).flatten(
+            0, 1
+        ) + w.abs() / rows
         assert torch.allclose(scores["wanda"][name].double(), w.abs() * norm, rtol=1e-5)
-        assert torch.allclose(scores["stade"][name].double(), w**2 * variance, rtol=1e-4, atol=1e-8)
+        assert torch.allclose(
+            scores["stade"][name].double(), w**2 * variance, rtol=1e-4, atol=1e-8
+        )
         assert torch.allclose(scores["ria"][name].double(), relative * norm.sqrt(), rtol=1e-5)
     assert torch.equal(pruning.magnitude(model)["0"], model[0].weight.detach().abs())
 
@@ -120,7 +125,9 @@ def test_nnrelief_keeps_the_strongest_up_to_a_share(share):
                 break
             kept.add(i)
             reached += value
-        assert set((scores[j] > 1 - share + 1e-7).nonzero().flatten().tolist()) == kept - {None}
+        assert set((scores[j] > 1 - share + 1e-7).nonzero().flatten().tolist()) == kept - {
+            None
+        }
 
 
 def test_snip_is_the_change_of_the_loss():
@@ -168,9 +175,13 @@ def test_counts_are_exact_in_every_scope(sparsity):
             warnings.simplefilter("ignore")
             pruning.prune_by_score(model, pruning.random_scores(model), sparsity, scope)
         if scope == "global":
-            assert removed(model, "0") + removed(model, "2") == math.ceil(round(sparsity * (n0 + n2), 9))
+            assert removed(model, "0") + removed(model, "2") == math.ceil(
+                round(sparsity * (n0 + n2), 9)
+            )
         elif scope == "layer":
-            assert [removed(model, n) for n in "02"] == [math.ceil(round(sparsity * n, 9)) for n in (n0, n2)]
+            assert [removed(model, n) for n in "02"] == [
+                math.ceil(round(sparsity * n, 9)) for n in (n0, n2)
+            ]
         else:
             for layer in (model[0], model[2]):
                 each = math.ceil(round(sparsity * layer.in_features, 9))
@@ -202,7 +213,9 @@ def test_pruned_weights_stay_pruned_and_count():
     assert sum(removed(model, name) for name in first) == 27
     for name, mask in first.items():
         assert (mask_of(model.get_submodule(name)) <= mask).all()
-    pruning.prune_by_score(model, pruning.random_scores(model), 0.1)  # less than is gone already
+    pruning.prune_by_score(
+        model, pruning.random_scores(model), 0.1
+    )  # less than is gone already
     assert sum(removed(model, name) for name in first) == 27
 
 
@@ -217,7 +230,9 @@ def test_bias_takes_over_the_mean():
     model, x = mlp(), data(mlp()) + 2
     before = model[0](x).mean(0)
     means = input_statistics(model, x)
-    pruning.prune_by_score(model, {"0": pruning.stade(model, x)["0"]}, 0.5, "neuron", input_means=means)
+    pruning.prune_by_score(
+        model, {"0": pruning.stade(model, x)["0"]}, 0.5, "neuron", input_means=means
+    )
     assert torch.allclose(model[0](x).mean(0), before, atol=1e-5)
 
 
@@ -226,7 +241,9 @@ def test_scores_see_the_last_optimizer_step():
     pruning.prune_by_score(model, pruning.magnitude(model), 0.5)
     with torch.no_grad():
         original(model[0]).add_(1)
-    assert torch.equal(pruning.magnitude(model)["0"], (original(model[0]) * mask_of(model[0])).abs().detach())
+    assert torch.equal(
+        pruning.magnitude(model)["0"], (original(model[0]) * mask_of(model[0])).abs().detach()
+    )
 
 
 @pytest.mark.parametrize(
@@ -305,7 +322,9 @@ def test_the_mean_goes_into_a_masked_bias_too(how):
     else:
         prune.custom_from_mask(model[0], "bias", kept_bias)
     before, means = model[0](x).mean(0), input_statistics(model, x)
-    pruning.prune_by_score(model, {"0": pruning.stade(model, x)["0"]}, 0.5, "neuron", input_means=means)
+    pruning.prune_by_score(
+        model, {"0": pruning.stade(model, x)["0"]}, 0.5, "neuron", input_means=means
+    )
     after = model[0](x).mean(0)
     assert torch.allclose(after[kept_bias], before[kept_bias], atol=1e-5)
     assert (model[0].bias[~kept_bias] == 0).all()
@@ -324,7 +343,8 @@ def test_masks_are_wandas_entry_by_entry(digits, sparsity):
     found = inputs_of(model, x)
     pruning.prune_by_score(model, pruning.wanda(model, x), sparsity, "neuron")
     for name, w in before.items():
-        # the reference keeps a running mean of squared norms over its batches, and sorts each row
+        # the reference keeps a running mean of squared norms over its batches, and sorts each
+        # row
         mean, samples = torch.zeros(w.shape[1], dtype=torch.float64), 0
         for part in found[name].detach().double().split(128):
             mean = mean * (samples / (samples + len(part)))
@@ -349,10 +369,14 @@ def test_masks_are_shrinkbenchs_entry_by_entry(digits, sparsity):
     for name, theirs in (("magnitude", sizes), ("gradient", by_gradient)):
         pruned = pruning.prune_by_score(copy.deepcopy(model), ours[name], sparsity)
         flat = torch.cat([score.flatten() for score in theirs.values()]).double().numpy()
-        threshold = float(np.quantile(flat, sparsity))  # kept is what is not below this quantile
+        threshold = float(
+            np.quantile(flat, sparsity)
+        )  # kept is what is not below this quantile
         for layer, score in theirs.items():
             score = score.double()
-            clear = (score - threshold).abs() > 1e-5 * threshold  # beyond the rounding of gradients
+            clear = (
+                score - threshold
+            ).abs() > 1e-5 * threshold  # beyond the rounding of gradients
             assert clear.sum() > 0.99 * (score > 0).sum()
             kept = mask_of(pruned.get_submodule(layer))
             assert torch.equal(kept[clear], (score >= threshold)[clear])

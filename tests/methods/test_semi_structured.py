@@ -17,19 +17,25 @@ def test_the_best_n_of_every_m_are_kept(n, m):
         for row, kept in zip(scores[key], mask, strict=True):
             for start in range(0, len(row), m):
                 group, inside = row[start : start + m], kept[start : start + m]
-                best = max(itertools.combinations(range(m), n), key=lambda c: group[list(c)].sum())
+                best = max(
+                    itertools.combinations(range(m), n), key=lambda c: group[list(c)].sum()
+                )
                 assert inside.nonzero().flatten().tolist() == list(best)
 
 
 def test_two_of_four_are_those_of_torch():
     model = nn.Sequential(nn.Linear(32, 8))
-    sparsifier = WeightNormSparsifier(sparsity_level=1.0, sparse_block_shape=(1, 4), zeros_per_block=2)
+    sparsifier = WeightNormSparsifier(
+        sparsity_level=1.0, sparse_block_shape=(1, 4), zeros_per_block=2
+    )
     other = nn.Sequential(nn.Linear(32, 8))
     other.load_state_dict(model.state_dict())
     sparsifier.prepare(other, [{"tensor_fqn": "0.weight"}])
     sparsifier.step()
     pruning.prune_n_m(model, pruning.magnitude(model))
-    assert torch.equal(pruning.masks(model)["0"], other[0].parametrizations.weight[0].mask.bool())
+    assert torch.equal(
+        pruning.masks(model)["0"], other[0].parametrizations.weight[0].mask.bool()
+    )
 
 
 def test_a_convolution_is_grouped_along_its_channels_at_every_position():

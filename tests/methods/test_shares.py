@@ -7,14 +7,20 @@ from pruning.networks import masks, models
 
 
 def sizes(model):
-    return {name: layer.weight.shape for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    return {
+        name: layer.weight.shape
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear)
+    }
 
 
 LENET = sizes(models.mlp((784, 300, 100, 10)))
 
 
 @pytest.mark.parametrize("weights", [404, 1065, 2662])
-@pytest.mark.parametrize("allocation", ["uniform", "erdos-renyi", (0.67, 0.19, 0.14), (0.1, 0.1, 0.8)])
+@pytest.mark.parametrize(
+    "allocation", ["uniform", "erdos-renyi", (0.67, 0.19, 0.14), (0.1, 0.1, 0.8)]
+)
 def test_the_budget_is_met_exactly(weights, allocation):
     kept = shares.by_layer(LENET, weights, allocation)
     assert sum(kept.values()) == weights
@@ -59,7 +65,9 @@ def test_largest_competes_over_the_network_or_within_layers():
 def test_what_is_pruned_stays_pruned():
     model = models.mlp((6, 5, 4))
     generator = torch.Generator().manual_seed(0)
-    scores = {name: torch.rand(size, generator=generator) for name, size in sizes(model).items()}
+    scores = {
+        name: torch.rand(size, generator=generator) for name, size in sizes(model).items()
+    }
     shares.keep_largest(model, scores, 20)
     before = masks.masks(model)
     shares.keep_largest(model, {name: -score for name, score in scores.items()}, 10)

@@ -58,10 +58,17 @@ def test_the_moments_over_many_draws_are_their_expectation():
     for g in grads:
         p.grad = torch.full_like(p, g.item())
         optimizer.step()
-    decay1, decay2 = beta1 ** torch.arange(steps - 1, -1, -1), beta2 ** torch.arange(steps - 1, -1, -1)
+    decay1, decay2 = (
+        beta1 ** torch.arange(steps - 1, -1, -1),
+        beta2 ** torch.arange(steps - 1, -1, -1),
+    )
     m, v = optimizer.state[p]["exp_avg"], optimizer.state[p]["exp_avg_sq"]
-    assert m.mean().item() == pytest.approx(s * (1 - beta1) * (decay1 * grads).sum().item(), rel=0.02)
-    assert v.mean().item() == pytest.approx(s * (1 - beta2) * (decay2 * grads**2).sum().item(), rel=0.02)
+    assert m.mean().item() == pytest.approx(
+        s * (1 - beta1) * (decay1 * grads).sum().item(), rel=0.02
+    )
+    assert v.mean().item() == pytest.approx(
+        s * (1 - beta2) * (decay2 * grads**2).sum().item(), rel=0.02
+    )
     # Var m = s (1 − s) Σ (coefficient · g)²
     spread = (s * (1 - s) * ((1 - beta1) * decay1 * grads).square().sum()).sqrt().item()
     assert m.std().item() == pytest.approx(spread, rel=0.03)
@@ -98,11 +105,17 @@ def test_a_dropped_coordinate_still_moves_by_momentum():
 
 def test_state_round_trip_and_generator_repeat_a_training():
     whole = parameters()
-    full = trajectory(StochGradAdam(whole, generator=torch.Generator().manual_seed(5)), whole, 20)
+    full = trajectory(
+        StochGradAdam(whole, generator=torch.Generator().manual_seed(5)), whole, 20
+    )
     params, generator = parameters(), torch.Generator().manual_seed(5)
     first = StochGradAdam(params, generator=generator)
     trajectory(first, params, 8)
-    saved = copy.deepcopy(first.state_dict()), generator.get_state(), [p.detach().clone() for p in params]
+    saved = (
+        copy.deepcopy(first.state_dict()),
+        generator.get_state(),
+        [p.detach().clone() for p in params],
+    )
     again = [nn.Parameter(p) for p in saved[2]]
     second = StochGradAdam(again, lr=99.0, generator=torch.Generator())
     second.load_state_dict(saved[0])
@@ -113,7 +126,9 @@ def test_state_round_trip_and_generator_repeat_a_training():
 
 def test_param_groups_have_their_own_settings():
     a, b = nn.Parameter(torch.zeros(500)), nn.Parameter(torch.zeros(500))
-    optimizer = StochGradAdam([{"params": [a], "sampling_rate": 1.0}, {"params": [b], "lr": 0.5}], lr=0.1)
+    optimizer = StochGradAdam(
+        [{"params": [a], "sampling_rate": 1.0}, {"params": [b], "lr": 0.5}], lr=0.1
+    )
     a.grad, b.grad = torch.ones_like(a), torch.ones_like(b)
     optimizer.step()
     assert torch.allclose(a, torch.tensor(-0.1))
@@ -139,7 +154,10 @@ def test_no_gradient_no_step_and_closures():
 
 
 def test_mixed_dtypes_in_one_group():
-    params = [nn.Parameter(torch.zeros(50, dtype=d)) for d in (torch.float32, torch.float64, torch.bfloat16)]
+    params = [
+        nn.Parameter(torch.zeros(50, dtype=d))
+        for d in (torch.float32, torch.float64, torch.bfloat16)
+    ]
     optimizer = StochGradAdam(params, sampling_rate=0.5)
     for p in params:
         p.grad = torch.ones_like(p)
@@ -152,13 +170,19 @@ def test_a_network_trains_and_compiled_training_agrees(digits):
     def accuracy(compiled):
         torch.manual_seed(0)
         model = pruning.models.mlp((64, 32, 10))
-        optimizer = StochGradAdam(model.parameters(), generator=torch.Generator().manual_seed(0))
+        optimizer = StochGradAdam(
+            model.parameters(), generator=torch.Generator().manual_seed(0)
+        )
         forward = torch.compile(model, backend="aot_eager") if compiled else model
         for _ in range(60):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(forward(digits.train.inputs), digits.train.targets).backward()
+            nn.functional.cross_entropy(
+                forward(digits.train.inputs), digits.train.targets
+            ).backward()
             optimizer.step()
-        return pruning.training.evaluate(model, digits.test.inputs, digits.test.targets).accuracy
+        return pruning.training.evaluate(
+            model, digits.test.inputs, digits.test.targets
+        ).accuracy
 
     assert accuracy(False) > 0.9
     assert accuracy(True) == pytest.approx(accuracy(False), abs=0.01)

@@ -1,4 +1,5 @@
-"""StochGradAdam by what torch's own tests ask of every optimizer, with torch's own settings for Adam.
+"""StochGradAdam by what torch's own tests ask of every optimizer, with torch's own settings
+for Adam.
 
 With a sampling rate of 1 it must be Adam, so each check has Adam beside it.
 """
@@ -83,7 +84,9 @@ def test_a_learning_rate_as_tensor_is_the_number_and_may_be_scheduled():
         StochGradAdam(parameters(), lr=torch.ones(2))
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))]
+)
 def test_copies_and_pickles_go_on_with_the_same_masks(copied):
     params = parameters()
     optimizer = StochGradAdam(params, generator=torch.Generator().manual_seed(3))
@@ -128,7 +131,9 @@ def test_the_state_of_adam_goes_on_here_and_back(fused):
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, theirs, strict=True))
 
 
-@pytest.mark.parametrize("name", ["amsgrad", "capturable", "differentiable", "decoupled_weight_decay"])
+@pytest.mark.parametrize(
+    "name", ["amsgrad", "capturable", "differentiable", "decoupled_weight_decay"]
+)
 def test_what_is_not_implemented_is_refused(name):
     with pytest.raises(ValueError, match=f"{name}: got True; StochGradAdam has no such form"):
         StochGradAdam([{"params": parameters(), name: True}])
@@ -169,12 +174,16 @@ def test_hooks_run_around_the_step():
 
 
 def replica(rank, file, results, own):
-    distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{file}", rank=rank, world_size=2
+    )
     torch.manual_seed(0)
     model = DistributedDataParallel(nn.Linear(40, 30))
     torch.manual_seed(100 + rank)  # ranks seeded apart, as data loading asks for
     generator = torch.Generator().manual_seed(7) if own else None
-    optimizer = StochGradAdam(model.parameters(), lr=0.1, sampling_rate=0.5, generator=generator)
+    optimizer = StochGradAdam(
+        model.parameters(), lr=0.1, sampling_rate=0.5, generator=generator
+    )
     for _ in range(4):
         optimizer.zero_grad()
         model(torch.randn(5, 40)).square().sum().backward()

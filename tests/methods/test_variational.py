@@ -12,11 +12,15 @@ from pruning.networks import masks, models
 def exact_divergence(log_alpha, draws=2_000_000):
     """KL up to its constant from the definition: ½ log α − E log|1 + √α·ε|, shifted to 0 at α
     → ∞."""
-    epsilon = torch.randn(draws, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    epsilon = torch.randn(
+        draws, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     alpha = math.exp(log_alpha)
     # for α → ∞ the expectation tends to ½ log α + E log|ε|, and E log|ε| = −(γ + log 2)/2
     limit = -(0.57721566490153286 + math.log(2)) / 2
-    return ((1 + math.sqrt(alpha) * epsilon).abs().log().mean() - 0.5 * log_alpha - limit).item()
+    return (
+        (1 + math.sqrt(alpha) * epsilon).abs().log().mean() - 0.5 * log_alpha - limit
+    ).item()
 
 
 @pytest.mark.parametrize("log_alpha", [-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0])
@@ -30,7 +34,11 @@ def test_published_values_of_the_approximation():
     at = variational.kl_divergence(torch.tensor([0.0, 3.0], dtype=torch.float64))
     expected = [
         -(0.63576 / (1 + math.exp(-1.87320)) - 0.5 * math.log(2) - 0.63576),
-        -(0.63576 / (1 + math.exp(-(1.87320 + 3 * 1.48695))) - 0.5 * math.log1p(math.exp(-3)) - 0.63576),
+        -(
+            0.63576 / (1 + math.exp(-(1.87320 + 3 * 1.48695)))
+            - 0.5 * math.log1p(math.exp(-3))
+            - 0.63576
+        ),
     ]
     assert at.tolist() == pytest.approx(expected, abs=1e-12)
 
@@ -40,7 +48,9 @@ def test_both_samplings_have_the_mean_and_variance_of_the_sum(layer):
     x = torch.randn(1, 6) if isinstance(layer, nn.Linear) else torch.randn(1, 2, 5, 5)
     found = {}
     for sampling in variational.SAMPLING:
-        model = nn.Sequential(type(layer)(*((6, 4) if isinstance(layer, nn.Linear) else (2, 4, 3)))).train()
+        model = nn.Sequential(
+            type(layer)(*((6, 4) if isinstance(layer, nn.Linear) else (2, 4, 3)))
+        ).train()
         model[0].load_state_dict(layer.state_dict())
         if isinstance(layer, nn.Conv2d):
             model[0].padding = (1, 1)
@@ -72,9 +82,13 @@ def test_evaluation_uses_the_means_of_what_is_kept():
 
 def test_hardening_keeps_the_smallest_noise_and_no_noise_is_left():
     model = variational.dropout(models.mlp((8, 6, 4)), init=-2.0).train()
-    means = torch.cat([masks.original(layer).flatten() for layer in (model[0], model[2])]).abs()
+    means = torch.cat(
+        [masks.original(layer).flatten() for layer in (model[0], model[2])]
+    ).abs()
     variational.harden(model, 30)
-    left = torch.cat([masks.effective(layer).flatten() for layer in (model[0], model[2])]).abs()
+    left = torch.cat(
+        [masks.effective(layer).flatten() for layer in (model[0], model[2])]
+    ).abs()
     assert torch.equal(
         left[left > 0].sort().values, means.sort().values[-30:]
     )  # one variance: the largest means
@@ -91,7 +105,9 @@ def test_training_ends_at_the_budget_and_still_tells_digits_apart(digits, sampli
     def optimizer(model):
         return training.adam(model, 1e-2)
 
-    training.fit(model, *data, epochs=30, batch_size=64, callbacks=[callback], optimizer=optimizer)
+    training.fit(
+        model, *data, epochs=30, batch_size=64, callbacks=[callback], optimizer=optimizer
+    )
     training.fit(model, *data, epochs=5)
     assert sum(int(mask.sum()) for mask in masks.masks(model).values()) == 300
     assert training.evaluate(model, digits.test.inputs, digits.test.targets).accuracy > 0.8

@@ -16,10 +16,13 @@ def model():
 
 
 def exact_shap(model, background, x):
-    """Shapley values by the definition: over all subsets, absent features from the background."""
+    """Shapley values by the definition: over all subsets, absent features from the
+    background."""
     n = len(x)
     value = {}
-    for subset in itertools.chain.from_iterable(itertools.combinations(range(n), k) for k in range(n + 1)):
+    for subset in itertools.chain.from_iterable(
+        itertools.combinations(range(n), k) for k in range(n + 1)
+    ):
         mixed = background.clone()
         mixed[:, list(subset)] = x[list(subset)]
         value[subset] = model(mixed).mean().item()
@@ -27,7 +30,11 @@ def exact_shap(model, background, x):
     for i in range(n):
         for subset in value:
             if i not in subset:
-                share = math.factorial(len(subset)) * math.factorial(n - len(subset) - 1) / math.factorial(n)
+                share = (
+                    math.factorial(len(subset))
+                    * math.factorial(n - len(subset) - 1)
+                    / math.factorial(n)
+                )
                 found[i] += share * (value[tuple(sorted((*subset, i)))] - value[subset])
     return found
 

@@ -40,7 +40,9 @@ def test_onnx_gives_the_outputs_of_the_pruned_network(tmp_path):
     model = network()
     size = export.to_onnx(model, tmp_path / "network.onnx", 784)
     assert size == (tmp_path / "network.onnx").stat().st_size
-    session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        tmp_path / "network.onnx", providers=["CPUExecutionProvider"]
+    )
     for batch in (1, 7):
         x = torch.rand(batch, 784)
         (outputs,) = session.run(["outputs"], {"inputs": x.numpy()})
@@ -48,7 +50,9 @@ def test_onnx_gives_the_outputs_of_the_pruned_network(tmp_path):
 
 
 def test_a_single_layer(tmp_path):
-    model = pruning.prune_by_score(one := nn.Sequential(nn.Linear(9, 4)), pruning.magnitude(one), 0.5)
+    model = pruning.prune_by_score(
+        one := nn.Sequential(nn.Linear(9, 4)), pruning.magnitude(one), 0.5
+    )
     export.to_numpy(model, tmp_path / "one.npz")
     x = torch.randn(3, 9)
     found = export.NumpyNetwork(tmp_path / "one.npz")(x.numpy())
@@ -59,7 +63,9 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
     path = tmp_path / "network.npz"
     with pytest.raises(ValueError, match=r"has the activations .*'GELU'"):
         export.to_numpy(pruning.models.mlp((4, 3, 2), "gelu"), path)
-    mixed = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2))
+    mixed = nn.Sequential(
+        nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2)
+    )
     with pytest.raises(ValueError, match="needs one of"):
         export.to_numpy(mixed, path)
     with pytest.raises(TypeError, match="compact handles chains"):

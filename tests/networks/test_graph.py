@@ -1,4 +1,5 @@
-"""Paths, smaller networks and files of models of every kind, beside perturbation and the model itself."""
+"""Paths, smaller networks and files of models of every kind, beside perturbation and the model
+itself."""
 
 import copy
 import pickle
@@ -39,7 +40,10 @@ def channels_removed(model, share=0.5):
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             keep = torch.rand(len(module.weight)) >= share
-            set_mask(module, keep.view(-1, *[1] * (module.weight.dim() - 1)).expand_as(module.weight))
+            set_mask(
+                module,
+                keep.view(-1, *[1] * (module.weight.dim() - 1)).expand_as(module.weight),
+            )
     return model
 
 
@@ -79,7 +83,8 @@ def matters(model, x, weight, place):
 
 
 def without_constants(model):
-    """No biases and no shifts: what no input reaches is 0, so that only paths from inputs matter."""
+    """No biases and no shifts: what no input reaches is 0, so that only paths from inputs
+    matter."""
     for module in model.modules():
         if getattr(module, "bias", None) is not None:
             nn.init.zeros_(module.bias)
@@ -88,7 +93,9 @@ def without_constants(model):
     return model
 
 
-@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(st.integers(0, 10**6), st.sampled_from([0.3, 0.6]), st.booleans())
 def test_a_weight_is_effective_if_and_only_if_changing_it_matters(seed, share, tail):
     torch.manual_seed(seed)
@@ -106,14 +113,18 @@ def test_a_weight_is_effective_if_and_only_if_changing_it_matters(seed, share, t
             assert bool(mask[place]) == matters(model, x.double(), weight, place), (key, place)
 
 
-@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(st.integers(0, 10**6), st.sampled_from([0.3, 0.6, 0.9]), st.booleans())
 def test_compact_is_smaller_with_the_same_outputs(seed, share, tail):
     torch.manual_seed(seed)
     model = channels_removed(randomized(Everything(6, tail)), share)
     small, x = pruning.compact(model, torch.randn(1, 2, 4, 4)), torch.randn(7, 2, 4, 4)
     torch.testing.assert_close(small(x), model(x), atol=1e-4, rtol=0)
-    sizes = [sum(p.numel() for p in each.parameters()) for each in (small, Everything(6, tail))]
+    sizes = [
+        sum(p.numel() for p in each.parameters()) for each in (small, Everything(6, tail))
+    ]
     assert sizes[0] < sizes[1]
 
 
@@ -150,7 +161,9 @@ def test_models_of_others(name, tmp_path):
     if name in {"resnet20", "vit"}:
         onnxruntime = pytest.importorskip("onnxruntime")
         export.to_onnx(model, tmp_path / "network.onnx", torch.zeros(shape))
-        session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            tmp_path / "network.onnx", providers=["CPUExecutionProvider"]
+        )
         (found,) = session.run(["outputs"], {"inputs": x.numpy()})
         np.testing.assert_allclose(found, model(x).detach().numpy(), atol=1e-4)
         report = pruning.sparsity_report(model, torch.zeros(shape))
@@ -166,7 +179,9 @@ def test_a_constant_channel_behind_padding_is_exact_at_the_border():
     model[0].weight.data[1:] = 0  # three channels are the constants of their biases
     small, x = pruning.compact(model, torch.zeros(1, 1, 5, 5)), torch.randn(2, 1, 5, 5)
     torch.testing.assert_close(small(x), model(x), atol=1e-5, rtol=0)
-    assert small.get_submodule("0").out_channels == 2  # one constant channel stands for all three
+    assert (
+        small.get_submodule("0").out_channels == 2
+    )  # one constant channel stands for all three
 
 
 def test_only_whole_residual_channels_go():
@@ -240,7 +255,10 @@ def test_a_hook_on_a_layer_is_not_overlooked():
 )
 def test_weight_and_spectral_norm(put):
     torch.manual_seed(0)
-    model, x = nn.Sequential(put(nn.Linear(4, 5)), nn.Tanh(), nn.Linear(5, 2)), torch.randn(3, 4)
+    model, x = (
+        nn.Sequential(put(nn.Linear(4, 5)), nn.Tanh(), nn.Linear(5, 2)),
+        torch.randn(3, 4),
+    )
     model(x)
     model.eval()
     before = [value.clone() for value in model.state_dict().values()]
@@ -286,7 +304,9 @@ class Branching(nn.Linear):
 
 @pytest.mark.parametrize("find", [pruning.effective_weights, pruning.compact])
 def test_what_cannot_be_followed_is_named(find):
-    with pytest.raises(TypeError, match=r"'lstm' runs aten.lstm.input, through which paths cannot"):
+    with pytest.raises(
+        TypeError, match=r"'lstm' runs aten.lstm.input, through which paths cannot"
+    ):
         find(Unfollowed(), torch.zeros(1, 3, 4))
     with pytest.raises(TypeError, match="cannot trace Branching"):
         find(Branching(4, 4), torch.zeros(1, 4))

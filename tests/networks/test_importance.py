@@ -16,8 +16,11 @@ def sparse_net(seed, density=0.4, sizes=(5, 6, 4, 3)):
 
 
 def by_paths(model):
-    """Sum over all paths of the products of shares; shares count connections from reached neurons only."""
-    sizes = [layer.weight.detach().double().abs() for layer in model if isinstance(layer, nn.Linear)]
+    """Sum over all paths of the products of shares; shares count connections from reached
+    neurons only."""
+    sizes = [
+        layer.weight.detach().double().abs() for layer in model if isinstance(layer, nn.Linear)
+    ]
     reached = [True] * sizes[0].shape[1]
     shares = []
     for size in sizes:
@@ -30,7 +33,9 @@ def by_paths(model):
         reached = [bool((share[j] > 0).any()) for j in range(len(size))]
         shares.append(share)
     found = torch.zeros(len(sizes[-1]), sizes[0].shape[1], dtype=torch.float64)
-    for path in itertools.product(*(range(n) for n in (sizes[0].shape[1], *(len(s) for s in sizes)))):
+    for path in itertools.product(
+        *(range(n) for n in (sizes[0].shape[1], *(len(s) for s in sizes)))
+    ):
         product = 1.0
         for share, (i, j) in zip(shares, itertools.pairwise(path), strict=True):
             product *= share[j, i].item()
@@ -56,7 +61,9 @@ def test_one_layer_is_the_equation():
 
 def test_dead_neurons_take_no_share_and_give_no_nan():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
-    model[0].weight.data = torch.tensor([[3.0, 1.0], [0.0, 0.0]])  # the second neuron is constant
+    model[0].weight.data = torch.tensor(
+        [[3.0, 1.0], [0.0, 0.0]]
+    )  # the second neuron is constant
     model[2].weight.data = torch.tensor([[1.0, 5.0]])
     assert feature_importance(model).tolist() == [[0.75, 0.25]]
     model[0].weight.data.zero_()
@@ -105,7 +112,9 @@ def test_what_cannot_be_followed_is_named():
     with pytest.raises(TypeError, match="is a Bilinear"):
         feature_importance(nn.Sequential(nn.Bilinear(2, 2, 2)))
     with pytest.raises(TypeError, match="no running statistics"):
-        feature_importance(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False)))
+        feature_importance(
+            nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False))
+        )
     with pytest.raises(ValueError, match="no Linear layer"):
         feature_importance(nn.Sequential(nn.ReLU()))
 
@@ -127,4 +136,6 @@ def test_batch_norm_is_folded_with_its_epsilon():
     with torch.no_grad():
         model[1].weight.fill_(1.0)
         model[0].running_var.copy_(torch.tensor([1.0, 6.0]))  # deviations with ε: 2 and 3
-    assert torch.allclose(pruning.feature_importance(model), torch.tensor([[0.6, 0.4]]).double())
+    assert torch.allclose(
+        pruning.feature_importance(model), torch.tensor([[0.6, 0.4]]).double()
+    )

@@ -30,14 +30,19 @@ def masked(model, density=0.5):
 def test_every_weight_that_multiplies_is_listed(made):
     model, _ = made
     listed = {id(module._parameters[parameter]) for _, module, parameter in prunable(model)}
-    matrices = {id(p) for name, p in model.named_parameters() if p.dim() > 1 and "bias" not in name}
+    matrices = {
+        id(p) for name, p in model.named_parameters() if p.dim() > 1 and "bias" not in name
+    }
     assert listed == matrices
 
 
 def test_keys_are_module_names_and_parameters():
     assert [key for key, _, _ in prunable(mlp())] == ["0", "2"]
     assert [key for key, _, _ in prunable(nn.Linear(2, 2))] == [""]
-    assert [key for key, _, _ in prunable(Attention())] == ["attention.in_proj_weight", "attention.out_proj"]
+    assert [key for key, _, _ in prunable(Attention())] == [
+        "attention.in_proj_weight",
+        "attention.out_proj",
+    ]
     assert [key for key, _, _ in prunable(nn.LSTM(2, 3))] == ["weight_ih_l0", "weight_hh_l0"]
     assert [key for key, _, _ in prunable(Recurrent())][-1] == "head"
 
@@ -48,7 +53,8 @@ def test_a_lazy_layer_is_refused():
 
 
 def test_removed_weights_take_no_part_and_stay_removed(made):
-    """A masked model is the plain one with zeros: the same outputs, before and after training."""
+    """A masked model is the plain one with zeros: the same outputs, before and after
+    training."""
     model, x = made
     plain = copy.deepcopy(model)
     masked(model)
@@ -79,7 +85,9 @@ def test_training_is_that_of_torch_prune_bit_for_bit(make_optimizer):
             optimizer.zero_grad()
             model(x).square().sum().backward()
             optimizer.step()
-    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)
+    )
     assert torch.equal(ours(x), theirs(x))
 
 
@@ -91,7 +99,9 @@ def test_state_dict_round_trip_into_a_freshly_masked_model(made):
     assert torch.equal(other.eval()(x), model.eval()(x))
     assert all(
         torch.equal(a, b)
-        for a, b in zip(pruning.masks(other).values(), pruning.masks(model).values(), strict=True)
+        for a, b in zip(
+            pruning.masks(other).values(), pruning.masks(model).values(), strict=True
+        )
     )
 
 
@@ -177,7 +187,9 @@ def test_masks_of_torch_prune_are_read_taken_over_and_made_permanent():
     assert list(model.state_dict()) == list(mlp().state_dict())
 
 
-@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, parametrizations.weight_norm])
+@pytest.mark.parametrize(
+    "norm", [parametrizations.spectral_norm, parametrizations.weight_norm]
+)
 def test_a_mask_on_a_normalised_layer_acts_on_its_result(norm):
     model, x = mlp(), torch.randn(4, 6)
     norm(model[0])

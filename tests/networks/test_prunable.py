@@ -32,7 +32,9 @@ def test_layers_and_ignore_take_keys_and_modules():
 
 def test_what_is_not_covered_is_said_once_unless_ignored():
     assert uncovered(Tagger()) == ["table", "embedding.weight"]
-    with pytest.warns(UserWarning, match=r"stay as they are: \['table', 'embedding.weight'\]") as caught:
+    with pytest.warns(
+        UserWarning, match=r"stay as they are: \['table', 'embedding.weight'\]"
+    ) as caught:
         selected(Tagger())
     assert len(caught) == 1
     selected(Tagger(), ignore=["embedding", "table"])

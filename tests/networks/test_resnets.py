@@ -10,7 +10,9 @@ def count(model):
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize(("depth", "parameters"), [(20, 269_722), (56, 853_018), (110, 1_727_962)])
+@pytest.mark.parametrize(
+    ("depth", "parameters"), [(20, 269_722), (56, 853_018), (110, 1_727_962)]
+)
 def test_identity_shortcuts_have_the_parameters_of_he_et_al(depth, parameters):
     model = models.cifar_resnet(depth)
     assert count(model) == parameters

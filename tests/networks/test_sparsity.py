@@ -21,7 +21,8 @@ def sparse_net(sizes, density, activation=nn.SiLU, seed=0, **kwargs):
 
 
 def brute_force_effective(model):
-    """Enumerate every path input → output over kept weights, and collect the weights on them."""
+    """Enumerate every path input → output over kept weights, and collect the weights on
+    them."""
     matrices = [mask_of(m) for m in model if isinstance(m, nn.Linear)]
     sizes = [matrices[0].shape[1], *(m.shape[0] for m in matrices)]
     on_path = set()
@@ -69,7 +70,11 @@ def test_compact_has_the_same_outputs_and_nothing_dead(seed, density, activation
 
 def test_compact_of_a_gated_model_with_flatten_and_dropout():
     model = nn.Sequential(
-        nn.Flatten(), nn.Linear(16, 10), nn.GELU(), nn.Dropout(), nn.Sequential(nn.Linear(10, 3))
+        nn.Flatten(),
+        nn.Linear(16, 10),
+        nn.GELU(),
+        nn.Dropout(),
+        nn.Sequential(nn.Linear(10, 3)),
     )
     pruning.gate(model, init=0.5)
     with torch.no_grad():
@@ -88,7 +93,9 @@ def test_compact_of_a_gated_model_with_flatten_and_dropout():
 
 def test_compact_with_no_weight_left():
     model = sparse_net((6, 5, 3), density=0.0)
-    assert torch.allclose(pruning.compact(model)(torch.randn(4, 6)), model(torch.randn(4, 6)), atol=1e-6)
+    assert torch.allclose(
+        pruning.compact(model)(torch.randn(4, 6)), model(torch.randn(4, 6)), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", ELEMENTWISE)
@@ -125,18 +132,25 @@ def test_report_of_a_model_with_branches_has_counts_but_no_paths():
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_effective_of_a_convolution_against_gradients(groups):
-    """Independent: with all-positive weights a kept weight lies on a path iff its gradient is not 0."""
+    """Independent: with all-positive weights a kept weight lies on a path iff its gradient is
+    not 0."""
     for seed in range(3):
         torch.manual_seed(seed)
         model = nn.Sequential(
-            nn.Conv2d(2, 4, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 4, 1, groups=groups, bias=False),
-            nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 4, 3, bias=False),
-        )  # fmt: skip
+            nn.Conv2d(2, 4, 3, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 1, groups=groups, bias=False),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(4 * 4, 3, bias=False),
+        )
         for layer, d in ((model[0], 0.1), (model[2], 0.3), (model[5], 0.2)):
             nn.init.uniform_(layer.weight, 0.5, 1.0)
             # whole kernels, so that channel paths and weight paths agree
             shape = layer.weight.shape
-            keep = (torch.rand(shape[0], shape[1], 1, 1) < d) if layer.weight.dim() == 4 else None
+            keep = (
+                (torch.rand(shape[0], shape[1], 1, 1) < d) if layer.weight.dim() == 4 else None
+            )
             if keep is None:
                 keep = (torch.rand(3, 4) < d).repeat_interleave(4, 1)
             set_mask(layer, keep.expand(shape))
@@ -146,7 +160,8 @@ def test_effective_of_a_convolution_against_gradients(groups):
             with_gradient += int(((original(layer).grad != 0) & mask_of(layer)).sum())
         middle = model[2]
         with_gradient += int(((original(middle).grad != 0) & mask_of(middle)).sum())
-        # max pooling passes gradient to one position only; with 4 samples all 4 positions are read
+        # max pooling passes gradient to one position only; with 4 samples all 4 positions are
+        # read
         assert pruning.effective_weights(model, torch.zeros(1, 2, 6, 6)) == with_gradient
 
 

@@ -23,7 +23,12 @@ def masked(model):
     return model
 
 
-FORMS = {"plain": lambda model: model, "masked": masked, "gated": pruning.gate, "pruned": pruned}
+FORMS = {
+    "plain": lambda model: model,
+    "masked": masked,
+    "gated": pruning.gate,
+    "pruned": pruned,
+}
 
 
 def half_removed(model):
@@ -44,7 +49,8 @@ def half_removed(model):
 def test_a_converted_state_dict_loads_and_gives_the_same_outputs(kind, start, to):
     if kind == "attention" and "pruned" in (start, to):
         pytest.skip(
-            "torch.nn.utils.prune never refreshes an output projection, which attention does not call"
+            "torch.nn.utils.prune never refreshes an output projection, which attention does"
+            " not call"
         )
     make, shape = MODELS[kind]
     x = torch.randn(shape)
@@ -54,9 +60,14 @@ def test_a_converted_state_dict_loads_and_gives_the_same_outputs(kind, start, to
     assert torch.allclose(other(x), model(x), atol=1e-6)
     assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
     if to != "plain":  # what was removed is known as removed
-        assert all(torch.equal(pruning.masks(other)[key], kept) for key, kept in pruning.masks(model).items())
+        assert all(
+            torch.equal(pruning.masks(other)[key], kept)
+            for key, kept in pruning.masks(model).items()
+        )
     if start == to:
-        assert all(torch.equal(other.state_dict()[key], value) for key, value in before.items())
+        assert all(
+            torch.equal(other.state_dict()[key], value) for key, value in before.items()
+        )
 
 
 @pytest.mark.parametrize("to", [*FORMS, "output gates"])
@@ -83,7 +94,8 @@ def test_gates_on_outputs_take_their_biases_along(to):
 
 
 @pytest.mark.parametrize(
-    ("have", "load"), [("masked", "plain"), ("gated", "plain"), ("masked", "gated"), ("gated", "masked")]
+    ("have", "load"),
+    [("masked", "plain"), ("gated", "plain"), ("masked", "gated"), ("gated", "masked")],
 )
 def test_the_error_of_a_mismatch_names_the_conversion(have, load):
     model, other = FORMS[have](mlp()), FORMS[load](mlp())
@@ -95,7 +107,9 @@ def test_the_error_of_a_mismatch_names_the_conversion(have, load):
 def test_another_architecture_is_refused():
     state = mlp().state_dict()
     state["head.weight"] = state.pop("2.bias")
-    with pytest.raises(ValueError, match=r"nothing for the model's \['2.bias'.*\['head.weight'\]"):
+    with pytest.raises(
+        ValueError, match=r"nothing for the model's \['2.bias'.*\['head.weight'\]"
+    ):
         pruning.convert_state_dict(state, mlp())
     normed = mlp()
     parametrizations.weight_norm(normed[0])

@@ -21,7 +21,9 @@ def test_an_output_is_reached_where_there_is_a_path(seed):
     widths = [kept[0].shape[1], *(len(mask) for mask in kept)]
     expected = torch.zeros(widths[-1], widths[0], dtype=torch.bool)
     for path in itertools.product(*(range(n) for n in widths)):
-        if all(mask[j, i] for mask, (i, j) in zip(kept, itertools.pairwise(path), strict=True)):
+        if all(
+            mask[j, i] for mask, (i, j) in zip(kept, itertools.pairwise(path), strict=True)
+        ):
             expected[path[-1], path[0]] = True
     assert torch.equal(structure.reaches(model), expected)
 
@@ -38,7 +40,9 @@ def test_an_input_without_a_path_changes_nothing():
 
 def test_symmetry():
     model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1))
-    model[0].weight.data = torch.tensor([[1.0, -1.0, 0.0, 0.5], [2.0, 2.0, 0.0, 0.0], [9.0, 0.0, 7.0, 0.0]])
+    model[0].weight.data = torch.tensor(
+        [[1.0, -1.0, 0.0, 0.5], [2.0, 2.0, 0.0, 0.0], [9.0, 0.0, 7.0, 0.0]]
+    )
     model[2].weight.data = torch.tensor([[1.0, 1.0, 0.0]])  # nothing reads the third neuron
     assert structure.symmetry(model, 0, 1) == 1  # the sign does not matter
     assert structure.symmetry(model, 0, 3) == pytest.approx(0.5 / 3)
@@ -52,7 +56,9 @@ def crossings(matrices, orders):
     found = 0
     for matrix, (left, right) in zip(matrices, itertools.pairwise(orders), strict=True):
         edges = [(left.index(i), right.index(o)) for o, i in matrix.nonzero().tolist()]
-        found += sum((a - c) * (b - d) < 0 for (a, b), (c, d) in itertools.combinations(edges, 2))
+        found += sum(
+            (a - c) * (b - d) < 0 for (a, b), (c, d) in itertools.combinations(edges, 2)
+        )
     return found
 
 

@@ -76,4 +76,6 @@ def test_the_loss_sums_over_networks_and_accuracies_are_counted_one_by_one():
     expected = sum(F.cross_entropy(each, y) for each in outputs)
     torch.testing.assert_close(wirings.cross_entropy(outputs, y), expected)
     counted = wirings.accuracies(model, x, y, batch_size=7)
-    assert counted == pytest.approx([(each.argmax(1) == y).float().mean().item() for each in outputs])
+    assert counted == pytest.approx(
+        [(each.argmax(1) == y).float().mean().item() for each in outputs]
+    )

@@ -63,7 +63,10 @@ def test_nothing_is_loaded_from_the_network(pages):
                 continue
             assert not re.search(rf'(?:src|href|data-src)\s*=\s*["\']?{WEB}', tag), (path, tag)
         for script in re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL):
-            assert not re.search(r"https?://\S+\.(?:m?js|css|woff2?)\b", script), (path, script[:200])
+            assert not re.search(r"https?://\S+\.(?:m?js|css|woff2?)\b", script), (
+                path,
+                script[:200],
+            )
     for sheet in HTML.joinpath("_static").rglob("*.css"):
         css = sheet.read_text(encoding="utf-8", errors="replace")
         assert not re.search(rf"(?:@import\s+|url\(\s*)['\"]?{WEB}", css), sheet
@@ -90,7 +93,9 @@ def test_public_names_and_words_of_the_glossary_are_linked(pages):
     for name in ("gate", "density_loss", "harden"):
         assert f'href="../api.html#pruning.{name}"' in chapter
     term = re.search(
-        r'<a class="term reference internal" href="../glossary.html#term-[\w-]+" title="([^"]+)"', chapter
+        r'<a class="term reference internal" href="../glossary.html#term-[\w-]+"'
+        r' title="([^"]+)"',
+        chapter,
     )
     assert len(term[1]) > 20
     for name in pruning.__all__:
@@ -111,7 +116,8 @@ def test_second_build_executes_nothing(pages, capsys):
     assert said.count("up to date") == len(list((ROOT / "notebooks").glob("*.ipynb")))
 
 
-# ---- what makes a notebook stale, on a project of its own ------------------------------------------
+# ---- what makes a notebook stale, on a project of its own
+# ------------------------------------------
 
 
 def project(folder, code="print(1 + 1)"):
@@ -121,7 +127,11 @@ def project(folder, code="print(1 + 1)"):
     parameters = new_code_cell('profile = "quick"', metadata={"tags": ["parameters"]})
     notebook = new_notebook(cells=[new_markdown_cell("# T"), parameters, new_code_cell(code)])
     notebook.metadata["pruning"] = {"inputs": ["inputs/*.txt"]}
-    notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "language": "python",
+        "display_name": "Python 3",
+    }
     nbformat.write(notebook, folder / "notebooks" / "one.ipynb")
     return folder / "notebooks" / "one.ipynb"
 

@@ -13,12 +13,15 @@ from pruning.pages import headlines, links, reference, repository, tables
 
 
 def table(rows):
-    return f"<table><thead><tr><th>a</th></tr></thead><tbody>{'<tr><td>1</td></tr>' * rows}</tbody></table>"
+    body = "<tr><td>1</td></tr>" * rows
+    return f"<table><thead><tr><th>a</th></tr></thead><tbody>{body}</tbody></table>"
 
 
 def test_only_a_table_of_more_than_twelve_rows_folds():
     assert tables.folded(table(12)) == table(12)
-    assert tables.folded(table(13)).startswith('<details class="fold"><summary>Show the table (13 rows)')
+    assert tables.folded(table(13)).startswith(
+        '<details class="fold"><summary>Show the table (13 rows)'
+    )
     assert tables.folded("<p>no table</p>") == "<p>no table</p>"
 
 
@@ -27,8 +30,12 @@ def test_without_an_address_there_are_no_buttons():
 
 
 def test_buttons_lead_to_the_source_of_a_page():
-    found = repository.links("https://github.com/a/b/", "main", "chapters/smallest", "How small?")
-    assert found["Edit this page"] == "https://github.com/a/b/edit/main/notebooks/smallest.ipynb"
+    found = repository.links(
+        "https://github.com/a/b/", "main", "chapters/smallest", "How small?"
+    )
+    assert (
+        found["Edit this page"] == "https://github.com/a/b/edit/main/notebooks/smallest.ipynb"
+    )
     assert found["Open in Colab"].endswith("/github/a/b/blob/main/notebooks/smallest.ipynb")
     assert found["Open in Binder"].startswith("https://mybinder.org/v2/gh/a/b/main?")
     assert found["Report a problem"].endswith("title=On%20the%20page%20How%20small%3F")
@@ -39,7 +46,10 @@ def test_buttons_lead_to_the_source_of_a_page():
 
 def test_terms_are_found_as_words():
     words = links.pattern(["mask", "SET", "effective weight"])
-    assert [m[0] for m in words.finditer("Masks unmask a mask; set, SET, Effective weights, masked")] == [
+    assert [
+        m[0]
+        for m in words.finditer("Masks unmask a mask; set, SET, Effective weights, masked")
+    ] == [
         "Masks",
         "mask",
         "SET",
@@ -54,14 +64,20 @@ def test_docstrings_become_markup_without_a_complaint(name):
     lines = reference.prepared(inspect.getdoc(getattr(pruning, name)).splitlines())
     text = str(NumpyDocstring(lines, Config(napoleon_use_rtype=False)))
     document = publish_doctree(text, settings_overrides={"report_level": 5})
-    found = document.findall(lambda node: node.tagname == "system_message" and node["level"] >= 2)
+    found = document.findall(
+        lambda node: node.tagname == "system_message" and node["level"] >= 2
+    )
     problems = [message.astext() for message in found]
     assert not [said for said in problems if "Unknown interpreted text role" not in said]
 
 
 def test_a_headline_a_paper_with_one_number_in_bold():
     found = headlines.headlines()
-    assert [said.paper for said in found] == ["Learnable gates", "Gradient sampling", "Relative importance"]
+    assert [said.paper for said in found] == [
+        "Learnable gates",
+        "Gradient sampling",
+        "Relative importance",
+    ]
     for said in found:
         assert len(re.findall(r"\*\*[\d.]+ %\*\*", said.sentence)) == 1
         assert said.verdict in VERDICTS

@@ -26,13 +26,17 @@ def test_there_are_notebooks():
 def test_no_algorithm_lives_in_a_notebook(path):
     for cell in code_cells(path):
         for node in ast.walk(ast.parse(cell.source)):
-            assert not isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.While)), cell.source
+            assert not isinstance(
+                node, (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.While)
+            ), cell.source
         assert cell.source.count("\n") < 25, cell.source
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_one_cell_of_literal_parameters_with_the_profile(path):
-    tagged = [cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])]
+    tagged = [
+        cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])
+    ]
     assert len(tagged) == 1
     values = {}
     for node in ast.parse(tagged[0].source).body:
@@ -65,7 +69,9 @@ def test_a_chapter_has_the_skeleton(path):
     assert positions == sorted(positions)
     assert f"pruning sweep {path.stem} --profile paper" in text
     assert (ROOT / "pruning" / "chapters" / path.stem / "experiment.py").is_file()
-    assert {"hide-output", "hide-input"} & set(code_cells(path)[-1].metadata.get("tags", [])), "provenance"
+    assert {"hide-output", "hide-input"} & set(
+        code_cells(path)[-1].metadata.get("tags", [])
+    ), "provenance"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

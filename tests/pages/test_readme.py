@@ -51,6 +51,10 @@ def test_versions_agree():
     about = (ROOT / "book" / "about.md").read_text()
     assert f"version {pruning.__version__}" in about
     assert f"version = {{{pruning.__version__}}}" in about
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-    for name, version in re.findall(r"- ([\w.-]+)==(\S+)", (ROOT / "environment.yml").read_text()):
+    pins = dict(
+        re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    )
+    for name, version in re.findall(
+        r"- ([\w.-]+)==(\S+)", (ROOT / "environment.yml").read_text()
+    ):
         assert pins[name] == version, name

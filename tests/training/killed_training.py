@@ -25,6 +25,13 @@ class Killer(training.Callback):
 
 
 training.fit(
-    resnet(), *DATA, epochs=EPOCHS, batch_size=16, seed=3, optimizer=lambda m: StochGradAdam(m.parameters()),
-    callbacks=[Averaged(0.9), Killer()], augment=images.crop_and_flip, checkpoint=Checkpoint(sys.argv[1], 0),
-)  # fmt: skip
+    resnet(),
+    *DATA,
+    epochs=EPOCHS,
+    batch_size=16,
+    seed=3,
+    optimizer=lambda m: StochGradAdam(m.parameters()),
+    callbacks=[Averaged(0.9), Killer()],
+    augment=images.crop_and_flip,
+    checkpoint=Checkpoint(sys.argv[1], 0),
+)

@@ -20,12 +20,17 @@ from pruning.training.checkpoints import Checkpoint, CheckpointError
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 3
 _random = torch.Generator().manual_seed(0)
-DATA = torch.rand(56, 1, 8, 8, generator=_random), torch.randint(0, 10, (56,), generator=_random)
+DATA = (
+    torch.rand(56, 1, 8, 8, generator=_random),
+    torch.randint(0, 10, (56,), generator=_random),
+)
 
 
 def resnet():
     torch.manual_seed(1)
-    return models.cifar_resnet(8, "projection", channels=1).to(memory_format=torch.channels_last)
+    return models.cifar_resnet(8, "projection", channels=1).to(
+        memory_format=torch.channels_last
+    )
 
 
 def state(model):
@@ -55,7 +60,9 @@ class CrashAt(training.Callback):
 OPTIMIZERS = {
     "adam": lambda model: torch.optim.Adam(model.parameters(), fused=True),
     "amsgrad": lambda model: torch.optim.AdamW(model.parameters(), amsgrad=True),
-    "sgd": lambda model: torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True),
+    "sgd": lambda model: torch.optim.SGD(
+        model.parameters(), lr=0.01, momentum=0.9, nesterov=True
+    ),
     "stochgradadam": lambda model: StochGradAdam(model.parameters(), betas=(0.81, 0.99)),
 }
 
@@ -66,10 +73,17 @@ def test_a_training_goes_on_bit_by_bit(tmp_path, name, step):
     def fit(*callbacks, checkpoint=None):
         model = resnet()
         history = training.fit(
-            model, *DATA, epochs=EPOCHS, batch_size=16, seed=3, optimizer=OPTIMIZERS[name],
-            schedule=lambda done: 1 - done, callbacks=[Averaged(0.9), *callbacks],
-            augment=images.crop_and_flip, checkpoint=checkpoint,
-        )  # fmt: skip
+            model,
+            *DATA,
+            epochs=EPOCHS,
+            batch_size=16,
+            seed=3,
+            optimizer=OPTIMIZERS[name],
+            schedule=lambda done: 1 - done,
+            callbacks=[Averaged(0.9), *callbacks],
+            augment=images.crop_and_flip,
+            checkpoint=checkpoint,
+        )
         return state(model), history
 
     whole, history = fit()
@@ -81,7 +95,9 @@ def test_a_training_goes_on_bit_by_bit(tmp_path, name, step):
     same(whole, found)
     assert told == history
     assert first.seconds > 0
-    again, told = fit(training.Callback(), checkpoint=Checkpoint(path))  # it was finished: nothing is trained
+    again, told = fit(
+        training.Callback(), checkpoint=Checkpoint(path)
+    )  # it was finished: nothing is trained
     same(whole, again)
     assert told == history
     assert [file.name for file in tmp_path.iterdir()] == ["run.safetensors"]
@@ -90,7 +106,9 @@ def test_a_training_goes_on_bit_by_bit(tmp_path, name, step):
 def test_a_killed_process_loses_nothing_but_time(tmp_path):
     path = tmp_path / "run.safetensors"
     command = [sys.executable, "-m", "tests.training.killed_training", str(path), "7"]
-    killed = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    killed = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False
+    )
     assert killed.returncode == -signal.SIGKILL
     with safe_open(path, framework="pt") as file:
         told = json.loads(file.metadata()["state"])
@@ -99,10 +117,16 @@ def test_a_killed_process_loses_nothing_but_time(tmp_path):
     for checkpoint in (Checkpoint(path), None):
         model = resnet()
         training.fit(
-            model, *DATA, epochs=EPOCHS, batch_size=16, seed=3, checkpoint=checkpoint,
+            model,
+            *DATA,
+            epochs=EPOCHS,
+            batch_size=16,
+            seed=3,
+            checkpoint=checkpoint,
             optimizer=lambda m: StochGradAdam(m.parameters()),
-            callbacks=[Averaged(0.9), training.Callback()], augment=images.crop_and_flip,
-        )  # fmt: skip
+            callbacks=[Averaged(0.9), training.Callback()],
+            augment=images.crop_and_flip,
+        )
         results.append(state(model))
     same(*results)
 
@@ -114,7 +138,13 @@ def test_rewiring_goes_on_bit_by_bit(tmp_path):
         torch.manual_seed(1)
         model = models.mlp((12, 16, 3))
         training.fit(
-            model, x, y, epochs=4, batch_size=16, callbacks=[method, *callbacks], checkpoint=checkpoint
+            model,
+            x,
+            y,
+            epochs=4,
+            batch_size=16,
+            callbacks=[method, *callbacks],
+            checkpoint=checkpoint,
         )
         return state(model)
 
@@ -141,9 +171,16 @@ class Spoil(training.Callback):
 @pytest.mark.parametrize("step", [2, 5, 9])
 def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(tmp_path, step):
     path = tmp_path / "run.safetensors"
-    with pytest.raises(training.TrainingError, match=r"epoch \d of 3; lower the learning rate"):
+    with pytest.raises(
+        training.TrainingError, match=r"epoch \d of 3; lower the learning rate"
+    ):
         training.fit(
-            resnet(), *DATA, epochs=3, batch_size=16, callbacks=[Spoil(step)], checkpoint=Checkpoint(path, 0)
+            resnet(),
+            *DATA,
+            epochs=3,
+            batch_size=16,
+            callbacks=[Spoil(step)],
+            checkpoint=Checkpoint(path, 0),
         )
     with safe_open(path, framework="pt") as file:
         assert all(file.get_tensor(name).isfinite().all() for name in file.keys())  # noqa: SIM118
@@ -175,7 +212,9 @@ def test_it_is_written_when_due_and_at_the_end(tmp_path):
             seen.append(path.is_file())
 
     checkpoint = Checkpoint(path, every=3600)
-    training.fit(resnet(), *DATA, epochs=1, batch_size=16, callbacks=[Look()], checkpoint=checkpoint)
+    training.fit(
+        resnet(), *DATA, epochs=1, batch_size=16, callbacks=[Look()], checkpoint=checkpoint
+    )
     assert not any(seen)
     assert path.is_file()
     checkpoint.remove()

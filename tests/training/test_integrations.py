@@ -146,9 +146,12 @@ def test_gradual_pruning_follows_its_schedule_and_removed_weights_stay_0(fit):
     assert watch.kept[-1] == 60
     own = net()
     pruning.training.fit(
-        own, *data(), epochs=EPOCHS, batch_size=BATCH,
+        own,
+        *data(),
+        epochs=EPOCHS,
+        batch_size=BATCH,
         callbacks=[Gradual(weights=60, begin=0.2, end=0.8, updates=5), ours := Watch()],
-    )  # fmt: skip
+    )
     assert watch.kept == ours.kept
     for layer in (model[0], model[2]):
         assert (layer.weight[~mask_of(layer)] == 0).all()

@@ -48,7 +48,9 @@ def test_a_stack_computes_what_its_networks_do_and_comes_apart_again():
     assert torch.allclose(stacked(x), expected, atol=1e-6)
     for before, after in zip(alone, stacks.unstack(stacked), strict=True):
         assert before.state_dict().keys() == after.state_dict().keys()
-        assert all(torch.equal(before.state_dict()[k], v) for k, v in after.state_dict().items())
+        assert all(
+            torch.equal(before.state_dict()[k], v) for k, v in after.state_dict().items()
+        )
 
 
 def pruned_everywhere(model):
@@ -58,7 +60,9 @@ def pruned_everywhere(model):
     return model
 
 
-@pytest.mark.parametrize("sizes", [SIZES, (300, 200, 3)])  # small and large enough for NumPy's noise
+@pytest.mark.parametrize(
+    "sizes", [SIZES, (300, 200, 3)]
+)  # small and large enough for NumPy's noise
 def test_gates_sample_and_learn_as_alone(sizes):
     taus, inits, targets = (1.0, 2.0, 5.0), (0.9, 0.6, 0.3), (0.5, 0.1, 0.02)
     alone, x = networks(sizes=sizes), torch.randn(3, 9, sizes[0])
@@ -67,7 +71,10 @@ def test_gates_sample_and_learn_as_alone(sizes):
     ).train()
     outputs = stacked(x)
     kept, total = gates_training.kept(stacked)
-    loss = outputs.square().sum() + gates.off_target(kept, total, torch.tensor(targets), log=True).sum()
+    loss = (
+        outputs.square().sum()
+        + gates.off_target(kept, total, torch.tensor(targets), log=True).sum()
+    )
     loss.backward()
     for k, model in enumerate(alone):
         gates.gate(model, taus[k], inits[k]).train()
@@ -80,7 +87,9 @@ def test_gates_sample_and_learn_as_alone(sizes):
             assert torch.allclose(many.grad[k], single.grad, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("method", "at_most"), [("gates", 0), ("gates", 100), ("random", 0), ("dense", 0)])
+@pytest.mark.parametrize(
+    ("method", "at_most"), [("gates", 0), ("gates", 100), ("random", 0), ("dense", 0)]
+)
 def test_the_same_training_as_alone(method, at_most):
     configs = [
         changed(
@@ -104,23 +113,43 @@ def test_the_same_training_as_alone(method, at_most):
         for name, value in alone.state_dict().items():
             assert torch.allclose(model.state_dict()[name], value, atol=2e-3), (method, name)
         assert metrics["dense_weights"] == expected["dense_weights"]
-        assert metrics["before_finetune"] == pytest.approx(expected["before_finetune"], abs=0.003)
+        assert metrics["before_finetune"] == pytest.approx(
+            expected["before_finetune"], abs=0.003
+        )
 
 
 def test_a_sweep_together_gives_the_records_of_a_sweep_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(comparison.joblib, "cpu_count", lambda: 1)
-    configs = [changed(CONFIG, density=density, seed=seed) for density in (0.3, 0.1) for seed in range(2)]
-    configs += [changed(CONFIG, method="set", density=0.3, finetune_lr=1e-2)]  # which does not stack
+    configs = [
+        changed(CONFIG, density=density, seed=seed)
+        for density in (0.3, 0.1)
+        for seed in range(2)
+    ]
+    configs += [
+        changed(CONFIG, method="set", density=0.3, finetune_lr=1e-2)
+    ]  # which does not stack
     found = {}
     for name, together in (("alone", None), ("together", cc.TOGETHER)):
         path = tmp_path / f"{name}.jsonl"
-        made = list(records.sweep(cc.run, configs, path, jobs=1, progress=False, together=together))
+        made = list(
+            records.sweep(cc.run, configs, path, jobs=1, progress=False, together=together)
+        )
         assert records.missing(configs, records.read(path)) == []
         found[name] = sorted(made, key=lambda r: (r["method"], r["density"], r["seed"]))
     for alone, together in zip(found["alone"], found["together"], strict=True):
         assert together.keys() == alone.keys()
-        assert together["provenance"].get("together") == (4 if alone["method"] == "gates" else None)
-        for key in ("kept", "effective", "seed", "density", "method", "biases", "dense_weights"):
+        assert together["provenance"].get("together") == (
+            4 if alone["method"] == "gates" else None
+        )
+        for key in (
+            "kept",
+            "effective",
+            "seed",
+            "density",
+            "method",
+            "biases",
+            "dense_weights",
+        ):
             assert together[key] == alone[key], key
         assert together["test_accuracy"] == pytest.approx(alone["test_accuracy"], abs=0.003)
         assert together["test_loss"] == pytest.approx(alone["test_loss"], rel=1e-2)
@@ -129,10 +158,16 @@ def test_a_sweep_together_gives_the_records_of_a_sweep_alone(tmp_path, monkeypat
 def test_groups_hold_every_config_once_and_mix_only_what_may_differ():
     configs = cc.configs("quick")
     groups = comparison.groups(configs)
-    assert sorted(map(repr, configs)) == sorted(repr(config) for group in groups for config in group)
+    assert sorted(map(repr, configs)) == sorted(
+        repr(config) for group in groups for config in group
+    )
     free = {"seed", "density", "tau", "init", "alpha"}
     for group in groups:
-        differ = {field for field in flat(group[0]) if len({flat(config)[field] for config in group}) > 1}
+        differ = {
+            field
+            for field in flat(group[0])
+            if len({flat(config)[field] for config in group}) > 1
+        }
         assert differ <= free
     large = [cc.Config(seed=seed) for seed in range(4)]
     if not torch.cuda.is_available():
@@ -147,7 +182,9 @@ def test_a_group_that_fails_is_run_one_by_one(tmp_path):
     together = records.Together(lambda configs: [configs], broken)
     configs = [changed(CONFIG, seed=seed) for seed in range(2)]
     made = list(
-        records.sweep(cc.run, configs, tmp_path / "r.jsonl", jobs=1, progress=False, together=together)
+        records.sweep(
+            cc.run, configs, tmp_path / "r.jsonl", jobs=1, progress=False, together=together
+        )
     )
     assert [r["seed"] for r in made] == [0, 1]
     assert all("together" not in r["provenance"] for r in made)

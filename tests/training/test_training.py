@@ -78,7 +78,11 @@ def test_hooks_come_in_order_and_the_penalty_counts():
 
     model = net()
     history = fit(model, X, Y, epochs=2, batch_size=25, callbacks=[Spy(), Callback()])
-    steps = list(itertools.chain.from_iterable((("penalty", i / 4), ("after_step", i / 4)) for i in range(4)))
+    steps = list(
+        itertools.chain.from_iterable(
+            (("penalty", i / 4), ("after_step", i / 4)) for i in range(4)
+        )
+    )
     assert seen == ["start", *steps, "finish"]
     assert model.extra < 1  # the penalty's gradient is 1
     assert history[0]["penalty"] == pytest.approx(1, abs=0.01)
@@ -98,11 +102,20 @@ def test_schedule_multiplies_every_groups_rate():
             [p for p in model.parameters() if p.dim() > 1],
             [p for p in model.parameters() if p.dim() == 1],
         )
-        spied.append(torch.optim.SGD([{"params": weights, "lr": 1.0}, {"params": biases, "lr": 0.5}]))
+        spied.append(
+            torch.optim.SGD([{"params": weights, "lr": 1.0}, {"params": biases, "lr": 0.5}])
+        )
         return spied[0]
 
     fit(
-        net(), X, Y, epochs=1, batch_size=25, optimizer=optimizer, schedule=lambda p: 1 - p, callbacks=[Spy()]
+        net(),
+        X,
+        Y,
+        epochs=1,
+        batch_size=25,
+        optimizer=optimizer,
+        schedule=lambda p: 1 - p,
+        callbacks=[Spy()],
     )
     assert rates == [[1.0, 0.5], [0.5, 0.25]]
 
@@ -181,12 +194,16 @@ def test_the_setting_of_denormal_numbers_is_put_back():
 
 
 def test_evaluation_leaves_modes_and_names_wrong_targets():
-    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.9), nn.BatchNorm1d(4), nn.Linear(4, 2)).train()
+    model = nn.Sequential(
+        nn.Linear(3, 4), nn.Dropout(0.9), nn.BatchNorm1d(4), nn.Linear(4, 2)
+    ).train()
     model[2].eval()
     x, y = torch.randn(9, 3), torch.randint(0, 2, (9,))
     found = pruning.training.evaluate(model, x, y, batch_size=4)
     assert [module.training for module in model] == [True, True, False, True]
-    plain = nn.Sequential(model[0], model[2], model[3])(x)  # no dropout: evaluated in evaluation mode
+    plain = nn.Sequential(model[0], model[2], model[3])(
+        x
+    )  # no dropout: evaluated in evaluation mode
     assert found.accuracy == int((plain.argmax(1) == y).sum()) / 9
     assert found.loss == pytest.approx(nn.functional.cross_entropy(plain, y).item(), rel=1e-5)
     for wrong in (2, -100):

@@ -1,4 +1,5 @@
-"""Accuracy against density (Fig 2 of arXiv:2311.12526): gates beside what they are compared with.
+"""Accuracy against density (Fig 2 of arXiv:2311.12526): gates beside what they are compared
+with.
 
 How one network is trained and what is measured on it, `pruning.comparison` says; here stands
 which networks are.
@@ -24,7 +25,9 @@ DATASETS = ("mnist", "fashion_mnist", "income", "digits", "breast_cancer")
 class Config(comparison.Config):
     """One network of the comparison."""
 
-    split: str = "test"  # or "validation": a part of the training set stands in for the test set
+    split: str = (
+        "test"  # or "validation": a part of the training set stands in for the test set
+    )
     study: str = "curves"  # or "frontier", "forms" (of the density loss), "search"
 
 
@@ -53,11 +56,18 @@ INCOME = Config(dataset="income", hidden=(100, 50))
 
 FIXED = ("gates", "random", "dense")  # what Fig 2a compares
 GATES_SEEDS, OTHER_SEEDS = 10, 5
-MOVING = ("set", "deepr", "magnitude", "wanda", "snip")  # Fig 2b's rewiring methods, and one-shot scores
+MOVING = (
+    "set",
+    "deepr",
+    "magnitude",
+    "wanda",
+    "snip",
+)  # Fig 2b's rewiring methods, and one-shot scores
 
 
 def _grid(base: Config, densities, seeds, methods=FIXED) -> list[Config]:
-    """Every method at every density; the dense network where one is that small, and at full size."""
+    """Every method at every density; the dense network where one is that small, and at full
+    size."""
     known = datasets.registry()[base.dataset]
     sizes = (known["features"], *base.hidden, known["classes"])
     total = models.weight_count(sizes)
@@ -70,14 +80,17 @@ def _grid(base: Config, densities, seeds, methods=FIXED) -> list[Config]:
 
 
 def density_forms(seeds) -> list[Config]:
-    """Eq. 3 as printed and on a log scale, each with a falling and a constant target, at 0.144 % of
-    MNIST's weights (the log form with a falling target is the curves' own).
+    """Eq. 3 as printed and on a log scale, each with a falling and a constant target, at 0.144
+    % of MNIST's weights (the log form with a falling target is the curves' own).
 
-    The pull of the absolute form on a gate is α/N at every density, that of the log form α/(N·D): the
-    absolute form's α comes from the search too; a smaller one misses the target.
+    The pull of the absolute form on a gate is α/N at every density, that of the log form
+    α/(N·D): the absolute form's α comes from the search too; a smaller one misses the target.
     """
     forms = (("log", "constant"), ("absolute", "falling"), ("absolute", "constant"))
-    alpha = {"log": gates_training.Settings().alpha, "absolute": gates_training.AS_PRINTED.alpha}
+    alpha = {
+        "log": gates_training.Settings().alpha,
+        "absolute": gates_training.AS_PRINTED.alpha,
+    }
     return [
         make(
             Config,
@@ -95,16 +108,16 @@ def density_forms(seeds) -> list[Config]:
 def frontier(seeds) -> list[Config]:
     """At most 404 weights once more, by Eq. 3's own form of the density loss, over many seeds.
 
-    Longer trainings are on record too (study "frontier" with more epochs); they gain less than the spread
-    between seeds.
+    Longer trainings are on record too (study "frontier" with more epochs); they gain less than
+    the spread between seeds.
     """
     printed = Config(density=FEWEST, settings=gates_training.AS_PRINTED, study="frontier")
     return [changed(printed, seed=seed) for seed in seeds]
 
 
 def search() -> list[Config]:
-    """One hyper-parameter moved at a time around the choice, at 0.144 % of MNIST's weights and 1 % of
-    Income's, seed 0, on validation splits."""
+    """One hyper-parameter moved at a time around the choice, at 0.144 % of MNIST's weights and
+    1 % of Income's, seed 0, on validation splits."""
     mnist = Config(density=FEW, study="search", split="validation")
     moves = [
         {"activation": "relu"},
@@ -116,7 +129,8 @@ def search() -> list[Config]:
     ]
     moves += [{"lr": 3e-3}, {"alpha": 0.3}, {"alpha": 3.0}, {"descent": 0.3}, {"descent": 0.7}]
     moves += [{"penalty": "absolute", "alpha": a} for a in (100.0, 1000.0)]
-    # the competitors' learning rate and what else they have, at 1 or 2 % and the dense network in full
+    # the competitors' learning rate and what else they have, at 1 or 2 % and the dense network
+    # in full
     others = [
         {"method": method, "density": density, "finetune_lr": rate}
         for method, density in (("random", 0.02), ("dense", 1.0), ("dense", 0.01))
@@ -126,23 +140,32 @@ def search() -> list[Config]:
         {"method": method, "finetune_lr": rate, "density": 0.01} | more
         for rate in (1e-3, 3e-3, 1e-2)
         for method, more in (
-            ("set", {"fraction": 0.3}), ("set", {"fraction": 0.1}),
-            ("deepr", {"l1": 1e-4}), ("deepr", {"l1": 1e-3}),
-            ("deepr", {"l1": 1e-2}), ("deepr", {"l1": 1e-1}),
+            ("set", {"fraction": 0.3}),
+            ("set", {"fraction": 0.1}),
+            ("deepr", {"l1": 1e-4}),
+            ("deepr", {"l1": 1e-3}),
+            ("deepr", {"l1": 1e-2}),
+            ("deepr", {"l1": 1e-1}),
         )
-    ]  # fmt: skip
+    ]
     # one step beyond where the best of the two lay at the edge
     others += [
         {"method": method, "finetune_lr": rate, "density": 0.01} | more
         for method, rate, more in (
-            ("set", 3e-2, {"fraction": 0.1}), ("set", 1e-2, {"fraction": 0.03}),
-            ("deepr", 3e-2, {"l1": 1e-2}), ("deepr", 3e-2, {"l1": 1e-1}),
-            ("deepr", 1e-1, {"l1": 1e-1}), ("deepr", 3e-2, {"l1": 3e-1}),
-            ("deepr", 3e-2, {"l1": 1.0}), ("deepr", 1e-1, {"l1": 1.0}),
+            ("set", 3e-2, {"fraction": 0.1}),
+            ("set", 1e-2, {"fraction": 0.03}),
+            ("deepr", 3e-2, {"l1": 1e-2}),
+            ("deepr", 3e-2, {"l1": 1e-1}),
+            ("deepr", 1e-1, {"l1": 1e-1}),
+            ("deepr", 3e-2, {"l1": 3e-1}),
+            ("deepr", 3e-2, {"l1": 1.0}),
+            ("deepr", 1e-1, {"l1": 1.0}),
         )
-    ]  # fmt: skip
+    ]
     income = changed(INCOME, density=0.01, study="search", split="validation")
-    income_moves = [{"lr": r} for r in (3e-3, 3e-2)] + [{"finetune_lr": r} for r in (1e-3, 1e-2)]
+    income_moves = [{"lr": r} for r in (3e-3, 3e-2)] + [
+        {"finetune_lr": r} for r in (1e-3, 1e-2)
+    ]
     return [changed(mnist, **move) for move in ({}, *moves, *others)] + [
         changed(income, **move) for move in ({}, *income_moves)
     ]
@@ -151,26 +174,32 @@ def search() -> list[Config]:
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """The runs of a profile, those that matter most first.
 
-    "quick": digits and breast_cancer, two seeds. "paper": MNIST and Income, ten seeds of the gates and five
-    of all others (16 at the frontier, three of the forms of the density loss). "search": the
-    hyper-parameters, on validation splits.
+    "quick": digits and breast_cancer, two seeds. "paper": MNIST and Income, ten seeds of the
+    gates and five of all others (16 at the frontier, three of the forms of the density loss).
+    "search": the hyper-parameters, on validation splits.
     """
     if profile == "quick":
         n = range(seeds or 2)
         digits = Config(dataset="digits", hidden=(32, 16), batch_size=64)
         tumours = changed(digits, dataset="breast_cancer", hidden=(16, 8))
-        runs = _grid(digits, (0.5, 0.2, 0.1, 0.05, 0.03), n) + _grid(tumours, (0.2, 0.05, 0.02), n)
+        runs = _grid(digits, (0.5, 0.2, 0.1, 0.05, 0.03), n) + _grid(
+            tumours, (0.2, 0.05, 0.02), n
+        )
         return runs + _grid(digits, (0.2, 0.05), n, ("set", "deepr", "magnitude"))
     if profile == "paper":
         runs = frontier(range(seeds or 16))
         runs += density_forms(range(seeds or 3))
-        for seed in range(seeds or GATES_SEEDS):  # a whole set of curves first, then its spread
+        for seed in range(
+            seeds or GATES_SEEDS
+        ):  # a whole set of curves first, then its spread
             others = seed < (seeds or OTHER_SEEDS)
             fixed = FIXED if others else ("gates",)
             runs += _grid(Config(), MNIST_DENSITIES, [seed], fixed)
             runs += _grid(INCOME, INCOME_DENSITIES, [seed], fixed)
             runs += _grid(Config(), MNIST_DENSITIES, [seed], MOVING if others else ())
-            runs += _grid(INCOME, INCOME_DENSITIES[:6], [seed], ("random_paths",) if others else ())
+            runs += _grid(
+                INCOME, INCOME_DENSITIES[:6], [seed], ("random_paths",) if others else ()
+            )
         return runs + references.configs(range(seeds or OTHER_SEEDS))
     if profile == "search":
         return search()

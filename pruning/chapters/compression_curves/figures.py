@@ -13,12 +13,16 @@ from pruning.figures.style import legend_below
 
 
 def density_by_layer(evidence: Iterable[Record], ax: Axes) -> Axes:
-    """Kept weights of each layer against the density achieved, one line a layer, mean and range."""
+    """Kept weights of each layer against the density achieved, one line a layer, mean and
+    range."""
     frame = records.table(evidence)
     weights = int(frame.dense_weights.iloc[0])
     frame["density_achieved"] = 100 * frame.kept / weights
     layers = pandas.DataFrame(frame.kept_by_layer.tolist(), index=frame.index)
-    names = ["input → hidden 1", *(f"hidden {i} → hidden {i + 1}" for i in range(1, layers.shape[1] - 1))]
+    names = [
+        "input → hidden 1",
+        *(f"hidden {i} → hidden {i + 1}" for i in range(1, layers.shape[1] - 1)),
+    ]
     names.append(f"hidden {layers.shape[1] - 1} → output")
     for i, name in enumerate(names):
         share = (100 * layers[i] / frame.kept).groupby(frame.density)

@@ -24,7 +24,8 @@ def figure(ax: Axes) -> Axes:
 def headline(claim: dict, found: pandas.DataFrame) -> str:
     """The paper's few hundred weights."""
     return (
-        f"A network with {claim['weights']} of its 266,200 weights classifies "
-        f"**{100 * found.test_accuracy.mean():.2f} %** of MNIST's test images correctly "
-        f"(mean of {found.seed.nunique()} seeds). The paper says: above {100 * claim['value']:.0f} %."
+        f"A network with {claim['weights']} of its 266,200 weights classifies"
+        f" **{100 * found.test_accuracy.mean():.2f} %** of MNIST's test images correctly (mean"
+        f" of {found.seed.nunique()} seeds). The paper says: above"
+        f" {100 * claim['value']:.0f} %."
     )

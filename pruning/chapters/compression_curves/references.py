@@ -1,4 +1,5 @@
-"""What a reader would try first on Income: scikit-learn's own models, beside the pruned networks."""
+"""What a reader would try first on Income: scikit-learn's own models, beside the pruned
+networks."""
 
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ MODELS = ("logistic_regression", "gradient_boosting")
 
 @dataclass(frozen=True)
 class Reference:
-    """One model of scikit-learn with its default settings. Its density is 1: nothing is pruned."""
+    """One model of scikit-learn with its default settings. Its density is 1: nothing is
+    pruned."""
 
     dataset: str = "income"
     method: str = "logistic_regression"
@@ -29,7 +31,8 @@ class Reference:
 
 
 def run(config: Reference) -> Record:
-    """Fit and measure. A logistic regression has one weight a feature (and class, of more than two)."""
+    """Fit and measure. A logistic regression has one weight a feature (and class, of more than
+    two)."""
     data = comparison.load(config.dataset)
     if config.method == "logistic_regression":
         model = LogisticRegression(max_iter=1000)

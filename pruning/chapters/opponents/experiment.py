@@ -100,7 +100,9 @@ SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
 class Config(comparison.Config):
     """One network."""
 
-    split: str = "test"  # or "validation": a part of the training set stands in for the test set
+    split: str = (
+        "test"  # or "validation": a part of the training set stands in for the test set
+    )
     study: str = "opponents"  # or "search"
 
 
@@ -122,7 +124,9 @@ def tried(method: str, weights: int) -> list[dict[str, Any]]:
     of its space,
     and combinations drawn without repetition, TRIED in all."""
     space = SPACES[method]
-    grid = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    grid = [
+        dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())
+    ]
     others = np.random.default_rng(0).permutation(len(grid) - 1)[: TRIED - 1] + 1
     chosen = [grid[0], *(grid[k] for k in others)]
     for settings in chosen:
@@ -149,7 +153,11 @@ def chosen(weights: int, method: str, evidence: list[Record]) -> dict[str, Any]:
     none is."""
     options = searches(weights, method)
     best, accuracy = tried(method, weights)[0], -1.0
-    done = {flat.of_record(r, Config): r["validation_accuracy"] for r in evidence if r["study"] == "search"}
+    done = {
+        flat.of_record(r, Config): r["validation_accuracy"]
+        for r in evidence
+        if r["study"] == "search"
+    }
     for config, settings in zip(options, tried(method, weights), strict=True):
         if done.get(config, -1.0) > accuracy:
             best, accuracy = settings, done[config]
@@ -158,7 +166,9 @@ def chosen(weights: int, method: str, evidence: list[Record]) -> dict[str, Any]:
 
 def best(weights: int, seed: int, evidence: list[Record]) -> list[Config]:
     """Every method at a number of weights, with the best settings on record."""
-    return [_at(method, weights, chosen(weights, method, evidence), seed=seed) for method in SPACES]
+    return [
+        _at(method, weights, chosen(weights, method, evidence), seed=seed) for method in SPACES
+    ]
 
 
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
@@ -187,7 +197,12 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
         ]
     if profile == "search":
         # one setting of every method before the next one
-        return [searches(weights, method)[k] for weights in SHARES for k in range(TRIED) for method in SPACES]
+        return [
+            searches(weights, method)[k]
+            for weights in SHARES
+            for k in range(TRIED)
+            for method in SPACES
+        ]
     if profile == "paper":
         known = records.read(records.records_folder() / "opponents.jsonl")
         return [

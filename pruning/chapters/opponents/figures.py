@@ -10,7 +10,9 @@ from pruning.methods import find
 LOWEST = 70.0  # per cent; points below stand at the edge
 
 
-def frontier(evidence: list[Record], gates: list[Record], published: list[dict], ax: Axes) -> Axes:
+def frontier(
+    evidence: list[Record], gates: list[Record], published: list[dict], ax: Axes
+) -> Axes:
     """Test accuracy against weights: a line for the gates, a mark a method and number of
     weights, crosses for
     what others published."""
@@ -60,7 +62,11 @@ def caption(evidence: list[Record], gates: list[Record]) -> str:
     """One line of Markdown for under the figure."""
     seeds = {r["seed"] for r in evidence}
     ours = {r["seed"] for r in gates}
-    said = f"up to {len(seeds)} seeds a point, {len(evidence)} runs" if evidence else "none on record"
+    said = (
+        f"up to {len(seeds)} seeds a point, {len(evidence)} runs"
+        if evidence
+        else "none on record"
+    )
     return (
         f"*paper profile · data: mnist · gates: up to {len(ours)} seeds a point; "
         f"opponents: {said} · line: mean; below {LOWEST:.0f} % at the edge*"

@@ -40,7 +40,8 @@ def comparison(evidence: list[Record], gates: list[Record]) -> pandas.DataFrame:
     split, seeds,
     weights kept and effective, accuracy on the test set in per cent.
 
-    `evidence` are the records of this chapter, `gates` those of the gates at about these weights.
+    `evidence` are the records of this chapter, `gates` those of the gates at about these
+    weights.
     """
     tested = final(evidence)
     tried = records.select(evidence, study="search", dataset="mnist")
@@ -48,7 +49,8 @@ def comparison(evidence: list[Record], gates: list[Record]) -> pandas.DataFrame:
     for weights in SHARES:
         near = [r for r in gates if 0.95 * weights <= r["kept"] <= 1.05 * weights]
         groups = {"gates": near} | {
-            method: [r for r in tested if r["method"] == method and budget(r) == weights] for method in SPACES
+            method: [r for r in tested if r["method"] == method and budget(r) == weights]
+            for method in SPACES
         }
         for method, part in groups.items():
             if not part:
@@ -58,7 +60,9 @@ def comparison(evidence: list[Record], gates: list[Record]) -> pandas.DataFrame:
                 {
                     "weights": weights,
                     "method": find(method).short,
-                    "tried": sum(r["method"] == method and budget(r) == weights for r in tried),
+                    "tried": sum(
+                        r["method"] == method and budget(r) == weights for r in tried
+                    ),
                     "seeds": len({r["seed"] for r in part}),
                     "kept": np.mean([r["kept"] for r in part]),
                     "effective": np.mean([r["effective"] for r in part]),
@@ -83,7 +87,9 @@ def searched(evidence: list[Record]) -> pandas.DataFrame:
                 "weights": budget(record),
                 "method": find(record["method"]).short,
                 "accuracy": 100 * record["validation_accuracy"],
-                "settings": ", ".join(f"{name} {said(value)}" for name, value in settings.items()),
+                "settings": ", ".join(
+                    f"{name} {said(value)}" for name, value in settings.items()
+                ),
             }
         )
     if not rows:

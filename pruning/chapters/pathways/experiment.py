@@ -1,8 +1,9 @@
-"""Paths that emerge in small gated networks (Fig 4 of arXiv:2311.12526): three generated tasks, many seeds.
+"""Paths that emerge in small gated networks (Fig 4 of arXiv:2311.12526): three generated
+tasks, many seeds.
 
-Network, loss and settings are those of the authors' public notebook: 4-10-10-2, SiLU, mean absolute error,
-Adam at 0.01, target density 0, 1,000 points uniform on [−1, 1]. Two of the three tasks are ours: the paper
-gives no formulas for them.
+Network, loss and settings are those of the authors' public notebook: 4-10-10-2, SiLU, mean
+absolute error, Adam at 0.01, target density 0, 1,000 points uniform on [−1, 1]. Two of the
+three tasks are ours: the paper gives no formulas for them.
 """
 
 import itertools
@@ -34,13 +35,17 @@ class Task:
 TASKS = {
     "independence": Task(
         ("y1 = 3 sin((x1 − x2)²)", "y2 = (x3 + x4)³"),
-        lambda x: torch.stack([3 * torch.sin((x[:, 0] - x[:, 1]) ** 2), (x[:, 2] + x[:, 3]) ** 3], 1),
+        lambda x: torch.stack(
+            [3 * torch.sin((x[:, 0] - x[:, 1]) ** 2), (x[:, 2] + x[:, 3]) ** 3], 1
+        ),
         ((0, 1), (2, 3)),
         ((0, 1), (2, 3)),
     ),
     "sharing": Task(
         ("y1 = 3 sin((x1 − x2)²)", "y2 = (x2 + x3)³"),
-        lambda x: torch.stack([3 * torch.sin((x[:, 0] - x[:, 1]) ** 2), (x[:, 1] + x[:, 2]) ** 3], 1),
+        lambda x: torch.stack(
+            [3 * torch.sin((x[:, 0] - x[:, 1]) ** 2), (x[:, 1] + x[:, 2]) ** 3], 1
+        ),
         ((0, 1), (1, 2)),
         (),
         3,
@@ -122,7 +127,9 @@ def train(config: Config, progress: bool = False) -> nn.Sequential:
     return model
 
 
-def r_squared(model: nn.Module, task: Task, samples: int = 10_000, seed: int = 10**6) -> list[float]:
+def r_squared(
+    model: nn.Module, task: Task, samples: int = 10_000, seed: int = 10**6
+) -> list[float]:
     """Share of each target's variance that the network explains, on points it has not seen."""
     x, y = points(task, samples, seed)
     with torch.no_grad():
@@ -165,7 +172,9 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """ "quick": two seeds and fewer steps. "paper": the authors' 7,500 steps, ten seeds."""
     if profile == "quick":
         return [
-            Config(task, seed, steps=4000, finetune_steps=800) for seed in range(seeds or 2) for task in TASKS
+            Config(task, seed, steps=4000, finetune_steps=800)
+            for seed in range(seeds or 2)
+            for task in TASKS
         ]
     if profile == "paper":
         return [

@@ -13,16 +13,20 @@ from pruning.evidence.statistics import (
 
 
 def pathways(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
-    """In every task at least `share` of the networks have exactly the task's paths, and inputs of one role
-    are more alike than any other pair of the same network: reproduced; in more than half: partly. The verdict
-    is of the penalty `alpha` that was chosen on other seeds; the authors' own stands beside it."""
+    """In every task at least `share` of the networks have exactly the task's paths, and inputs
+    of one role are more alike than any other pair of the same network: reproduced; in more
+    than half: partly. The verdict is of the penalty `alpha` that was chosen on other seeds;
+    the authors' own stands beside it.
+    """
     if evidence.empty:
         return NOT_MEASURED, 0, ""
     authors = evidence[evidence.alpha == claim["authors_alpha"]]
     evidence = evidence[evidence.alpha == claim["alpha"]]
     if evidence.empty:
         return NOT_MEASURED, 0, ""
-    right = ((evidence.false_paths == 0) & (evidence.missing_paths == 0)).groupby(evidence.task, sort=False)
+    right = ((evidence.false_paths == 0) & (evidence.missing_paths == 0)).groupby(
+        evidence.task, sort=False
+    )
     with_roles = evidence[evidence.symmetry_same_role.map(len) > 0]
     alike = with_roles.symmetry_same_role.map(min) > with_roles.symmetry_other.map(max)
     seeds = int(evidence.groupby("task").seed.nunique().min())
@@ -32,9 +36,17 @@ def pathways(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     said += f"; inputs of one role more alike than all other pairs in {share(alike)}"
     if len(authors):
         exact = (authors.false_paths == 0) & (authors.missing_paths == 0)
-        each = ", ".join(f"{share(its)} ({task})" for task, its in exact.groupby(authors.task, sort=False))
-        said += f"; with the authors' α = {claim['authors_alpha']:g} exactly the paths in {each}"
+        each = ", ".join(
+            f"{share(its)} ({task})" for task, its in exact.groupby(authors.task, sort=False)
+        )
+        said += (
+            f"; with the authors' α = {claim['authors_alpha']:g} exactly the paths in {each}"
+        )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
     worst = min(right.mean().min(), alike.mean())
-    return REPRODUCED if worst >= claim["share"] else PARTLY if worst > 0.5 else NOT_REPRODUCED, seeds, said
+    return (
+        REPRODUCED if worst >= claim["share"] else PARTLY if worst > 0.5 else NOT_REPRODUCED,
+        seeds,
+        said,
+    )

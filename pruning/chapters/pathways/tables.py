@@ -15,31 +15,44 @@ def names(task: str) -> tuple[list[str], list[str]]:
 
 
 def overview(evidence: list[Record]) -> pandas.DataFrame:
-    """Per task: seeds, weights kept, share of seeds in which each statement holds, fit and symmetry."""
+    """Per task: seeds, weights kept, share of seeds in which each statement holds, fit and
+    symmetry."""
     frame = records.table(evidence)
     frame["right"] = (frame.false_paths == 0) & (frame.missing_paths == 0)
     frame["worst"] = frame.r_squared.map(min)
     for key in ("same_role", "other"):
-        frame[key] = frame[f"symmetry_{key}"].map(lambda s: sum(s) / len(s) if s else float("nan"))
+        frame[key] = frame[f"symmetry_{key}"].map(
+            lambda s: sum(s) / len(s) if s else float("nan")
+        )
     grouped = frame.groupby("task", sort=False)
-    percent = {"right structure (%)": "right", "no path from an irrelevant input (%)": "kept_out"}
+    percent = {
+        "right structure (%)": "right",
+        "no path from an irrelevant input (%)": "kept_out",
+    }
     frame["kept_out"] = ~frame.irrelevant_inputs_reach
     table = {"seeds": grouped.seed.nunique(), "kept": grouped.kept.mean()}
     table |= {title: 100 * grouped[column].mean() for title, column in percent.items()}
-    table |= {"no missing path (%)": 100 * (frame.missing_paths == 0).groupby(frame.task).mean()}
+    table |= {
+        "no missing path (%)": 100 * (frame.missing_paths == 0).groupby(frame.task).mean()
+    }
     table |= {"R², mean": grouped.worst.mean(), "R², worst": grouped.worst.min()}
-    table |= {"symmetry, same role": grouped.same_role.mean(), "other pairs": grouped.other.mean()}
+    table |= {
+        "symmetry, same role": grouped.same_role.mean(),
+        "other pairs": grouped.other.mean(),
+    }
     return pandas.DataFrame(table)
 
 
 def exact(evidence: list[Record], task: str) -> str:
-    """In how many of a task's networks the paths are exactly the task's, with Wilson's interval."""
+    """In how many of a task's networks the paths are exactly the task's, with Wilson's
+    interval."""
     frame = records.table(records.select(evidence, task=task))
     return share((frame.false_paths == 0) & (frame.missing_paths == 0))
 
 
 def median(evidence: list[Record], task: str) -> Record:
-    """The network with the median number of wrong paths of a task; of several alike, the lowest seed."""
+    """The network with the median number of wrong paths of a task; of several alike, the
+    lowest seed."""
     ordered = sorted(
         records.select(evidence, task=task),
         key=lambda record: (record["false_paths"] + record["missing_paths"], record["seed"]),
@@ -55,15 +68,18 @@ def answer(evidence: list[Record], authors: list[Record]) -> str:
     roles = frame[frame.symmetry_same_role.map(len) > 0]
     alike = share(roles.symmetry_same_role.map(min) > roles.symmetry_other.map(max))
     said = (
-        f"The remaining paths are exactly those of the task in **{exact(evidence, 'independence')}** of the "
-        f"networks with independent features, in **{exact(evidence, 'sharing')}** of those with a shared "
-        f"feature and in **{exact(evidence, 'irrelevance')}** of those with irrelevant features "
-        f"({frame.seed.nunique()} seeds; brackets are 95 % intervals). Inputs with the same role are "
-        f"connected more alike than any other pair in {alike} of the networks. The paper draws one network "
-        "for each statement and counts none."
+        "The remaining paths are exactly those of the task in"
+        f" **{exact(evidence, 'independence')}** of the networks with independent features, in"
+        f" **{exact(evidence, 'sharing')}** of those with a shared feature and in"
+        f" **{exact(evidence, 'irrelevance')}** of those with irrelevant features"
+        f" ({frame.seed.nunique()} seeds; brackets are 95 % intervals). Inputs with the same"
+        f" role are connected more alike than any other pair in {alike} of the networks. The"
+        " paper draws one network for each statement and counts none."
     )
     if authors:
-        each = ", ".join(f"{exact(authors, task)} ({task})" for task in dict.fromkeys(frame.task))
+        each = ", ".join(
+            f"{exact(authors, task)} ({task})" for task in dict.fromkeys(frame.task)
+        )
         said += f" With the authors' own factor α the paths are exact in {each}."
     return said
 

@@ -1,7 +1,9 @@
-"""Which pixels a pruned network reads (Fig 3b and Fig 5 of arXiv:2311.12526), over densities and seeds.
+"""Which pixels a pruned network reads (Fig 3b and Fig 5 of arXiv:2311.12526), over densities
+and seeds.
 
-Networks are trained as `pruning.comparison` says. Everything the chapter draws is in the record: the map of
-importance, the living connections of a small network, and rules over two pixels.
+Networks are trained as `pruning.comparison` says. Everything the chapter draws is in the
+record: the map of importance, the living connections of a small network, and rules over two
+pixels.
 """
 
 from dataclasses import dataclass
@@ -48,8 +50,9 @@ class Pixels:
 
 
 def of_images(config: Pixels) -> Record:
-    """Which pixels vary at all in the training images, and how many pairs of pixels, both on, mean the label
-    with the config's precision there: for each pixel above 0, and above ½, as on."""
+    """Which pixels vary at all in the training images, and how many pairs of pixels, both on,
+    mean the label with the config's precision there: for each pixel above 0, and above ½, as
+    on."""
     data = datasets.load(config.dataset)
     x, is_class = data.train.inputs, data.train.targets == data.class_names.index(config.label)
     varying = x.amax(0) > x.amin(0)
@@ -68,8 +71,8 @@ def of_images(config: Pixels) -> Record:
 
 
 def _rules(by_class: Tensor, data: datasets.Dataset) -> list[Record]:
-    """For each class: its two most important pixels as a rule, how often they are on, the best pair of all
-    pixels and the best of those that its output reads most.
+    """For each class: its two most important pixels as a rule, how often they are on, the best
+    pair of all pixels and the best of those that its output reads most.
 
     Best pairs are chosen by F₁ on the training set; every figure is of the test set.
     """
@@ -81,20 +84,27 @@ def _rules(by_class: Tensor, data: datasets.Dataset) -> list[Record]:
         code = 2 * test_on[:, first].long() + test_on[:, second].long()  # 0 none, 3 both
         own = pixels.two_pixel_rule(test_on, in_test, (first, second))
         record = {
-            "label": data.class_names[label], "pixels": [first, second],
+            "label": data.class_names[label],
+            "pixels": [first, second],
             "importance": [row[first].item(), row[second].item()],
-            "precision": own.precision, "recall": own.recall, "accuracy": own.accuracy,
+            "precision": own.precision,
+            "recall": own.recall,
+            "accuracy": own.accuracy,
             "inside": torch.bincount(code[in_test], minlength=4).tolist(),
             "outside": torch.bincount(code[~in_test], minlength=4).tolist(),
-        }  # fmt: skip
-        top = row.argsort(descending=True, stable=True)[: max(2, int((row > 0).sum().clamp_max(READ)))]
+        }
+        top = row.argsort(descending=True, stable=True)[
+            : max(2, int((row > 0).sum().clamp_max(READ)))
+        ]
         for name, allowed in (("best", torch.arange(len(row))), ("best_read", top)):
             pair = pixels.best_two_pixel_rule(train_on[:, allowed], in_train).pixels
             best = pixels.two_pixel_rule(test_on, in_test, tuple(allowed[list(pair)].tolist()))
             record[name] = {
-                "pixels": list(best.pixels), "precision": best.precision,
-                "recall": best.recall, "accuracy": best.accuracy,
-            }  # fmt: skip
+                "pixels": list(best.pixels),
+                "precision": best.precision,
+                "recall": best.recall,
+                "accuracy": best.accuracy,
+            }
         found.append(record)
     return found
 
@@ -102,7 +112,10 @@ def _rules(by_class: Tensor, data: datasets.Dataset) -> list[Record]:
 def describe(by_class: Tensor, data: datasets.Dataset, top: int) -> Record:
     """Numbers for what the map of importance looks like."""
     shape = data.image_shape
-    image, variance = by_class.mean(0).view(shape), data.train.inputs.var(0).view(shape).double()
+    image, variance = (
+        by_class.mean(0).view(shape),
+        data.train.inputs.var(0).view(shape).double(),
+    )
     inside = variance > 0
     null = pixels.shuffled_null(image, 500)
     null_inside = pixels.shuffled_null(image, 500, inside=inside)
@@ -115,7 +128,10 @@ def describe(by_class: Tensor, data: datasets.Dataset, top: int) -> Record:
         "pixels_used": int((image > 0).sum()),
         "pixels_varying": int(inside.sum()),
         "central": {
-            str(side): [pixels.central_share(image, side), pixels.central_share(variance, side)]
+            str(side): [
+                pixels.central_share(image, side),
+                pixels.central_share(variance, side),
+            ]
             for side in (half, most)
         },
     }
@@ -138,7 +154,9 @@ def run(config: Config | Pixels) -> Record:
         "dense_weights": told["dense_weights"],
         "kept": kept,
         "effective": int(report.effective.sum()),
-        "test_accuracy": training.evaluate(model, data.test.inputs, data.test.targets).accuracy,
+        "test_accuracy": (
+            training.evaluate(model, data.test.inputs, data.test.targets).accuracy
+        ),
         "shape": list(data.image_shape),
         "importance": [round(v, 7) for v in by_class.mean(0).tolist()],
         **describe(by_class, data, config.top),
@@ -155,9 +173,13 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """ "quick": digits, two seeds. "paper": MNIST at 4 and 0.15 %, five seeds."""
     if profile == "quick":
         base = Config(dataset="digits", hidden=(32, 16), batch_size=64, top=6)
-        return [changed(base, seed=s, density=d) for s in range(seeds or 2) for d in (0.3, 0.04)]
+        return [
+            changed(base, seed=s, density=d) for s in range(seeds or 2) for d in (0.3, 0.04)
+        ]
     if profile == "paper":
         few = Config(density=FEW, settings=gates_training.AS_PRINTED)
-        pairs = [(changed(few, seed=s), Config(density=MANY, seed=s)) for s in range(seeds or 5)]
+        pairs = [
+            (changed(few, seed=s), Config(density=MANY, seed=s)) for s in range(seeds or 5)
+        ]
         return [Pixels(), *(config for pair in pairs for config in pair)]
     raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick']")

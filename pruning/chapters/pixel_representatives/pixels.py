@@ -13,17 +13,21 @@ from torch import Tensor
 def _checked(image: Tensor) -> Tensor:
     if image.dim() != 2 or (image < 0).any() or not image.isfinite().all():
         raise ValueError(
-            f"image: got shape {tuple(image.shape)}, needs (rows, columns) of finite numbers, none below 0"
+            f"image: got shape {tuple(image.shape)}, needs (rows, columns) of finite numbers,"
+            " none below 0"
         )
     return image.double()
 
 
 def central_share(image: Tensor, side: int) -> float:
-    """Share of a map's sum inside the central `side` × `side` pixels. Raises ValueError for an empty map."""
+    """Share of a map's sum inside the central `side` × `side` pixels. Raises ValueError for an
+    empty map."""
     image = _checked(image)
     rows, columns = image.shape
     if not 0 < side <= min(rows, columns) or image.sum() == 0:
-        raise ValueError(f"side: got {side} for a map of {rows} × {columns} that sums to {image.sum():g}")
+        raise ValueError(
+            f"side: got {side} for a map of {rows} × {columns} that sums to {image.sum():g}"
+        )
     top, left = (rows - side) // 2, (columns - side) // 2
     return (image[top : top + side, left : left + side].sum() / image.sum()).item()
 
@@ -36,11 +40,15 @@ def _neighbours(image: Tensor) -> Tensor:
 
 
 def neighbour_ratio(image: Tensor, top: int = 20) -> float:
-    """Mean importance of the eight neighbours of the `top` most important pixels, over the mean of those
-    pixels: 1 where neighbours matter as much, 0 where a pixel stands for its surroundings alone."""
+    """Mean importance of the eight neighbours of the `top` most important pixels, over the
+    mean of those pixels: 1 where neighbours matter as much, 0 where a pixel stands for its
+    surroundings alone.
+    """
     image = _checked(image)
     if not 0 < top <= image.numel() or image.sum() == 0:
-        raise ValueError(f"top: got {top} for a map of {image.numel()} pixels that sums to {image.sum():g}")
+        raise ValueError(
+            f"top: got {top} for a map of {image.numel()} pixels that sums to {image.sum():g}"
+        )
     picked = image.flatten().argsort(descending=True, stable=True)[:top]
     counts = _neighbours(torch.ones_like(image)).flatten()[picked]
     around = _neighbours(image).flatten()[picked] / counts
@@ -48,20 +56,25 @@ def neighbour_ratio(image: Tensor, top: int = 20) -> float:
 
 
 def morans_i(image: Tensor) -> float:
-    """Moran's I (1950) with the eight neighbours as weights: above 0 where important pixels lie together,
-    about −1/(pixels − 1) where they lie at random, 0 for a constant map."""
+    """Moran's I (1950) with the eight neighbours as weights: above 0 where important pixels
+    lie together, about −1/(pixels − 1) where they lie at random, 0 for a constant map."""
     deviation = _checked(image) - image.double().mean()
     weights = _neighbours(torch.ones_like(deviation)).sum()
     variance = deviation.square().sum()
     if variance == 0:
         return 0.0
-    return ((deviation * _neighbours(deviation)).sum() / weights * deviation.numel() / variance).item()
+    return (
+        (deviation * _neighbours(deviation)).sum() / weights * deviation.numel() / variance
+    ).item()
 
 
-def shuffled_null(image: Tensor, draws: int = 1000, seed: int = 0, inside: Tensor | None = None) -> Tensor:
+def shuffled_null(
+    image: Tensor, draws: int = 1000, seed: int = 0, inside: Tensor | None = None
+) -> Tensor:
     """Moran's I of `draws` random rearrangements of the map's values, (draws,).
 
-    `inside`, a boolean map, keeps the rearrangement to those pixels: the pixels that vary at all, for one.
+    `inside`, a boolean map, keeps the rearrangement to those pixels: the pixels that vary at
+    all, for one.
     """
     image = _checked(image)
     inside = torch.ones_like(image, dtype=torch.bool) if inside is None else inside
@@ -75,33 +88,43 @@ def shuffled_null(image: Tensor, draws: int = 1000, seed: int = 0, inside: Tenso
     return found
 
 
-def placed_null(image: Tensor, weights: Tensor, top: int = 20, draws: int = 200, seed: int = 0) -> Tensor:
-    """`neighbour_ratio` of `draws` maps, (draws,), that have the values of `image`, but on other pixels.
+def placed_null(
+    image: Tensor, weights: Tensor, top: int = 20, draws: int = 200, seed: int = 0
+) -> Tensor:
+    """`neighbour_ratio` of `draws` maps, (draws,), that have the values of `image`, but on
+    other pixels.
 
-    Pixels are drawn without replacement with probabilities in proportion to `weights`, a map of the same
-    shape: 1 where a pixel may be used at all, or another network's importance. What is left of the ratio then
-    says how thin the map is and where on the image it lies, and nothing of which neighbour was chosen.
-    Raises ValueError where fewer pixels have a weight than `image` has values.
+    Pixels are drawn without replacement with probabilities in proportion to `weights`, a map
+    of the same shape: 1 where a pixel may be used at all, or another network's importance.
+    What is left of the ratio then says how thin the map is and where on the image it lies, and
+    nothing of which neighbour was chosen. Raises ValueError where fewer pixels have a weight
+    than `image` has values.
     """
     values, weights = _checked(image), _checked(weights)
     values = values[values > 0]
     allowed = int((weights > 0).sum())
     if allowed < len(values):
-        raise ValueError(f"weights: {allowed} pixels above 0, needs one for each of the {len(values)} values")
+        raise ValueError(
+            f"weights: {allowed} pixels above 0, needs one for each of the {len(values)}"
+            " values"
+        )
     generator = torch.Generator().manual_seed(seed)
     found = torch.empty(draws, dtype=torch.float64)
     for draw in range(draws):
         places = torch.multinomial(weights.flatten(), len(values), generator=generator)
         order = torch.randperm(len(values), generator=generator)
-        placed = torch.zeros(image.numel(), dtype=torch.float64).scatter_(0, places, values[order])
+        placed = torch.zeros(image.numel(), dtype=torch.float64).scatter_(
+            0, places, values[order]
+        )
         found[draw] = neighbour_ratio(placed.view(image.shape), top)
     return found
 
 
 @dataclass(frozen=True)
 class Rule:
-    """ "Both pixels on means this class", measured: of the images it picks, `precision` are of the class; it
-    picks `recall` of the class; `accuracy` of all images are answered rightly by it."""
+    """ "Both pixels on means this class", measured: of the images it picks, `precision` are of
+    the class; it picks `recall` of the class; `accuracy` of all images are answered rightly by
+    it."""
 
     pixels: tuple[int, int]
     precision: float
@@ -116,10 +139,11 @@ class Rule:
 
 
 def precise_pairs(on: Tensor, is_class: Tensor, precision: float) -> tuple[int, int]:
-    """Of all pairs of pixels, how many mean the class with at least this precision where both are on, and how
-    many pairs there are.
+    """Of all pairs of pixels, how many mean the class with at least this precision where both
+    are on, and how many pairs there are.
 
-    on : (images, pixels), boolean. is_class : (images,), boolean. A pair that is never on together does not
+    on : (images, pixels), boolean. is_class : (images,), boolean. A pair that is never on
+        together does not
     count as reaching it.
     """
     counts = on.float()
@@ -129,7 +153,8 @@ def precise_pairs(on: Tensor, is_class: Tensor, precision: float) -> tuple[int, 
 
 
 def two_pixel_rule(on: Tensor, is_class: Tensor, pixels: tuple[int, int]) -> Rule:
-    """Measure one rule on binary images `on` (samples, pixels), `is_class` (samples,) boolean."""
+    """Measure one rule on binary images `on` (samples, pixels), `is_class` (samples,)
+    boolean."""
     picked = on[:, pixels[0]] & on[:, pixels[1]]
     hits = int((picked & is_class).sum())
     return Rule(
@@ -140,11 +165,14 @@ def two_pixel_rule(on: Tensor, is_class: Tensor, pixels: tuple[int, int]) -> Rul
     )
 
 
-def best_two_pixel_rule(on: Tensor, is_class: Tensor, measure: str = "f1", recall: float = 0.0) -> Rule:
-    """The best of all pairs of pixels by `measure` ("f1", "precision", "accuracy"), with at least `recall`.
+def best_two_pixel_rule(
+    on: Tensor, is_class: Tensor, measure: str = "f1", recall: float = 0.0
+) -> Rule:
+    """The best of all pairs of pixels by `measure` ("f1", "precision", "accuracy"), with at
+    least `recall`.
 
-    Two matrix products count every pair at once. Ties go to the first pair. Raises ValueError where no pair
-    reaches `recall`, or for another measure.
+    Two matrix products count every pair at once. Ties go to the first pair. Raises ValueError
+    where no pair reaches `recall`, or for another measure.
     """
     if measure not in ("f1", "precision", "accuracy"):
         raise ValueError(f"measure: got {measure!r}, needs 'f1', 'precision' or 'accuracy'")

@@ -18,22 +18,29 @@ from pruning.evidence.statistics import (
 
 
 def _nulls(few: pandas.Series, many: pandas.Series) -> tuple[float, float]:
-    """Mean neighbour ratio of the few weights' importances put elsewhere: on pixels that vary at all, and on
-    pixels drawn in proportion to the importance that many weights give them."""
+    """Mean neighbour ratio of the few weights' importances put elsewhere: on pixels that vary
+    at all, and on pixels drawn in proportion to the importance that many weights give them."""
     maps = [
         torch.tensor(values, dtype=torch.float64).view(*few.shape_of_map)
         for values in (few.importance, few.varying, many.importance)
     ]
-    return tuple(pixels.placed_null(maps[0], weights, int(few.top)).mean().item() for weights in maps[1:])
+    return tuple(
+        pixels.placed_null(maps[0], weights, int(few.top)).mean().item()
+        for weights in maps[1:]
+    )
 
 
 def null_ratios(evidence: pandas.DataFrame, few: float, many: float) -> pandas.DataFrame:
-    """One row a seed that has both densities: the neighbour ratio at either, and what it would be by chance
-    at the smaller: `anywhere` among the varying pixels, and `in_proportion` to the larger network's map."""
+    """One row a seed that has both densities: the neighbour ratio at either, and what it would
+    be by chance at the smaller: `anywhere` among the varying pixels, and `in_proportion` to
+    the larger network's map.
+    """
     varying = next((v for v in evidence.get("varying", []) if isinstance(v, list)), None)
     if varying is None:
         return pandas.DataFrame()
-    small, large = (evidence[evidence.density == value].set_index("seed") for value in (few, many))
+    small, large = (
+        evidence[evidence.density == value].set_index("seed") for value in (few, many)
+    )
     rows = {}
     for seed in small.index.intersection(large.index):
         one = small.loc[seed].copy()
@@ -49,10 +56,11 @@ def null_ratios(evidence: pandas.DataFrame, few: float, many: float) -> pandas.D
 
 
 def representatives(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
-    """Two readings. Thinner: neighbours of the top pixels matter less than at the larger density; any map of
-    fewer pixels passes. Avoiding: they matter less than if the same importances lay on pixels drawn at random
-    in proportion to the larger network's map. Each null is that the mean over seeds is not lower (paired
-    t-test at 5 %). Both rejected: reproduced; the first alone: partly."""
+    """Two readings. Thinner: neighbours of the top pixels matter less than at the larger
+    density; any map of fewer pixels passes. Avoiding: they matter less than if the same
+    importances lay on pixels drawn at random in proportion to the larger network's map. Each
+    null is that the mean over seeds is not lower (paired t-test at 5 %). Both rejected:
+    reproduced; the first alone: partly."""
     if evidence.empty:
         return NOT_MEASURED, 0, ""
     ratios = null_ratios(evidence, claim["few"], claim["many"])
@@ -75,27 +83,36 @@ def representatives(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, 
 
 
 def two_pixels(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
-    """Null: the precision of "both of the two most important pixels on → `label`" is, in the mean over
-    networks, below `value`. Rejected (t-test at 5 %): reproduced; some network reaches it: partly.
-    How many pairs of pixels reach it at all, whatever network reads them, stands beside it."""
+    """Null: the precision of "both of the two most important pixels on → `label`" is, in the
+    mean over networks, below `value`. Rejected (t-test at 5 %): reproduced; some network
+    reaches it: partly. How many pairs of pixels reach it at all, whatever network reads them,
+    stands beside it."""
     if evidence.empty:
         return NOT_MEASURED, 0, ""
     pairs = next((value for value in evidence.get("pairs", []) if isinstance(value, list)), [])
     small = evidence[evidence.density == claim["density"]]
     if small.empty:
         return NOT_MEASURED, 0, ""
-    own = small.rules.map(lambda rules: next(rule for rule in rules if rule["label"] == claim["label"]))
-    measured = {key: own.map(lambda rule, key=key: rule[key]) for key in ("precision", "recall", "accuracy")}
+    own = small.rules.map(
+        lambda rules: next(rule for rule in rules if rule["label"] == claim["label"])
+    )
+    measured = {
+        key: own.map(lambda rule, key=key: rule[key])
+        for key in ("precision", "recall", "accuracy")
+    }
     said = ", ".join(f"{key} {percent(values)}" for key, values in measured.items())
     said += f", best precision {100 * measured['precision'].max():.0f} %"
     for one in pairs:
         said += (
-            f"; with pixels above {one['on']:g} on, {one['reaching']:,} of {one['pairs']:,} pairs reach "
-            f"{100 * claim['value']:g} %"
+            f"; with pixels above {one['on']:g} on, {one['reaching']:,} of {one['pairs']:,}"
+            f" pairs reach {100 * claim['value']:g} %"
         )
     seeds = small.seed.nunique()
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
     precision = measured["precision"]
-    reached, some = above(precision, claim["value"]) < LEVEL, (precision >= claim["value"]).any()
+    reached, some = (
+        above(precision, claim["value"]) < LEVEL,
+        (precision >= claim["value"]).any(),
+    )
     return REPRODUCED if reached else PARTLY if some else NOT_REPRODUCED, seeds, said

@@ -1,7 +1,8 @@
 """Relative importance and its competitors on LeNet-300-100 (arXiv:2410.16151).
 
-A network is trained once, with or without the activity penalty, and every score, threshold and sparsity
-prunes a copy of it; a short fine-tune may follow. Scores see the training set, never the test set.
+A network is trained once, with or without the activity penalty, and every score, threshold and
+sparsity prunes a copy of it; a short fine-tune may follow. Scores see the training set, never
+the test set.
 """
 
 import copy
@@ -76,8 +77,10 @@ class Config(Network):
 
 
 def _distribution(config: Config) -> Record:
-    """Contributions of single weights beside the fitted normal: Kolmogorov-Smirnov distances of a random
-    thousand of each layer, of the means of 100 of their samples, and the histograms of four."""
+    """Contributions of single weights beside the fitted normal: Kolmogorov-Smirnov distances
+    of a random thousand of each layer, of the means of 100 of their samples, and the
+    histograms of four.
+    """
     model, data = trained(part(config))
     s = config.settings
     found = statistics(part(config), s.kind, s.tolerance, s.blind)
@@ -93,27 +96,50 @@ def _distribution(config: Config) -> Record:
         ranked = live[score[live].argsort(descending=True)]
         picked = torch.cat([ranked[[0, len(ranked) // 2]], picked])
         columns = layer.in_features
-        c = relative.contributions(model, inputs, name, picked // columns, picked % columns, s.kind)
-        batches = c[: len(c) // BATCH_OF_MEANS * BATCH_OF_MEANS].unflatten(0, (-1, BATCH_OF_MEANS)).mean(1)
+        c = relative.contributions(
+            model, inputs, name, picked // columns, picked % columns, s.kind
+        )
+        batches = (
+            c[: len(c) // BATCH_OF_MEANS * BATCH_OF_MEANS]
+            .unflatten(0, (-1, BATCH_OF_MEANS))
+            .mean(1)
+        )
         for key, sample in (("single", c), ("means", batches)):
             sample = sample[:, sample.std(0) > 0].double().numpy()
             fitted = (sample - sample.mean(0)) / sample.std(0)
-            distances[key].append([distributions.kstest(column, "norm").statistic for column in fitted.T])
+            distances[key].append(
+                [distributions.kstest(column, "norm").statistic for column in fitted.T]
+            )
         zero_share.append((c == 0).double().mean().item())
         for k, label in enumerate(("highest score", "median score")):
             counts, edges = torch.histogram(c[:, k].double(), 40)
-            shown.append({
-                "layer": name, "weight": label, "samples": len(c), "mean": c[:, k].mean().item(),
-                "std": c[:, k].std().item(), "zero": (c[:, k] == 0).double().mean().item(),
-                "counts": counts.int().tolist(), "edges": [round(e, 9) for e in edges.tolist()],
-            })  # fmt: skip
-    medians = {key: [float(torch.tensor(d).median()) for d in found] for key, found in distances.items()}
-    return {"ks_single": medians["single"], "ks_means": medians["means"], "zero_share": zero_share,
-            "histograms": shown}  # fmt: skip
+            shown.append(
+                {
+                    "layer": name,
+                    "weight": label,
+                    "samples": len(c),
+                    "mean": c[:, k].mean().item(),
+                    "std": c[:, k].std().item(),
+                    "zero": (c[:, k] == 0).double().mean().item(),
+                    "counts": counts.int().tolist(),
+                    "edges": [round(e, 9) for e in edges.tolist()],
+                }
+            )
+    medians = {
+        key: [float(torch.tensor(d).median()) for d in found]
+        for key, found in distances.items()
+    }
+    return {
+        "ks_single": medians["single"],
+        "ks_means": medians["means"],
+        "zero_share": zero_share,
+        "histograms": shown,
+    }
 
 
 def run(config: Config) -> Record:
-    """Train (or take the network of the run before), score, prune, perhaps fine-tune, and measure."""
+    """Train (or take the network of the run before), score, prune, perhaps fine-tune, and
+    measure."""
     model, data = trained(part(config))
     more: Record = {}
     if config.method not in UNSCORED:
@@ -124,7 +150,9 @@ def run(config: Config) -> Record:
         model = copy.deepcopy(model)
         found = statistics(part(config), "relative", config.settings.tolerance, True)
         more["blind_fraction"] = [s.blind.mean().item() for s in found.values()][:-1]
-        more["always_blind"] = [(s.blind == 1).double().mean().item() for s in found.values()][:-1]
+        more["always_blind"] = [(s.blind == 1).double().mean().item() for s in found.values()][
+            :-1
+        ]
     else:
         more = _distribution(config)
     if config.finetune_epochs:
@@ -139,7 +167,9 @@ def run(config: Config) -> Record:
     after = training.evaluate(model, data.test.inputs, data.test.targets)
     report = sparsity.sparsity_report(model)
     # a validation run must not touch the test set, so its figures go by another name
-    accuracy, other = ("test", "validation") if config.split == "test" else ("validation", "test")
+    accuracy, other = (
+        ("test", "validation") if config.split == "test" else ("validation", "test")
+    )
     return {
         "kept": int(report.kept.sum()),
         "kept_by_layer": report.kept.tolist(),
@@ -156,7 +186,8 @@ def run(config: Config) -> Record:
 KINDS = ("relative", "absolute", "output")
 PENALISED = ("unpruned", "relative", "magnitude", "wanda", "stade", "ria")  # compared over λ
 FINETUNED = ("relative", "magnitude", "wanda")  # at every sparsity
-# not fine-tuned: variants, what compression_curves fine-tunes, and what lies far behind before it
+# not fine-tuned: variants, what compression_curves fine-tunes, and what lies far behind before
+# it
 NOT_TUNED = ("magnitude live", "stade corrected", "snip", "nnrelief")
 OTHERS = (
     "magnitude",
@@ -171,22 +202,32 @@ OTHERS = (
 )
 AWARE = 0.1  # λ of pruning-aware training, from the search
 READING = {  # the reading that the search chose among those with blind ranges
-    "kind": "absolute", "blind": True, "alpha": 1.0, "beta": 1.0, "decay": 1.0, "form": "sum",
+    "kind": "absolute",
+    "blind": True,
+    "alpha": 1.0,
+    "beta": 1.0,
+    "decay": 1.0,
+    "form": "sum",
     "scope": "global",
-}  # fmt: skip
+}
 SPARSITIES = (0.25, 0.5, 0.75, 0.9, 0.95)  # the first three are the paper's
 
 
 def _table(network: Config, sparsities=SPARSITIES, finetune=True) -> list[Config]:
-    """Everything that is done to one network: all scores, thresholds, sparsities, with and without fine-tune.
+    """Everything that is done to one network: all scores, thresholds, sparsities, with and
+    without fine-tune.
 
-    Fine-tuned are the readings with blind ranges but "output", and at the sparsities at which all scores lie
-    close together before it only what the verdicts rest on.
+    Fine-tuned are the readings with blind ranges but "output", and at the sparsities at which
+    all scores lie close together before it only what the verdicts rest on.
     """
     readings = [{"kind": kind} for kind in KINDS]
     readings += [{"kind": kind, "blind": False} for kind in KINDS if kind != "output"]
     scored = [changed(network, **reading) for reading in readings]
-    tuned = [config for config in scored if config.settings.blind and config.settings.kind != "output"]
+    tuned = [
+        config
+        for config in scored
+        if config.settings.blind and config.settings.kind != "output"
+    ]
     others = [changed(network, method=name) for name in OTHERS]
     scored += others
     tuned += [config for config in others if config.method not in NOT_TUNED]
@@ -197,9 +238,14 @@ def _table(network: Config, sparsities=SPARSITIES, finetune=True) -> list[Config
             for config in tuned
             for fraction in sparsities
             if fraction >= 0.75
-            or (config.method in FINETUNED and getattr(config.settings, "kind", "absolute") == "absolute")
+            or (
+                config.method in FINETUNED
+                and getattr(config.settings, "kind", "absolute") == "absolute"
+            )
         ]
-    unpruned = [changed(network, method="unpruned", sparsity=0.0, finetune_epochs=e) for e in (0, 1)]
+    unpruned = [
+        changed(network, method="unpruned", sparsity=0.0, finetune_epochs=e) for e in (0, 1)
+    ]
     return unpruned[: 1 + finetune] + [
         changed(config, scope=scope, sparsity=fraction, finetune_epochs=epochs)
         for config, epochs, fraction in done
@@ -241,8 +287,9 @@ def _search(seeds) -> list[Config]:
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """The runs of a profile, those that matter most first.
 
-    "quick": digits, two seeds, two activations, three sparsities. "paper": MNIST, five seeds, three
-    activations, all scores under all thresholds, and the sensitivities. "search": validation split.
+    "quick": digits, two seeds, two activations, three sparsities. "paper": MNIST, five seeds,
+    three activations, all scores under all thresholds, and the sensitivities. "search":
+    validation split.
     """
     if profile == "quick":
         found = []
@@ -250,16 +297,25 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
             range(seeds or 2), (0.0, AWARE), ("relu", "tanh")
         ):
             network = Config(
-                dataset="digits", hidden=(32, 16), batch_size=64, epochs=30, seed=seed,
-                activity=activity, activation=activation,
-            )  # fmt: skip
-            found += [c for c in _table(network, (0.25, 0.5, 0.75), False) if c.scope == "global"]
+                dataset="digits",
+                hidden=(32, 16),
+                batch_size=64,
+                epochs=30,
+                seed=seed,
+                activity=activity,
+                activation=activation,
+            )
+            found += [
+                c for c in _table(network, (0.25, 0.5, 0.75), False) if c.scope == "global"
+            ]
         return found
     if profile == "paper":
         networks = [
             Config(seed=seed, activation=activation, activity=activity)
             for seed in range(seeds or 5)
-            for activation, activity in itertools.product(("relu", "sigmoid", "tanh"), (0.0, AWARE))
+            for activation, activity in itertools.product(
+                ("relu", "sigmoid", "tanh"), (0.0, AWARE)
+            )
         ]
         found = []
         for network in networks:
@@ -267,13 +323,23 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
             found += _sensitivity(network) if network.activation != "sigmoid" else []
             if not network.seed:
                 found += [
-                    changed(network, method="distribution", study="distribution", sparsity=0.0, kind=kind)
+                    changed(
+                        network,
+                        method="distribution",
+                        study="distribution",
+                        sparsity=0.0,
+                        kind=kind,
+                    )
                     for kind in ("relative", "absolute")
                 ]
         for seed in range(seeds or 5):
             for activity in (0.01, 0.03, 0.3, 1.0):
                 network = Config(seed=seed, activity=activity, study="penalty")
-                found += [c for c in _table(network, (0.75,), finetune=False) if c.method in PENALISED]
+                found += [
+                    c
+                    for c in _table(network, (0.75,), finetune=False)
+                    if c.method in PENALISED
+                ]
             scaled = Config(seed=seed, scaling="standardised", study="scaling")
             found += _table(scaled, (0.75, 0.9), finetune=False)
         for network in networks:  # fine-tuning takes most of the time: last

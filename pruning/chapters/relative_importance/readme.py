@@ -8,13 +8,14 @@ HEADLINE = ("R1", "Relative importance")
 
 
 def headline(claim: dict, found: pandas.DataFrame) -> str:
-    """The accuracy with a quarter of the weights, under the chosen reading and under the one that names
-    the method."""
+    """The accuracy with a quarter of the weights, under the chosen reading and under the one
+    that names the method."""
     ours = chosen(found, claim["chosen"]).test_accuracy
     named = chosen(found, claim["named"]).groupby(claim["cells"]).test_accuracy.mean().max()
     return (
-        f"With 75 % of its weights pruned by relative importance a network classifies "
-        f"**{100 * ours.mean():.2f} %** of MNIST's test images correctly under the reading chosen on "
-        f"a validation split, and at most {100 * named:.2f} % under the one that names the method "
-        f"(mean of {len(ours)} seeds). The paper says: {100 * claim['value']:.2f} %."
+        "With 75 % of its weights pruned by relative importance a network classifies"
+        f" **{100 * ours.mean():.2f} %** of MNIST's test images correctly under the reading"
+        f" chosen on a validation split, and at most {100 * named:.2f} % under the one that"
+        f" names the method (mean of {len(ours)} seeds). The paper says:"
+        f" {100 * claim['value']:.2f} %."
     )

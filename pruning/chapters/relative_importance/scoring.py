@@ -1,7 +1,8 @@
-"""One-shot pruning of trained networks by any score; networks and scores are kept between runs.
+"""One-shot pruning of trained networks by any score; networks and scores are kept between
+runs.
 
-A run prunes a copy of a network that other runs share. What is cached belongs to one network: sort runs so
-that those on the same network follow one another.
+A run prunes a copy of a network that other runs share. What is cached belongs to one network:
+sort runs so that those on the same network follow one another.
 """
 
 import copy
@@ -31,8 +32,12 @@ class Network:
     """What a network is trained from."""
 
     dataset: str = "mnist"
-    split: str = "test"  # or "validation": a part of the training set stands in for the test set
-    scaling: str = "raw"  # pixels in [0, 1], or "standardised": one mean and deviation for all pixels
+    split: str = (
+        "test"  # or "validation": a part of the training set stands in for the test set
+    )
+    scaling: str = (
+        "raw"  # pixels in [0, 1], or "standardised": one mean and deviation for all pixels
+    )
     activation: str = "relu"
     activity: float = 0.0  # λ of the activity penalty: pruning-aware training
     seed: int = 0
@@ -61,7 +66,8 @@ def _data(name: str, split: str, scaling: str) -> datasets.Dataset:
 
 @lru_cache(maxsize=1)
 def trained(network: Network) -> tuple[nn.Sequential, datasets.Dataset]:
-    """The network and its data; kept for the runs that follow on the same one. Prune a copy."""
+    """The network and its data; kept for the runs that follow on the same one. Prune a
+    copy."""
     data = _data(network.dataset, network.split, network.scaling)
     sizes = (data.train.inputs.shape[1], *network.hidden, len(data.class_names))
     with torch.random.fork_rng(devices=[]):
@@ -100,7 +106,8 @@ def statistics(network: Network, kind: str, tolerance: float | None, blind: bool
 
 @lru_cache(maxsize=2)
 def _scored(network: Network, method: str, settings: Any) -> dict[str, Tensor]:
-    """The scores of a network; kept for the runs that differ only in threshold, sparsity and fine-tune."""
+    """The scores of a network; kept for the runs that differ only in threshold, sparsity and
+    fine-tune."""
     model, data = trained(network)
     if method == "relative":  # the statistics serve every α, β, s and form
         found = statistics(network, settings.kind, settings.tolerance, settings.blind)
@@ -128,17 +135,21 @@ def prune(config: Any) -> nn.Sequential:
     model = copy.deepcopy(trained(network)[0])
     means = _means(network) if methods.find(config.method, Score).corrects else None
     wanted: Any = config.sparsity
-    # under a threshold for each layer, the decay moves sparsity between layers; globally it moves scores
+    # under a threshold for each layer, the decay moves sparsity between layers; globally it
+    # moves scores
     if config.method == "relative" and config.scope != "global" and config.settings.decay != 1:
         wanted = relative.layer_sparsities(model, config.sparsity, config.settings.decay)
     found = _scored(network, config.method, config.settings)
-    with warnings.catch_warnings():  # an emptied layer shows in the record: nothing is effective
+    with (
+        warnings.catch_warnings()
+    ):  # an emptied layer shows in the record: nothing is effective
         warnings.filterwarnings("ignore", "layer .* has no weight left")
         return scores.prune_by_score(model, found, wanted, config.scope, means)
 
 
 def overlap(config: Any, other: str = "wanda") -> float:
-    """Fraction of the weights a config keeps that `other` keeps too, under the same threshold."""
+    """Fraction of the weights a config keeps that `other` keeps too, under the same
+    threshold."""
     ours, theirs = (sparsity.masks(prune(c)) for c in (config, changed(config, method=other)))
     both = sum(int((ours[name] & theirs[name]).sum()) for name in ours)
     return both / max(1, sum(int(mask.sum()) for mask in ours.values()))

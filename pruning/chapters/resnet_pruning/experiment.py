@@ -1,8 +1,9 @@
 """Do ResNets trained on sampled gradients survive magnitude pruning? (arXiv:2312.16020)
 
-A network is trained once and pruned in one shot at every rate, without retraining. All rates of a
-network are one record, and so is its course: after every epoch, the accuracy before and after half of
-the weights go. The methods differ in the optimizer or in one number; which one, VARIANTS says.
+A network is trained once and pruned in one shot at every rate, without retraining. All rates
+of a network are one record, and so is its course: after every epoch, the accuracy before and
+after half of the weights go. The methods differ in the optimizer or in one number; which one,
+VARIANTS says.
 """
 
 import copy
@@ -39,15 +40,19 @@ PRECISIONS = {"float32": None, "bf16": torch.bfloat16}
 SMALL = 0.01  # weights below it are counted
 BINS = (-2.5, 2.5, 250)  # of the histograms: from, to, how many
 RECALIBRATION = 5000  # training images that batch norm sees anew after pruning
-# The course is measured on every second test image, with batch norm from fewer images, in small batches
-# that stay in the cache: so it costs less than a tenth of an epoch.
+# The course is measured on every second test image, with batch norm from fewer images, in
+# small batches that stay in the cache: so it costs less than a tenth of an epoch.
 COURSE_STEP, COURSE_RECALIBRATION, COURSE_BATCH = 2, 2500, 250
-# what a method changes in the config; β₁ = 0.81, ε = 1e-7 is what the author's public code amounts to
+# what a method changes in the config; β₁ = 0.81, ε = 1e-7 is what the author's public code
+# amounts to
 VARIANTS: dict[str, dict[str, Any]] = {
     "adam": {},
     "stochgradadam": {"optimizer": "stochgradadam", "sampling_rate": 0.8},
     "stochgradadam, author's β₁": {
-        "optimizer": "stochgradadam", "sampling_rate": 0.8, "betas": (0.81, 0.999), "eps": 1e-7,
+        "optimizer": "stochgradadam",
+        "sampling_rate": 0.8,
+        "betas": (0.81, 0.999),
+        "eps": 1e-7,
     },
     "adam, author's β₁": {"betas": (0.81, 0.999), "eps": 1e-7},
     "adam, 0.894 of the rate": {"rate_factor": math.sqrt(0.8)},
@@ -55,7 +60,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 5e-2},
     "sgd": {"optimizer": "sgd", "lr": 0.1, "weight_decay": 5e-4},
     "adam, averaged": {"averaging": 0.999},
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -92,13 +97,16 @@ def variant(method: str, base: Config, **changes: Any) -> Config:
 
 
 class Averaged(training.Callback):
-    """The exponential moving average of weights and statistics takes their place at the end."""
+    """The exponential moving average of weights and statistics takes their place at the
+    end."""
 
     def __init__(self, decay: float):
         self.decay = decay
 
     def start(self, model):
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
+        self.average = AveragedModel(
+            model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True
+        )
 
     def after_step(self, model, progress):
         self.average.update_parameters(model)
@@ -114,9 +122,11 @@ class Averaged(training.Callback):
 
 
 class Course(training.Callback):
-    """After every epoch: accuracy unpruned, with half of the weights gone, and that with batch norm anew.
+    """After every epoch: accuracy unpruned, with half of the weights gone, and that with batch
+    norm anew.
 
-    test : the samples to classify, of which every COURSE_STEP-th is used. sample : training inputs from
+    test : the samples to classify, of which every COURSE_STEP-th is used. sample : training
+        inputs from
     which batch norm is re-estimated.
     """
 
@@ -138,14 +148,17 @@ class Course(training.Callback):
 
 
 def optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
-    """The config's optimizer. Raises ValueError for an unknown name, or a setting it ignores."""
+    """The config's optimizer. Raises ValueError for an unknown name, or a setting it
+    ignores."""
     if config.optimizer != "stochgradadam" and config.sampling_rate != 1:
         raise ValueError(
-            f"sampling_rate: got {config.sampling_rate}, needs 1 for {config.optimizer!r}, which has none"
+            f"sampling_rate: got {config.sampling_rate}, needs 1 for {config.optimizer!r},"
+            " which has none"
         )
     if config.optimizer == "sgd" and (config.betas, config.eps) != (Config.betas, Config.eps):
         raise ValueError(
-            f"betas, eps: got {config.betas}, {config.eps}, needs the defaults for 'sgd', which has none"
+            f"betas, eps: got {config.betas}, {config.eps}, needs the defaults for 'sgd',"
+            " which has none"
         )
     common = {"lr": config.lr * config.rate_factor, "weight_decay": config.weight_decay}
     adam = common | {"betas": config.betas, "eps": config.eps}
@@ -156,82 +169,121 @@ def optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     if config.optimizer == "stochgradadam":
         return StochGradAdam(model.parameters(), **adam, sampling_rate=config.sampling_rate)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), **common, momentum=0.9, nesterov=True, fused=True)
+        return torch.optim.SGD(
+            model.parameters(), **common, momentum=0.9, nesterov=True, fused=True
+        )
     known = ["adam", "adamw", "sgd", "stochgradadam"]
     raise ValueError(f"optimizer: got {config.optimizer!r}, needs one of {known}")
 
 
 @lru_cache(maxsize=1)
 def load(name: str, device: str = "cpu") -> datasets.Dataset:
-    """A data set of images, inputs (samples, channels, height, width), on a device; kept between runs."""
+    """A data set of images, inputs (samples, channels, height, width), on a device; kept
+    between runs."""
     data = datasets.load(name)
     shape = data.image_shape
     if shape is None:
         raise ValueError(f"dataset: got {name!r}, needs one of images")
     shape = shape if len(shape) == 3 else (1, *shape)
-    parts = [replace(part, inputs=part.inputs.view(-1, *shape)) for part in (data.train, data.test)]
+    parts = [
+        replace(part, inputs=part.inputs.view(-1, *shape)) for part in (data.train, data.test)
+    ]
     return replace(data, train=parts[0], test=parts[1], image_shape=shape).to(device)
 
 
-def train(config: Config, data: datasets.Dataset, checkpoint: Checkpoint | None = None, progress=False):
+def train(
+    config: Config,
+    data: datasets.Dataset,
+    checkpoint: Checkpoint | None = None,
+    progress=False,
+):
     """The config's network and its history, one dict an epoch."""
     if config.schedule not in ("constant", "cosine"):
         raise ValueError(f"schedule: got {config.schedule!r}, needs 'constant' or 'cosine'")
     if config.precision not in PRECISIONS:
-        raise ValueError(f"precision: got {config.precision!r}, needs one of {sorted(PRECISIONS)}")
+        raise ValueError(
+            f"precision: got {config.precision!r}, needs one of {sorted(PRECISIONS)}"
+        )
     if config.depth not in BLOCKS and config.shortcut == "projection":
         raise ValueError(f"depth: got {config.depth!r}, needs one of {sorted(BLOCKS)}")
     size = BLOCKS[config.depth] if config.shortcut == "projection" else config.depth
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = models.cifar_resnet(size, config.shortcut, len(data.class_names), data.image_shape[0])
+        model = models.cifar_resnet(
+            size, config.shortcut, len(data.class_names), data.image_shape[0]
+        )
     model = model.to(data.train.inputs.device, memory_format=torch.channels_last)
     precision = PRECISIONS[config.precision]
     course = Course(data.test, calibration(config, data, COURSE_RECALIBRATION), precision)
     history = training.fit(
-        model, data.train.inputs, data.train.targets, epochs=config.epochs, seed=config.seed,
-        batch_size=round(config.batch_size * config.batch_factor), optimizer=lambda m: optimizer(config, m),
-        schedule=(lambda done: 0.5 * (1 + math.cos(math.pi * done))) if config.schedule == "cosine" else None,
+        model,
+        data.train.inputs,
+        data.train.targets,
+        epochs=config.epochs,
+        seed=config.seed,
+        batch_size=round(config.batch_size * config.batch_factor),
+        optimizer=lambda m: optimizer(config, m),
+        schedule=(
+            (lambda done: 0.5 * (1 + math.cos(math.pi * done)))
+            if config.schedule == "cosine"
+            else None
+        ),
         callbacks=[*([Averaged(config.averaging)] if config.averaging else []), course],
         augment=images.crop_and_flip if config.augment else None,
-        precision=precision, checkpoint=checkpoint, progress=progress,
-    )  # fmt: skip
+        precision=precision,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
     return model, history
 
 
 @torch.no_grad()
 def recalibrate(
-    model: nn.Module, inputs: Tensor, precision: torch.dtype | None = None, batch_size: int = 500
+    model: nn.Module,
+    inputs: Tensor,
+    precision: torch.dtype | None = None,
+    batch_size: int = 500,
 ) -> None:
-    """Batch norm's running statistics anew, from `inputs`: the plain mean over batches, in place."""
+    """Batch norm's running statistics anew, from `inputs`: the plain mean over batches, in
+    place."""
     with torch.autocast(inputs.device.type, precision, enabled=precision is not None):
         update_bn(inputs.split(batch_size), model)
 
 
 def calibration(config: Config, data: datasets.Dataset, samples: int) -> Tensor:
-    """Training inputs for `recalibrate`, drawn at random, the same for every network of a seed."""
-    drawn = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(config.seed))
+    """Training inputs for `recalibrate`, drawn at random, the same for every network of a
+    seed."""
+    drawn = torch.randperm(
+        len(data.train), generator=torch.Generator().manual_seed(config.seed)
+    )
     return data.train.inputs[drawn[:samples].to(data.train.inputs.device)]
 
 
 def pruned(model: nn.Module, rate: float, scope: str) -> nn.Module:
-    """A copy without the smallest |w| of the convolutions and the linear layer, over all of them ("global")
-    or in each ("layer"); batch norm and biases are left alone."""
+    """A copy without the smallest |w| of the convolutions and the linear layer, over all of
+    them ("global") or in each ("layer"); batch norm and biases are left alone."""
     model = copy.deepcopy(model)
-    return scores.prune_by_score(model, scores.magnitude(model), rate, scope) if rate else model
+    return (
+        scores.prune_by_score(model, scores.magnitude(model), rate, scope) if rate else model
+    )
 
 
 @torch.no_grad()
-def confusion(model: nn.Module, split: datasets.Split, classes: int, precision: torch.dtype | None) -> Tensor:
+def confusion(
+    model: nn.Module, split: datasets.Split, classes: int, precision: torch.dtype | None
+) -> Tensor:
     """Counts (true class, predicted class)."""
     model.eval()
     with torch.autocast(split.inputs.device.type, precision, enabled=precision is not None):
         found = torch.cat([model(x).argmax(1) for x in split.inputs.split(1000)])
-    return (split.targets * classes + found).bincount(minlength=classes**2).view(classes, classes)
+    return (
+        (split.targets * classes + found).bincount(minlength=classes**2).view(classes, classes)
+    )
 
 
 def weight_statistics(weights: Tensor) -> Record:
-    """Standard deviation, excess kurtosis (0 for a normal distribution), share below SMALL in magnitude."""
+    """Standard deviation, excess kurtosis (0 for a normal distribution), share below SMALL in
+    magnitude."""
     values = weights.detach().flatten().double().cpu()
     return {
         "sd": float(values.std()),
@@ -258,8 +310,8 @@ def _weights(model: nn.Module) -> Record:
 
 
 def _curves(config: Config, model: nn.Module, data: datasets.Dataset) -> dict[str, list]:
-    """Accuracy at every rate, under both thresholds, and with batch norm re-estimated under the global one;
-    the confusion matrices before and after half of the weights are gone."""
+    """Accuracy at every rate, under both thresholds, and with batch norm re-estimated under
+    the global one; the confusion matrices before and after half of the weights are gone."""
     precision = PRECISIONS[config.precision]
     sample = calibration(config, data, RECALIBRATION)
 
@@ -268,13 +320,19 @@ def _curves(config: Config, model: nn.Module, data: datasets.Dataset) -> dict[st
             network, data.test.inputs, data.test.targets, batch_size=1000, precision=precision
         ).accuracy
 
-    found: dict[str, list] = {"accuracy_global": [], "accuracy_recalibrated": [], "accuracy_layer": []}
+    found: dict[str, list] = {
+        "accuracy_global": [],
+        "accuracy_recalibrated": [],
+        "accuracy_layer": [],
+    }
     for rate in RATES:
         network = pruned(model, rate, "global")
         found["accuracy_global"].append(accuracy(network))
         if rate in (0.0, RATES[HALF]):
             name = "confusion_before" if rate == 0 else "confusion_after"
-            found[name] = confusion(network, data.test, len(data.class_names), precision).tolist()
+            found[name] = confusion(
+                network, data.test, len(data.class_names), precision
+            ).tolist()
         recalibrate(network, sample, precision)
         found["accuracy_recalibrated"].append(accuracy(network))
         found["accuracy_layer"].append(accuracy(pruned(model, rate, "layer")))
@@ -284,7 +342,9 @@ def _curves(config: Config, model: nn.Module, data: datasets.Dataset) -> dict[st
 def checkpoint_of(config: Config) -> Checkpoint:
     """Where a run keeps its state until it is on record."""
     key = hashlib.sha256(repr(config).encode()).hexdigest()[:16]
-    return Checkpoint(datasets.cache_folder() / "checkpoints" / f"resnet_pruning-{key}.safetensors")
+    return Checkpoint(
+        datasets.cache_folder() / "checkpoints" / f"resnet_pruning-{key}.safetensors"
+    )
 
 
 def run(config: Config | Overhead) -> Record:
@@ -300,7 +360,9 @@ def run(config: Config | Overhead) -> Record:
         "network": f"ResNet-{config.depth}",
         "parameters": sum(p.numel() for p in model.parameters()),
         **_weights(model),
-        "effective": None,  # weights on a path from input to output: not counted where shortcuts join in
+        "effective": (
+            None
+        ),  # weights on a path from input to output: not counted where shortcuts join in
         "rates": RATES,
         "test_accuracy": curves["accuracy_global"][0],
         "pruned_accuracy": curves["accuracy_global"][HALF],
@@ -341,31 +403,49 @@ def _sampling(base: Config, seeds: range) -> list[Config]:
 
 
 def _controls(base: Config, seeds: range) -> list[Config]:
-    """What decides whether the mask does anything: all that stands beside Adam and StochGradAdam."""
+    """What decides whether the mask does anything: all that stands beside Adam and
+    StochGradAdam."""
     runs = [variant(method, base) for method in ("stochgradadam, author's β₁", *CONTROLS)]
-    runs += [variant(method, base, schedule="cosine") for method in ("adam", "stochgradadam", "sgd")]
+    runs += [
+        variant(method, base, schedule="cosine") for method in ("adam", "stochgradadam", "sgd")
+    ]
     return [
         run
         for seed in seeds
-        for run in [*(replace(run, seed=seed) for run in runs), *_sampling(base, range(seed, seed + 1))]
+        for run in [
+            *(replace(run, seed=seed) for run in runs),
+            *_sampling(base, range(seed, seed + 1)),
+        ]
     ]
 
 
 def _grid(base: Config, seeds: range, methods=MAIN) -> list[Config]:
-    return [replace(variant(method, base), seed=seed) for seed, method in itertools.product(seeds, methods)]
+    return [
+        replace(variant(method, base), seed=seed)
+        for seed, method in itertools.product(seeds, methods)
+    ]
 
 
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """The runs of a profile, those that matter most first.
 
-    "quick": ResNet-20 on digits, Adam and StochGradAdam, two seeds. "paper": CIFAR-10, the author's networks
-    and recipe, ResNet-56 first, three seeds; ResNet-20 with all controls; He's networks with augmentation and
-    cosine decay. "cpu": the runs that fit two cores, ResNet-20 on CIFAR-10 for 20 epochs, three seeds: Adam
-    and StochGradAdam, the author's β₁ for both, what the mask might amount to, and the sampling rates.
-    "overhead": the seconds of a training step, StochGradAdam's beside Adam's.
+    "quick": ResNet-20 on digits, Adam and StochGradAdam, two seeds. "paper": CIFAR-10, the
+    author's networks and recipe, ResNet-56 first, three seeds; ResNet-20 with all controls;
+    He's networks with augmentation and cosine decay. "cpu": the runs that fit two cores,
+    ResNet-20 on CIFAR-10 for 20 epochs, three seeds: Adam and StochGradAdam, the author's β₁
+    for both, what the mask might amount to, and the sampling rates. "overhead": the seconds of
+    a training step, StochGradAdam's beside Adam's.
     """
     if profile == "quick":
-        base = Config("digits", 20, epochs=12, batch_size=128, precision="float32", lr=1e-2, study="quick")
+        base = Config(
+            "digits",
+            20,
+            epochs=12,
+            batch_size=128,
+            precision="float32",
+            lr=1e-2,
+            study="quick",
+        )
         return _grid(base, range(seeds or 2), ("adam", "stochgradadam"))
     if profile == "paper":
         n = range(seeds or 3)
@@ -374,11 +454,17 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
         runs += _grid(Config(depth=20), n) + _controls(Config(depth=20), n)
         modern = Config(shortcut="identity", schedule="cosine", augment=True, study="modern")
         methods = ("adam", "stochgradadam", "adamw", "sgd")
-        runs += [run for depth in (56, 110) for run in _grid(replace(modern, depth=depth), n, methods)]
+        runs += [
+            run
+            for depth in (56, 110)
+            for run in _grid(replace(modern, depth=depth), n, methods)
+        ]
         return list(dict.fromkeys(runs))
     if profile == "cpu":
         base, n = Config(depth=20, epochs=20, study="short"), range(seeds or 3)
         return _grid(base, n, MAIN[:2]) + _grid(base, n, SHORT) + _sampling(base, n)
     if profile == "overhead":
         return overhead.configs()
-    raise ValueError(f"profile: got {profile!r}, needs one of ['cpu', 'overhead', 'paper', 'quick']")
+    raise ValueError(
+        f"profile: got {profile!r}, needs one of ['cpu', 'overhead', 'paper', 'quick']"
+    )

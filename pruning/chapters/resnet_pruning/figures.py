@@ -22,7 +22,9 @@ def _by_method(evidence: Iterable[Record]) -> list[tuple[pandas.DataFrame, Look]
 def _range(ax: Axes, x: Sequence[float], values: np.ndarray, look: Look, **line) -> None:
     """The mean of rows, a band from the lowest to the highest."""
     ax.plot(x, values.mean(0), color=look.colour, label=look.label, **line)
-    ax.fill_between(x, values.min(0), values.max(0), color=look.colour, alpha=0.18, linewidth=0)
+    ax.fill_between(
+        x, values.min(0), values.max(0), color=look.colour, alpha=0.18, linewidth=0
+    )
 
 
 COURSES = {  # the panels of a course, top to bottom, and their titles
@@ -33,8 +35,8 @@ COURSES = {  # the panels of a course, top to bottom, and their titles
 
 
 def course(evidence: Iterable[Record], ax: Axes, name: str = "pruned") -> Axes:
-    """Test accuracy after every epoch, one thin line a seed, the mean over seeds thick; `name` is a key of
-    COURSES. Records without a course are left out."""
+    """Test accuracy after every epoch, one thin line a seed, the mean over seeds thick; `name`
+    is a key of COURSES. Records without a course are left out."""
     for part, look in _by_method(r for r in evidence if r.get("course")):
         values = 100 * np.array(part[f"course.{name}"].tolist())
         epochs = np.arange(1, values.shape[1] + 1)
@@ -46,8 +48,8 @@ def course(evidence: Iterable[Record], ax: Axes, name: str = "pruned") -> Axes:
 
 
 def paper_marks(values: dict[str, Sequence[float]], ax: Axes) -> Axes:
-    """The paper's accuracies after pruning as dotted lines, named at the left: {network: (StochGradAdam,
-    Adam)}, fractions."""
+    """The paper's accuracies after pruning as dotted lines, named at the left: {network:
+    (StochGradAdam, Adam)}, fractions."""
     for network, pair in values.items():
         for method, accuracy in zip(("stochgradadam", "adam"), pair, strict=True):
             look = LOOKS[method]
@@ -64,9 +66,11 @@ def paper_marks(values: dict[str, Sequence[float]], ax: Axes) -> Axes:
     return ax
 
 
-def pruning_rates(evidence: Iterable[Record], ax: Axes, metric: str = "accuracy_global") -> Axes:
-    """Test accuracy against the share of weights removed, one line a method: mean over seeds, band from worst
-    to best seed."""
+def pruning_rates(
+    evidence: Iterable[Record], ax: Axes, metric: str = "accuracy_global"
+) -> Axes:
+    """Test accuracy against the share of weights removed, one line a method: mean over seeds,
+    band from worst to best seed."""
     for part, look in _by_method(evidence):
         rates = 100 * np.array(part.rates.iloc[0])
         values = 100 * np.array(part[metric].tolist())
@@ -78,7 +82,9 @@ def pruning_rates(evidence: Iterable[Record], ax: Axes, metric: str = "accuracy_
             marker=look.marker,
             markersize=5,
         )
-    ax.set(xlim=(-2, 92), ylim=(0, 100), xlabel="weights removed (%)", ylabel="test accuracy (%)")
+    ax.set(
+        xlim=(-2, 92), ylim=(0, 100), xlabel="weights removed (%)", ylabel="test accuracy (%)"
+    )
     ax.set_xticks(range(0, 100, 10))
     legend_below(ax)
     return ax
@@ -88,13 +94,17 @@ OLD_BINS = (-0.5, 0.5, 100)  # of the first records, which do not name theirs
 
 
 def weight_densities(evidence: Iterable[Record], ax: Axes) -> Axes:
-    """Densities of all prunable weights, one line a method, band over seeds; of records whose histograms
-    have different bins, those with the widest."""
+    """Densities of all prunable weights, one line a method, band over seeds; of records whose
+    histograms have different bins, those with the widest."""
     evidence = [{"bins": OLD_BINS} | record for record in evidence]
-    low, high, count = max((tuple(record["bins"]) for record in evidence), key=lambda bins: bins[1] - bins[0])
+    low, high, count = max(
+        (tuple(record["bins"]) for record in evidence), key=lambda bins: bins[1] - bins[0]
+    )
     width = (high - low) / count
     centres = low + width * (np.arange(count) + 0.5)
-    for part, look in _by_method(r for r in evidence if tuple(r["bins"]) == (low, high, count)):
+    for part, look in _by_method(
+        r for r in evidence if tuple(r["bins"]) == (low, high, count)
+    ):
         counts = np.array(part.histogram.tolist(), dtype=float)
         _range(
             ax,
@@ -108,9 +118,12 @@ def weight_densities(evidence: Iterable[Record], ax: Axes) -> Axes:
 
 
 def weights_by_layer(evidence: Iterable[Record], ax: Axes, statistic: str = "sd") -> Axes:
-    """A statistic of the weights of each layer, from input to output, one line a method, band over seeds."""
+    """A statistic of the weights of each layer, from input to output, one line a method, band
+    over seeds."""
     for part, look in _by_method(evidence):
-        values = np.array([[layer[statistic] for layer in row] for row in part.weights_by_layer])
+        values = np.array(
+            [[layer[statistic] for layer in row] for row in part.weights_by_layer]
+        )
         _range(
             ax,
             np.arange(1, values.shape[1] + 1),
@@ -120,21 +133,27 @@ def weights_by_layer(evidence: Iterable[Record], ax: Axes, statistic: str = "sd"
             markersize=4,
         )
     names = {"sd": "standard deviation of the weights", "small": "share of weights below 0.01"}
-    ax.set(xlabel="layer, from input to output", ylabel=names.get(statistic, statistic), ylim=(0, None))
+    ax.set(
+        xlabel="layer, from input to output",
+        ylabel=names.get(statistic, statistic),
+        ylim=(0, None),
+    )
     legend_below(ax)
     return ax
 
 
 def confusion(counts: Sequence[Sequence[int]], names: Sequence[str], ax: Axes) -> Axes:
-    """Rows: true classes; columns: predicted ones; colour and number: per cent of the row. Only the outer
-    axes of a grid are labelled."""
+    """Rows: true classes; columns: predicted ones; colour and number: per cent of the row.
+    Only the outer axes of a grid are labelled."""
     share = np.array(counts, dtype=float)
     share = 100 * share / share.sum(1, keepdims=True)
     ax.imshow(share, cmap="cividis", vmin=0, vmax=100)
     for i, j in np.ndindex(share.shape):
         if share[i, j] >= 10:
             colour = "black" if share[i, j] > 55 else "white"
-            ax.text(j, i, f"{share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=9)
+            ax.text(
+                j, i, f"{share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=9
+            )
     ax.grid(visible=False)
     ax.set_xticks(range(len(names)), names, rotation=90, fontsize=11)
     ax.set_yticks(range(len(names)), names, fontsize=11)
@@ -151,7 +170,8 @@ SAMPLED = {  # what is drawn against s: rate, metric, label, marker
 
 
 def sampling_rates(evidence: Iterable[Record], ax: Axes) -> Axes:
-    """Test accuracy against the sampling rate s; 1 is Adam. A pale dot a seed, the line through the means."""
+    """Test accuracy against the sampling rate s; 1 is Adam. A pale dot a seed, the line
+    through the means."""
     frame = records.table(evidence)
     for label, (rate, metric, colour, marker) in SAMPLED.items():
         values = 100 * frame[metric].map(lambda curve, rate=rate: curve[rate])

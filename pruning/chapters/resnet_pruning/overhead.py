@@ -1,4 +1,5 @@
-"""What sampling the gradients costs: a training step with StochGradAdam beside one with Adam."""
+"""What sampling the gradients costs: a training step with StochGradAdam beside one with
+Adam."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ EPOCH = 50_000  # images of CIFAR-10's training set
 
 @dataclass(frozen=True)
 class Overhead:
-    """One network, on random images of CIFAR-10's size, in float32 on one thread of the CPU."""
+    """One network, on random images of CIFAR-10's size, in float32 on one thread of the
+    CPU."""
 
     method: str = "stochgradadam"
     dataset: str = "generated"
@@ -49,11 +51,16 @@ def _training(config: Overhead, make: Callable) -> tuple[Callable, Callable]:
 
 
 def run(config: Overhead) -> Record:
-    """Median seconds of a step, interleaved, of the optimizer alone, and of an epoch of CIFAR-10."""
+    """Median seconds of a step, interleaved, of the optimizer alone, and of an epoch of
+    CIFAR-10."""
     with torch.random.fork_rng(devices=[]):
         pairs = {name: _training(config, make) for name, make in OPTIMIZERS.items()}
-        steps = interleaved({name: step for name, (step, _) in pairs.items()}, config.rounds, 2)
-        alone = interleaved({name: update for name, (_, update) in pairs.items()}, 4 * config.rounds, 5)
+        steps = interleaved(
+            {name: step for name, (step, _) in pairs.items()}, config.rounds, 2
+        )
+        alone = interleaved(
+            {name: update for name, (_, update) in pairs.items()}, 4 * config.rounds, 5
+        )
     batches = -(-EPOCH // config.batch_size)
     return {
         "network": f"ResNet-{config.depth}",

@@ -6,7 +6,8 @@ HEADLINE = ("S1", "Gradient sampling")
 
 
 def headline(claim: dict, found: pandas.DataFrame) -> str:
-    """The two optimizers after half of the weights are pruned, where the longest training is on record."""
+    """The two optimizers after half of the weights are pruned, where the longest training is
+    on record."""
     found = found[found.network.isin(claim["networks"])]
     if found.empty:
         return "No ResNet of the paper's sizes is on record yet."
@@ -14,13 +15,14 @@ def headline(claim: dict, found: pandas.DataFrame) -> str:
     network = found[found.epochs == epochs].network.min()
     runs = found[(found.network == network) & (found.epochs == epochs)]
     ours, adam = (
-        100 * runs[runs.method == name].pruned_accuracy.mean() for name in ("stochgradadam", "adam")
+        100 * runs[runs.method == name].pruned_accuracy.mean()
+        for name in ("stochgradadam", "adam")
     )
     theirs = " and ".join(f"{100 * value:.2f}" for value in claim["values"][network])
     data = " and ".join(sorted(runs.dataset.unique()))
     seeds = runs.seed.nunique()
     return (
-        f"{network} with half of its weights pruned keeps **{ours:.1f} %** after training with "
-        f"StochGradAdam and {adam:.1f} % with Adam ({epochs} epochs, {seeds} seed{'s' * (seeds > 1)}, "
-        f"{data}). The paper says: {theirs} %."
+        f"{network} with half of its weights pruned keeps **{ours:.1f} %** after training with"
+        f" StochGradAdam and {adam:.1f} % with Adam ({epochs} epochs, {seeds}"
+        f" seed{'s' * (seeds > 1)}, {data}). The paper says: {theirs} %."
     )

@@ -1,9 +1,10 @@
 """Rules for the claims of arXiv:2312.16020: StochGradAdam against Adam, one network at a time.
 
-The verdict is about the claim's `networks` after `epochs`; runs on other networks or data are said beside
-them and decide nothing. Networks of one seed are a pair: same initial weights, same batches. At a constant
-rate the pruned accuracy moves by ten points from one epoch to the next, so a run counts by the mean of its
-last LATE epochs, and the seed is the unit of every interval.
+The verdict is about the claim's `networks` after `epochs`; runs on other networks or data are
+said beside them and decide nothing. Networks of one seed are a pair: same initial weights,
+same batches. At a constant rate the pruned accuracy moves by ten points from one epoch to the
+next, so a run counts by the mean of its last LATE epochs, and the seed is the unit of every
+interval.
 """
 
 from collections.abc import Callable
@@ -27,10 +28,13 @@ Pairs = tuple[pandas.DataFrame, pandas.DataFrame]
 
 
 def _pairs(evidence: pandas.DataFrame) -> dict[tuple[str, str, int], Pairs]:
-    """{(network, data, epochs): the records of StochGradAdam and of Adam, by the seeds that both have}."""
+    """{(network, data, epochs): the records of StochGradAdam and of Adam, by the seeds that
+    both have}."""
     groups = {}
     for key, group in evidence.groupby(["network", "dataset", "epochs"]):
-        ours, theirs = (group[group.method == name].set_index("seed") for name in (OURS, THEIRS))
+        ours, theirs = (
+            group[group.method == name].set_index("seed") for name in (OURS, THEIRS)
+        )
         both = ours.index.intersection(theirs.index)
         if len(both):
             groups[key] = ours.loc[both], theirs.loc[both]
@@ -38,11 +42,14 @@ def _pairs(evidence: pandas.DataFrame) -> dict[tuple[str, str, int], Pairs]:
 
 
 def late(part: pandas.DataFrame, name: str) -> pandas.Series:
-    """Mean of the last LATE epochs of a course, a fraction, one value a seed; NaN without a course."""
+    """Mean of the last LATE epochs of a course, a fraction, one value a seed; NaN without a
+    course."""
     column = f"course.{name}"
     if column not in part:
         return pandas.Series(np.nan, index=part.index)
-    return part[column].map(lambda values: np.mean(values[-LATE:]) if isinstance(values, list) else np.nan)
+    return part[column].map(
+        lambda values: np.mean(values[-LATE:]) if isinstance(values, list) else np.nan
+    )
 
 
 def leads(gain: pandas.Series) -> bool:
@@ -58,20 +65,30 @@ def _judge(
     holds: Callable[[Pairs], bool],
     needs: Callable[[Pairs], bool] = lambda pair: True,
 ) -> tuple[str, int, str]:
-    """Reproduced where the claim `holds` in all of its networks, partly where it does in some of them, or in
-    all that are on record. `needs` says whether a pair has what the rule looks at."""
+    """Reproduced where the claim `holds` in all of its networks, partly where it does in some
+    of them, or in all that are on record. `needs` says whether a pair has what the rule looks
+    at."""
     groups = _pairs(evidence) if len(evidence) else {}
     said, verdicts, seeds = [], {}, 0
     for (network, data, epochs), pair in groups.items():
         count = len(pair[0])
-        said.append(f"{network}, {data}, {epochs} epochs, {count} seed{'s' * (count > 1)}: {say(pair)}")
-        asked = network in claim["networks"] and epochs == claim["epochs"] and data == claim["dataset"]
+        said.append(
+            f"{network}, {data}, {epochs} epochs, {count} seed{'s' * (count > 1)}: {say(pair)}"
+        )
+        asked = (
+            network in claim["networks"]
+            and epochs == claim["epochs"]
+            and data == claim["dataset"]
+        )
         if asked and count >= MIN_SEEDS and needs(pair):
             verdicts[network] = holds(pair)
             seeds = min(seeds or count, count)
     missing = [network for network in claim["networks"] if network not in verdicts]
     if missing:
-        said.append(f"not on record: {', '.join(missing)} after {claim['epochs']} epochs, {MIN_SEEDS} seeds")
+        said.append(
+            f"not on record: {', '.join(missing)} after {claim['epochs']} epochs, {MIN_SEEDS}"
+            " seeds"
+        )
     ours = "; ".join(said) if groups else ""
     if not verdicts:
         return NOT_MEASURED, 0, ours
@@ -90,22 +107,26 @@ def _has_course(pair: Pairs) -> bool:
 
 
 def _half(pair: Pairs) -> tuple[pandas.Series, pandas.Series]:
-    """Accuracy with half of the weights gone, one value a seed: the mean of the last epochs, where there is
-    a course, else that of the last epoch."""
+    """Accuracy with half of the weights gone, one value a seed: the mean of the last epochs,
+    where there is a course, else that of the last epoch."""
     if _has_course(pair):
         return late(pair[0], "pruned"), late(pair[1], "pruned")
     return pair[0].pruned_accuracy, pair[1].pruned_accuracy
 
 
 def survives(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
-    """With half of the weights gone StochGradAdam is more accurate than Adam. Null: the mean difference over
-    seeds, each the mean of its last ten epochs, is not above 0; its 95 % interval must exclude that."""
+    """With half of the weights gone StochGradAdam is more accurate than Adam. Null: the mean
+    difference over seeds, each the mean of its last ten epochs, is not above 0; its 95 %
+    interval must exclude that.
+    """
 
     def say(pair):
         last = _against(pair[0].pruned_accuracy, pair[1].pruned_accuracy)
         if not _has_course(pair):
             return f"last epoch {last}"
-        return f"mean of the last {LATE} epochs {_against(*_half(pair))}, last epoch alone {last}"
+        return (
+            f"mean of the last {LATE} epochs {_against(*_half(pair))}, last epoch alone {last}"
+        )
 
     def holds(pair):
         ours, theirs = _half(pair)
@@ -119,9 +140,9 @@ def _at_rates(part: pandas.DataFrame, metric: str = "accuracy_global") -> pandas
 
 
 def ahead_at_every_rate(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
-    """StochGradAdam is more accurate before pruning and at every rate. Null: at some rate the mean difference
-    over seeds is not above 0; its 95 % interval must exclude that at every rate after the last epoch, and
-    before pruning in the mean of the last ten epochs too."""
+    """StochGradAdam is more accurate before pruning and at every rate. Null: at some rate the
+    mean difference over seeds is not above 0; its 95 % interval must exclude that at every
+    rate after the last epoch, and before pruning in the mean of the last ten epochs too."""
 
     def say(pair):
         gain = _at_rates(pair[0]) - _at_rates(pair[1])
@@ -142,17 +163,24 @@ def ahead_at_every_rate(claim: dict, evidence: pandas.DataFrame) -> tuple[str, i
 
 
 def spreads(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
-    """StochGradAdam's weights are spread wider. Null: the mean difference over seeds of the standard
-    deviation of all prunable weights is not above 0; its 95 % interval must exclude that."""
+    """StochGradAdam's weights are spread wider. Null: the mean difference over seeds of the
+    standard deviation of all prunable weights is not above 0; its 95 % interval must exclude
+    that."""
     column = "weights.sd"
 
     def say(pair):
         sds, small = (
-            [part[name].astype(float).mean() for part in pair] for name in (column, "weights.small")
+            [part[name].astype(float).mean() for part in pair]
+            for name in (column, "weights.small")
         )
         return (
             f"standard deviation {sds[0]:.4f} against {sds[1]:.4f}, "
             f"{100 * small[0]:.0f} against {100 * small[1]:.0f} % of the weights below 0.01"
         )
 
-    return _judge(claim, evidence, say, lambda pair: leads((pair[0][column] - pair[1][column]).astype(float)))
+    return _judge(
+        claim,
+        evidence,
+        say,
+        lambda pair: leads((pair[0][column] - pair[1][column]).astype(float)),
+    )

@@ -1,4 +1,5 @@
-"""Importance from structure beside SHAP (Fig 3a of arXiv:2311.12526), over densities and seeds.
+"""Importance from structure beside SHAP (Fig 3a of arXiv:2311.12526), over densities and
+seeds.
 
 Networks are trained as `pruning.comparison` says. What is explained is the logit of the second
 class minus that of the first, on a part of the test set.
@@ -75,11 +76,15 @@ def explain(model: nn.Module, data: datasets.Dataset, config: Config) -> Record:
     reached = structure[structure.sum(1) > 0]
     found["eq4"] = reached.mean(0) if len(reached) else structure.sum(0)
     values, seconds["shap"] = _timed(
-        lambda: attribution.gradient_shap_values(difference, background, inputs, seed=config.seed)
+        lambda: attribution.gradient_shap_values(
+            difference, background, inputs, seed=config.seed
+        )
     )
     found["shap"] = values.abs().mean(0)
     baseline = train.mean(0, keepdim=True)
-    gradients, seconds["ig"] = _timed(lambda: attribution.integrated_gradients(difference, baseline, inputs))
+    gradients, seconds["ig"] = _timed(
+        lambda: attribution.integrated_gradients(difference, baseline, inputs)
+    )
     found["ig"] = gradients.abs().mean(0)
     found["permutation"], seconds["permutation"] = _timed(
         lambda: attribution.permutation_importance(model, inputs, targets, seed=config.seed)
@@ -87,14 +92,19 @@ def explain(model: nn.Module, data: datasets.Dataset, config: Config) -> Record:
     checked = attribution.permutation_shap_values(
         difference, background, inputs[: config.checked], config.seed
     )
-    on_the_same = values[: config.checked].abs().mean(0).double(), checked.abs().mean(0).double()
+    on_the_same = (
+        values[: config.checked].abs().mean(0).double(),
+        checked.abs().mean(0).double(),
+    )
     agreement = {
         f"{kind}_{name}": correlation(shares(found["eq4"]), shares(found[name]), kind)
         for kind in ("pearson", "spearman")
         for name in ("shap", "ig", "permutation")
     }
     return {
-        "importance": {name: [round(v, 8) for v in shares(f).tolist()] for name, f in found.items()},
+        "importance": {
+            name: [round(v, 8) for v in shares(f).tolist()] for name, f in found.items()
+        },
         "method_seconds": seconds,
         "explainers_pearson": correlation(*on_the_same, "pearson")["value"],
         **agreement,
@@ -105,7 +115,9 @@ def run(config: Config) -> Record:
     """Train, prune, explain."""
     data = datasets.load(config.dataset)
     if len(data.class_names) != 2:
-        raise ValueError(f"dataset: got {config.dataset!r} of {len(data.class_names)} classes, needs two")
+        raise ValueError(
+            f"dataset: got {config.dataset!r} of {len(data.class_names)} classes, needs two"
+        )
     model, told = comparison.train(config, data)
     report = sparsity.sparsity_report(model)
     return {
@@ -113,16 +125,21 @@ def run(config: Config) -> Record:
         "dense_weights": told["dense_weights"],
         "kept": int(report.kept.sum()),
         "effective": int(report.effective.sum()),
-        "test_accuracy": training.evaluate(model, data.test.inputs, data.test.targets).accuracy,
+        "test_accuracy": (
+            training.evaluate(model, data.test.inputs, data.test.targets).accuracy
+        ),
         **explain(model, data, config),
         "provenance": {"data": data.checksum},
     }
 
 
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
-    """ "quick": breast_cancer, two seeds. "paper": Income, five seeds, and the dense network as control."""
+    """ "quick": breast_cancer, two seeds. "paper": Income, five seeds, and the dense network
+    as control."""
     if profile == "quick":
-        base = Config(dataset="breast_cancer", hidden=(16, 8), batch_size=64, explained=60, checked=20)
+        base = Config(
+            dataset="breast_cancer", hidden=(16, 8), batch_size=64, explained=60, checked=20
+        )
         base = changed(base, background=50)
         densities, count = (0.2, 0.05), 2
     elif profile == "paper":

@@ -9,7 +9,8 @@ NAMES = {"shap": "SHAP", "ig": "integrated gradients", "permutation": "permutati
 
 
 def overview(evidence: list[Record]) -> pandas.DataFrame:
-    """Per density: seeds, weights kept, accuracy, and correlations of Eq. 4 with the other methods."""
+    """Per density: seeds, weights kept, accuracy, and correlations of Eq. 4 with the other
+    methods."""
     frame = records.table(evidence)
     grouped = frame.groupby("density")
     table = {"seeds": grouped.seed.nunique(), "kept": grouped.kept.mean().round()}
@@ -22,7 +23,10 @@ def overview(evidence: list[Record]) -> pandas.DataFrame:
         for name, title in NAMES.items():
             table[f"{kind.title()}, {title}"] = mean(f"{kind}_{name}.value")
             if name == "shap":
-                table |= {f"{kind.title()}, {end}": mean(f"{kind}_shap.{end}") for end in ("low", "high")}
+                table |= {
+                    f"{kind.title()}, {end}": mean(f"{kind}_shap.{end}")
+                    for end in ("low", "high")
+                }
     table["explainers"] = mean("explainers_pearson")
     table = pandas.DataFrame(table).sort_index(ascending=False)
     table.index = [f"{100 * density:g} %" for density in table.index]
@@ -32,7 +36,9 @@ def overview(evidence: list[Record]) -> pandas.DataFrame:
 def times(evidence: list[Record]) -> pandas.DataFrame:
     """Milliseconds of each method, median over networks, and their ratio to Eq. 4."""
     frame = records.table(evidence)
-    median = {name: 1000 * frame[f"method_seconds.{name}"].median() for name in ("eq4", *NAMES)}
+    median = {
+        name: 1000 * frame[f"method_seconds.{name}"].median() for name in ("eq4", *NAMES)
+    }
     rows = {"Eq. 4": median["eq4"]} | {title: median[name] for name, title in NAMES.items()}
     table = pandas.DataFrame({"milliseconds": rows})
     table["times Eq. 4"] = table.milliseconds / median["eq4"]
@@ -40,16 +46,21 @@ def times(evidence: list[Record]) -> pandas.DataFrame:
 
 
 def central(evidence: list[Record]) -> pandas.DataFrame:
-    """Share of importance and of pixel variance inside the central squares of MNIST, mean ± deviation."""
+    """Share of importance and of pixel variance inside the central squares of MNIST, mean ±
+    deviation."""
     frame, rows = records.table(evidence), []
     for column in (name for name in frame if name.startswith("central.")):
         side = int(column.removeprefix("central."))
         ours, variance = (100 * frame[column].map(lambda pair, k=k: pair[k]) for k in (0, 1))
-        rows.append({
-            "central pixels": f"{side} × {side}", "share of the area (%)": 100 * side**2 / 28**2,
-            "of the importance (%)": f"{ours.mean():.1f} ± {ours.std():.1f}",
-            "of the variance (%)": variance.mean(), "seeds": frame.seed.nunique(),
-        })  # fmt: skip
+        rows.append(
+            {
+                "central pixels": f"{side} × {side}",
+                "share of the area (%)": 100 * side**2 / 28**2,
+                "of the importance (%)": f"{ours.mean():.1f} ± {ours.std():.1f}",
+                "of the variance (%)": variance.mean(),
+                "seeds": frame.seed.nunique(),
+            }
+        )
     return pandas.DataFrame(rows)
 
 
@@ -57,7 +68,7 @@ def caption(evidence: list[Record], profile: str) -> str:
     """One line of Markdown for under a figure."""
     frame = records.table(evidence)
     return (
-        f"*{profile} profile · data: {', '.join(frame.dataset.unique())} · "
-        f"{frame.seed.nunique()} seeds a density · {frame.explained.max()} test samples explained · "
-        "line: mean, band: lowest to highest seed*"
+        f"*{profile} profile · data: {', '.join(frame.dataset.unique())} ·"
+        f" {frame.seed.nunique()} seeds a density · {frame.explained.max()} test samples"
+        " explained · line: mean, band: lowest to highest seed*"
     )

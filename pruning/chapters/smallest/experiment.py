@@ -1,7 +1,9 @@
-"""How small can it get? What limits the gates where few weights are left, and the frontier down to 100.
+"""How small can it get? What limits the gates where few weights are left, and the frontier
+down to 100.
 
-Networks are trained as in `compression_curves`. One setting at a time is moved (study "ablation", on a
-validation split); what wins there is then run once more on the test set, over many seeds (study "frontier").
+Networks are trained as in `compression_curves`. One setting at a time is moved (study
+"ablation", on a validation split); what wins there is then run once more on the test set, over
+many seeds (study "frontier").
 """
 
 import itertools
@@ -28,13 +30,16 @@ DATASETS = ("mnist", "fashion_mnist", "income", "digits", "breast_cancer")
 class Config(comparison.Config):
     """One network."""
 
-    split: str = "test"  # or "validation": a part of the training set stands in for the test set
+    split: str = (
+        "test"  # or "validation": a part of the training set stands in for the test set
+    )
     study: str = "curves"  # "ablation" or "frontier"
 
 
 BUDGET = {"density": PAPER_WEIGHTS / LENET_WEIGHTS, "at_most": PAPER_WEIGHTS}
 BASE = Config(density=FEWEST, settings=gates_training.AS_PRINTED)
-# what is moved, and how; the gates alone keep 67, 19 and 14 % of their weights in the three layers
+# what is moved, and how; the gates alone keep 67, 19 and 14 % of their weights in the three
+# layers
 MOVES: dict[str, tuple[dict, ...]] = {
     "none": ({},),
     "τ": tuple({"tau": tau} for tau in (0.01, 0.1, 1.0, 3.0, 10.0)),
@@ -45,7 +50,8 @@ MOVES: dict[str, tuple[dict, ...]] = {
     "fine-tune rate": tuple({"finetune_lr": lr} for lr in (1e-3, 1e-2)),
     "falling part": tuple({"descent": part} for part in (0.25, 0.75)),
     "layers": tuple(
-        {"allocation": shares} for shares in ((0.75, 0.15, 0.10), (0.60, 0.23, 0.17), (0.50, 0.30, 0.20))
+        {"allocation": shares}
+        for shares in ((0.75, 0.15, 0.10), (0.60, 0.23, 0.17), (0.50, 0.30, 0.20))
     ),
     "batch": ({"batch_size": 1024}, {"batch_size": 64}),
     "longer": ({"epochs": 120, "finetune_epochs": 40},),
@@ -74,12 +80,15 @@ def ablation(seeds: Sequence[int]) -> list[Config]:
 
 
 def run(config: Config) -> Record:
-    """Train, prune, measure: the metrics of one record, with the whole network where it is small."""
+    """Train, prune, measure: the metrics of one record, with the whole network where it is
+    small."""
     data = comparison.load(config.dataset, config.split)
     return _whole(config, data, *comparison.train(config, data))
 
 
-def _whole(config: Config, data: datasets.Dataset, model: nn.Sequential, told: Record) -> Record:
+def _whole(
+    config: Config, data: datasets.Dataset, model: nn.Sequential, told: Record
+) -> Record:
     found = comparison.measured(config, data, model, told)
     # so few weights do not overfit, and twelve times as many images tell settings apart better
     trained = training.evaluate(model, data.train.inputs, data.train.targets)
@@ -87,17 +96,22 @@ def _whole(config: Config, data: datasets.Dataset, model: nn.Sequential, told: R
     if config.seed == 0 and found["kept"] <= DRAWN:
         found["widths"] = [data.train.inputs.shape[1], *config.hidden, len(data.class_names)]
         found["connections"] = structure.connections(model)
-        found["bias_values"] = [layer.bias.tolist() for layer in model if isinstance(layer, nn.Linear)]
+        found["bias_values"] = [
+            layer.bias.tolist() for layer in model if isinstance(layer, nn.Linear)
+        ]
     return found
 
 
-run_stack = partial(comparison.run_stack, measure=_whole)  # `run` for many that train as one stack
+run_stack = partial(
+    comparison.run_stack, measure=_whole
+)  # `run` for many that train as one stack
 TOGETHER = Together(comparison.groups, run_stack)
 
 
 @torch.no_grad()
 def rebuilt(record: Record) -> nn.Sequential:
-    """The pruned network of a record that has its connections, in evaluation mode, with its masks."""
+    """The pruned network of a record that has its connections, in evaluation mode, with its
+    masks."""
     model = models.mlp(record["widths"], record["activation"]).eval()
     layers = [layer for layer in model if isinstance(layer, nn.Linear)]
     masks = [torch.zeros_like(layer.weight) for layer in layers]
@@ -120,8 +134,9 @@ def budgeted(weights: int, seed: int = 0) -> Config:
 
 
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
-    """The runs of a profile. "quick": digits down to 100 weights, three seeds. "paper": MNIST, ten seeds at
-    404 weights, five below. "search": the ablation, three seeds, on the validation split."""
+    """The runs of a profile. "quick": digits down to 100 weights, three seeds. "paper": MNIST,
+    ten seeds at 404 weights, five below. "search": the ablation, three seeds, on the
+    validation split."""
     if profile == "quick":
         digits = Config("digits", hidden=(32, 16), batch_size=64, study="frontier")
         found = itertools.product(range(seeds or 3), (0.2, 0.1, 0.06, 0.04))

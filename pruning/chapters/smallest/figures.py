@@ -12,10 +12,11 @@ FARTHEST = 1.5  # points
 
 
 def gains(evidence: Iterable[Record], ax: Axes) -> Axes:
-    """Points of accuracy that a move gains over none, one row a move: a pale dot a seed, a bar at the mean.
+    """Points of accuracy that a move gains over none, one row a move: a pale dot a seed, a bar
+    at the mean.
 
-    Records as `smallest_tables.labelled` makes them; families of moves in turn in two colours. A mean that
-    is further off than FARTHEST stands at the edge, as a number.
+    Records as `smallest_tables.labelled` makes them; families of moves in turn in two colours.
+    A mean that is further off than FARTHEST stands at the edge, as a number.
     """
     frame = records.table(evidence)
     frame = frame[frame.move != "none"]
@@ -27,8 +28,15 @@ def gains(evidence: Iterable[Record], ax: Axes) -> Axes:
         colour = f"C{families.index(family) % 2}"
         if abs(gains.mean()) > FARTHEST:
             side = np.sign(gains.mean())
-            ax.text(side * FARTHEST, y, f"{gains.mean():+.1f}", color=colour, va="center", fontsize=11,
-                    ha="left" if side < 0 else "right")  # fmt: skip
+            ax.text(
+                side * FARTHEST,
+                y,
+                f"{gains.mean():+.1f}",
+                color=colour,
+                va="center",
+                fontsize=11,
+                ha="left" if side < 0 else "right",
+            )
             continue
         ax.plot(gains, np.full(len(gains), y), "o", color=colour, alpha=0.4, markersize=6)
         ax.plot(gains.mean(), y, "|", color=colour, markersize=16, markeredgewidth=3)

@@ -1,4 +1,5 @@
-"""What the chapter `smallest` shows of its records, and the smallest network as files: tables."""
+"""What the chapter `smallest` shows of its records, and the smallest network as files:
+tables."""
 
 import itertools
 import tempfile
@@ -22,14 +23,22 @@ from pruning.networks.compact import compact
 from pruning.networks.timing import interleaved
 
 MOVED = {name for moves in MOVES.values() for move in moves for name in move}
-SYMBOLS = {"tau": "τ", "alpha": "α", "init": "start", "descent": "falling", "lr": "rate"}  # in words
+SYMBOLS = {
+    "tau": "τ",
+    "alpha": "α",
+    "init": "start",
+    "descent": "falling",
+    "lr": "rate",
+}  # in words
 
 
 def labelled(evidence: list[Record]) -> list[Record]:
-    """The ablation's records with `family` and `move` in words, and `gain`: points of accuracy over the same
-    seed without a move."""
+    """The ablation's records with `family` and `move` in words, and `gain`: points of accuracy
+    over the same seed without a move."""
     moved = [(record, _moved(record)) for record in evidence]
-    plain = {record["seed"]: record["validation_accuracy"] for record, move in moved if not move}
+    plain = {
+        record["seed"]: record["validation_accuracy"] for record, move in moved if not move
+    }
     made = []
     for family, moves in MOVES.items():
         for move in moves:
@@ -55,15 +64,28 @@ def _said(move: dict, family: str) -> str:
         return f"{next(iter(move.values())):g}"
     rest, chosen = dict(move), ""
     if CHOSEN.items() < move.items():
-        rest, chosen = {name: value for name, value in rest.items() if name not in CHOSEN}, "chosen"
+        rest, chosen = (
+            {name: value for name, value in rest.items() if name not in CHOSEN},
+            "chosen",
+        )
     most = f"at most {rest.pop('at_most')}" if rest.pop("density", None) else ""
-    epochs = f"{rest.pop('epochs')} + {rest.pop('finetune_epochs')} epochs" if "epochs" in rest else ""
-    said = [chosen, *(f"{SYMBOLS[name]} {value:g}" for name, value in rest.items()), epochs, most]
+    epochs = (
+        f"{rest.pop('epochs')} + {rest.pop('finetune_epochs')} epochs"
+        if "epochs" in rest
+        else ""
+    )
+    said = [
+        chosen,
+        *(f"{SYMBOLS[name]} {value:g}" for name, value in rest.items()),
+        epochs,
+        most,
+    ]
     return ", ".join(filter(None, said)) or "none"
 
 
 def moves(evidence: list[Record]) -> pandas.DataFrame:
-    """One row a move: seeds, weights kept, accuracy on the validation split, and the gain over no move."""
+    """One row a move: seeds, weights kept, accuracy on the validation split, and the gain over
+    no move."""
     frame = pandas.DataFrame(labelled(evidence))
     grouped = frame.groupby("move", sort=False)
     return pandas.DataFrame(
@@ -77,7 +99,8 @@ def moves(evidence: list[Record]) -> pandas.DataFrame:
 
 
 def listed(evidence: list[Record]) -> list[Record]:
-    """The records of the paper profile's runs; earlier settings of the frontier are on record beside them."""
+    """The records of the paper profile's runs; earlier settings of the frontier are on record
+    beside them."""
     wanted = set(configs("paper"))
     return [record for record in evidence if records.config_of(record, Config) in wanted]
 
@@ -100,7 +123,8 @@ def gained(evidence: list[Record], move: dict) -> str:
 
 
 def by_budget(evidence: list[Record]) -> pandas.DataFrame:
-    """One row a density: seeds, weights kept (mean, most) and effective, accuracy mean, deviation, best."""
+    """One row a density: seeds, weights kept (mean, most) and effective, accuracy mean,
+    deviation, best."""
     table = records.summary(evidence, ["density"]).sort_index(ascending=False)
     most = records.table(evidence).groupby("density").kept.max()
     table.insert(2, "most", most)
@@ -108,7 +132,8 @@ def by_budget(evidence: list[Record]) -> pandas.DataFrame:
 
 
 def at_most(evidence: list[Record], weights: int = PAPER_WEIGHTS) -> pandas.Series:
-    """Of the densities whose networks all keep at most `weights`, the one with the best mean."""
+    """Of the densities whose networks all keep at most `weights`, the one with the best
+    mean."""
     table = by_budget(evidence)
     return table[table["most"] <= weights].sort_values("mean").iloc[-1]
 
@@ -127,17 +152,28 @@ def drawn(evidence: list[Record], weights: int = PAPER_WEIGHTS) -> Record:
 
 
 def ahead(ours: list[Record], others: list[Record]) -> str:
-    """At how many of its densities each competitor has a lower mean than ours with no more weights, a
-    hundredth of them overlooked. A density at which it keeps no weight at all does not count."""
+    """At how many of its densities each competitor has a lower mean than ours with no more
+    weights, a hundredth of them overlooked. A density at which it keeps no weight at all does
+    not count.
+    """
 
     def points(evidence):
-        return list(records.summary(evidence, ["study", "density"])[["kept", "mean"]].itertuples(index=False))
+        return list(
+            records.summary(evidence, ["study", "density"])[["kept", "mean"]].itertuples(
+                index=False
+            )
+        )
 
     said = []
     for method in sorted({record["method"] for record in others}):
-        theirs = [point for point in points(records.select(others, method=method)) if point.kept]
+        theirs = [
+            point for point in points(records.select(others, method=method)) if point.kept
+        ]
         beaten = sum(
-            any(mine.kept <= 1.01 * point.kept and mine.mean > point.mean for mine in points(ours))
+            any(
+                mine.kept <= 1.01 * point.kept and mine.mean > point.mean
+                for mine in points(ours)
+            )
             for point in theirs
         )
         said.append(f"{methods.find(method).short} at {beaten} of {len(theirs)} densities")
@@ -145,12 +181,15 @@ def ahead(ours: list[Record], others: list[Record]) -> str:
 
 
 @torch.no_grad()
-def deployed(record: Record, dense_accuracy: float, rounds: int = 200, batch: int = 1000) -> pandas.DataFrame:
-    """The network of a record in three forms beside the dense one: bytes on disk, test accuracy, and the time
-    of one image and of a batch, measured here, on one thread.
+def deployed(
+    record: Record, dense_accuracy: float, rounds: int = 200, batch: int = 1000
+) -> pandas.DataFrame:
+    """The network of a record in three forms beside the dense one: bytes on disk, test
+    accuracy, and the time of one image and of a batch, measured here, on one thread.
 
-    The accuracies are the record's and `dense_accuracy`, fractions: the three forms are checked here to
-    compute what the recorded network does. Raises AssertionError if one does not.
+    The accuracies are the record's and `dense_accuracy`, fractions: the three forms are
+    checked here to compute what the recorded network does. Raises AssertionError if one does
+    not.
     """
     model = rebuilt(record)
     dense, small = models.mlp(record["widths"], record["activation"]).eval(), compact(model)
@@ -158,17 +197,24 @@ def deployed(record: Record, dense_accuracy: float, rounds: int = 200, batch: in
         sizes = {
             "dense, torch": len(save(dense.state_dict())),
             "compact, torch": len(save(small.state_dict())),
-            "compact, ONNX": export.to_onnx(model, Path(folder, "network.onnx"), record["widths"][0]),
+            "compact, ONNX": export.to_onnx(
+                model, Path(folder, "network.onnx"), record["widths"][0]
+            ),
             "compact, NumPy": export.to_numpy(model, Path(folder, "network.npz")),
         }
-        plain, onnx = export.NumpyNetwork(Path(folder, "network.npz")), _onnx(Path(folder, "network.onnx"))
+        plain, onnx = (
+            export.NumpyNetwork(Path(folder, "network.npz")),
+            _onnx(Path(folder, "network.onnx")),
+        )
     forms: dict[str, Callable] = {
         "dense, torch": lambda x: dense(torch.from_numpy(x)),
         "compact, torch": lambda x: small(torch.from_numpy(x)),
         "compact, ONNX": onnx,
         "compact, NumPy": plain,
     }
-    accuracy = dict.fromkeys(sizes, 100 * record["test_accuracy"]) | {"dense, torch": 100 * dense_accuracy}
+    accuracy = dict.fromkeys(sizes, 100 * record["test_accuracy"]) | {
+        "dense, torch": 100 * dense_accuracy
+    }
     table = pandas.DataFrame({"bytes": sizes, "accuracy (%)": accuracy})
     x = torch.rand(batch, record["widths"][0])
     for name in set(forms) - {"dense, torch"}:
@@ -189,5 +235,7 @@ def _onnx(path: Path) -> Callable:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        path.read_bytes(), options, providers=["CPUExecutionProvider"]
+    )
     return lambda x: session.run(None, {"inputs": x})[0]

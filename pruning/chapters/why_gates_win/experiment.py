@@ -42,7 +42,15 @@ ARMS = {
 }
 RATES = (0.01, 0.03, 0.1)
 RATE = dict.fromkeys(ARMS, 0.03)
-OPPONENTS = ("rigl", "gradual", "deepr", "variational", "rewind", "l0", "synflow")  # trained again too
+OPPONENTS = (
+    "rigl",
+    "gradual",
+    "deepr",
+    "variational",
+    "rewind",
+    "l0",
+    "synflow",
+)  # trained again too
 MOVED = (0.0, 0.01, 0.05, 0.15)  # of each layer's connections, at each of the first epochs
 
 
@@ -64,13 +72,20 @@ class Config:
 
     def __post_init__(self):
         unused = {
-            "networks": {"arm": "gates", "rate": 0.0, "epochs": 0, "fraction": 0.0, "split": "test"},
+            "networks": {
+                "arm": "gates",
+                "rate": 0.0,
+                "epochs": 0,
+                "fraction": 0.0,
+                "split": "test",
+            },
             "moving": {"arm": "gates"},
         }.get(self.study, {"fraction": 0.0})
         for name, value in unused.items():
             if getattr(self, name) != value:
                 raise ValueError(
-                    f"{name}: got {getattr(self, name)!r}, study {self.study!r} makes no use of it"
+                    f"{name}: got {getattr(self, name)!r}, study {self.study!r} makes no use"
+                    " of it"
                 )
 
 
@@ -84,7 +99,9 @@ def _network(config: Config) -> Record:
     settings = comparison.budgeted(printed, config.weights)
     if config.dataset != "mnist":
         hidden = HIDDEN[config.dataset]
-        total = models.weight_count((data.train.inputs.shape[1], *hidden, len(data.class_names)))
+        total = models.weight_count(
+            (data.train.inputs.shape[1], *hidden, len(data.class_names))
+        )
         settings = make(
             comparison.Config,
             dataset=config.dataset,
@@ -107,8 +124,8 @@ def _network(config: Config) -> Record:
 def network(dataset: str, method: str, weights: int, seed: int) -> Record:
     """A whole network, from the records; outside of MNIST it is trained where there is none.
 
-    The networks of other methods than gates are those of the chapter "Strong opponents". Raises
-    LookupError for a network of MNIST that is not on record.
+    The networks of other methods than gates are those of the chapter "Strong opponents".
+    Raises LookupError for a network of MNIST that is not on record.
     """
     own = {"dataset": dataset, "method": method, "weights": weights, "network": seed}
     path = records.records_folder() / "why_gates_win.jsonl"
@@ -116,7 +133,9 @@ def network(dataset: str, method: str, weights: int, seed: int) -> Record:
     if method != "gates":
         own = {"dataset": dataset, "method": method, "kept": weights, "seed": seed}
         path, study = path.with_name("opponents.jsonl"), "opponents"
-    if found := [r for r in records.read(path) if r["study"] == study and own.items() <= r.items()]:
+    if found := [
+        r for r in records.read(path) if r["study"] == study and own.items() <= r.items()
+    ]:
         return found[-1]
     if dataset == "mnist":
         raise LookupError(f"{path}: has no network {own}; run the study {study!r} first")
@@ -141,12 +160,16 @@ def _untrained(widths: Sequence[int], activation: str, seed: int) -> tuple[Layer
         torch.manual_seed(seed)
         model = models.mlp(widths, activation)
     layers = [layer for layer in model if isinstance(layer, nn.Linear)]
-    return [layer.weight.detach() for layer in layers], [layer.bias.detach() for layer in layers]
+    return [layer.weight.detach() for layer in layers], [
+        layer.bias.detach() for layer in layers
+    ]
 
 
 def prepared(config: Config, varying: Tensor) -> tuple[Layers, Layers, Layers]:
     """Weights, masks and biases that an arm begins with."""
-    kept, weights, biases = parts(network(config.dataset, config.method, config.weights, config.network))
+    kept, weights, biases = parts(
+        network(config.dataset, config.method, config.weights, config.network)
+    )
     widths = [kept[0].shape[1], *(len(layer) for layer in kept)]
     rewire, start = ARMS[config.arm]
     rng = np.random.default_rng([config.network, config.seed, list(ARMS).index(config.arm)])
@@ -201,9 +224,13 @@ def _moving(config: Config) -> Record:
     """Go on training a whole network while a share of its connections moves after each
     epoch."""
     data = comparison.load(config.dataset, config.split)
-    kept, weights, biases = parts(network(config.dataset, config.method, config.weights, config.network))
+    kept, weights, biases = parts(
+        network(config.dataset, config.method, config.weights, config.network)
+    )
     model = models.mlp([kept[0].shape[1], *(len(layer) for layer in kept)], "silu")
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    layers = {
+        name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)
+    }
     with torch.no_grad():
         for layer, weight, bias in zip(layers.values(), weights, biases, strict=True):
             layer.weight.copy_(weight)
@@ -232,8 +259,12 @@ def _moving(config: Config) -> Record:
         "kept": sum(int(mask.sum()) for mask in after.values()),
         "effective": sum(int(layer.sum()) for layer in wirings.living(list(after.values()))),
         "stayed": sum(int((after[name] & found[name]).sum()) for name in after),
-        "test_accuracy": training.evaluate(model, data.test.inputs, data.test.targets).accuracy,
-        "train_accuracy": training.evaluate(model, data.train.inputs, data.train.targets).accuracy,
+        "test_accuracy": (
+            training.evaluate(model, data.test.inputs, data.test.targets).accuracy
+        ),
+        "train_accuracy": (
+            training.evaluate(model, data.train.inputs, data.train.targets).accuracy
+        ),
         "validation_accuracy": None,
         "provenance": {"data": data.checksum},
     }
@@ -302,16 +333,27 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
             for arm in ARMS
         ]
     if profile != "paper":
-        raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick', 'search']")
+        raise ValueError(
+            f"profile: got {profile!r}, needs one of ['paper', 'quick', 'search']"
+        )
     found = [Config(network=network, seed=network) for network in range(NETWORKS)]
     found += [
-        Config(study="again", arm=arm, network=network, seed=seed, rate=RATE[arm], epochs=EPOCHS)
+        Config(
+            study="again", arm=arm, network=network, seed=seed, rate=RATE[arm], epochs=EPOCHS
+        )
         for seed in range(seeds or AGAIN)
         for arm in ARMS
         for network in range(NETWORKS)
     ]
     found += [
-        Config(study="again", method=method, arm="mask", seed=seed, rate=RATE["mask"], epochs=EPOCHS)
+        Config(
+            study="again",
+            method=method,
+            arm="mask",
+            seed=seed,
+            rate=RATE["mask"],
+            epochs=EPOCHS,
+        )
         for seed in range(seeds or AGAIN)
         for method in OPPONENTS
     ]

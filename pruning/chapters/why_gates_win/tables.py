@@ -62,7 +62,9 @@ def plus_minus(table: pandas.DataFrame, arm: str) -> str:
     return records.plus_minus(row["mean"], row["sd"], 1)
 
 
-def overlap(evidence: Sequence[Record], varying: Tensor, likely: Tensor, draws: int = 20) -> pandas.DataFrame:
+def overlap(
+    evidence: Sequence[Record], varying: Tensor, likely: Tensor, draws: int = 20
+) -> pandas.DataFrame:
     """What the networks of two seeds share, in the mean over pairs, beside three chances.
 
     pixels : those that both read.
