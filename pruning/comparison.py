@@ -41,7 +41,7 @@ CHOSEN = {"tau": 30.0, "init": 0.5, "descent": 0.25, "alpha": 300.0}
 class Config:
     """One network. `settings` are the method's own; None stands for its defaults.
 
-    Raises ValueError for an unknown method or the settings of another.
+    Raises ValueError for a density out of range, an unknown method or the settings of another.
     """
 
     dataset: str = "mnist"
@@ -56,6 +56,10 @@ class Config:
     settings: Any = None
 
     def __post_init__(self):
+        if not 0 < self.density <= 1:
+            raise ValueError(
+                f"density: got {self.density!r}, needs the fraction of weights to keep, in (0, 1]"
+            )
         settle(self)
 
     @staticmethod

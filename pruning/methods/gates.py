@@ -2,10 +2,10 @@ r"""Learnable Gumbel-softmax gates on the weights of any ``nn.Module``.
 
 Zhang, Tao, Zhang: "Neural Network Pruning by Gradient Descent", arXiv:2311.12526.
 
-    Eq. 1   ĝ = sigmoid((ℓ + log u − log(1 − u)) / τ),  u ~ U(0, 1)   soft gate
-    Eq. 2   g = 1[ĝ > ½] + ĝ − stop_grad(ĝ)                             hard gate, gradient of ĝ
+    Eq. 1   ĝ = sigmoid((ℓ + log u − log(1 − u)) / τ),  u ~ U(0, 1)    soft gate
+    Eq. 2   g = 1[ĝ > ½] + ĝ − stop_grad(ĝ)                            hard gate, gradient of ĝ
             forward pass: θ^w ⊙ g;   evaluation: θ^w ⊙ 1[θ^g > ½]
-    Eq. 3   loss = prediction loss + α · |mean(g) − D_target|        one density for the network
+    Eq. 3   loss = prediction loss + α · |mean(g) − D_target|          one density
 
 The paper writes Eq. 1 as a softmax over the two logits log θ^g and log(1 − θ^g) with a Gumbel
 variable on each. The difference of two Gumbel variables is logistic and the softmax of two

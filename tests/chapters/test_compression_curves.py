@@ -215,3 +215,9 @@ def test_references_are_scikit_learn_s_own(tmp_path):
     assert records.missing([Reference("breast_cancer"), cc.Config()], records.read(path)) == [
         cc.Config()
     ]
+
+
+@pytest.mark.parametrize("density", [0, 5, -0.1, float("nan")])
+def test_a_density_out_of_range_is_named_before_anything_is_loaded(density):
+    with pytest.raises(ValueError, match=r"density: got .*, needs the fraction of weights to keep"):
+        cc.Config(density=density)
