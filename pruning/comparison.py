@@ -41,7 +41,8 @@ CHOSEN = {"tau": 30.0, "init": 0.5, "descent": 0.25, "alpha": 300.0}
 class Config:
     """One network. `settings` are the method's own; None stands for its defaults.
 
-    Raises ValueError for a density out of range, an unknown method or the settings of another.
+    Raises ValueError for a density out of range, an unknown method or the settings of
+    another.
     """
 
     dataset: str = "mnist"

@@ -26,9 +26,9 @@ def harden(model: Model, at_most: int | None = None) -> Model:
         largest ℓ stay, as many as the budget holds. Weights without a gate do not count. None
         keeps all open gates.
 
-    The density loss acts on the mean of sampled gates. While many θ^g still lie near ½, the mask
-    keeps more or fewer weights than the samples do: look at `sparsity_report`, train longer, or
-    give a budget.
+    The density loss acts on the mean of sampled gates. While many θ^g still lie near ½, the
+    mask keeps more or fewer weights than the samples do: look at `sparsity_report`, train
+    longer, or give a budget.
 
     Returns the same model. Raises ValueError if nothing is gated, for logits that are NaN, and
     for a budget that is not a whole number of 1 or more.
