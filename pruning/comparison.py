@@ -59,7 +59,7 @@ class Config:
     def __post_init__(self):
         if not 0 < self.density <= 1:
             raise ValueError(
-                f"density: got {self.density!r}, needs the fraction of weights to keep, in (0, 1]"
+                f"density: got {self.density!r}, needs a fraction to keep, in (0, 1]"
             )
         settle(self)
 
