@@ -138,9 +138,8 @@ def test_another_data_set(tmp_path, monkeypatch, capsys):
     listed = [cc.Config(dataset="mnist", seed=seed) for seed in range(2)]
     monkeypatch.setattr(cc, "configs", lambda profile, seeds=None: listed)
     seen = []
-    monkeypatch.setattr(
-        cc, "run", lambda config: seen.append(config.dataset) or {"test_accuracy": 1.0}
-    )
+    metrics = {"kept": 1, "effective": 1, "test_accuracy": 1.0, "provenance": {"data": "none"}}
+    monkeypatch.setattr(cc, "run", lambda config: seen.append(config.dataset) or dict(metrics))
     out = tmp_path / "curves.jsonl"
     arguments = ["sweep", "compression_curves", "--jobs", "1", "--out", str(out), "--data"]
     assert cli.main([*arguments, "digits"]) == 0

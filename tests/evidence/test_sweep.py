@@ -114,12 +114,15 @@ def test_a_group_that_fails_is_run_one_by_one(tmp_path):
 def test_the_commit_is_read_when_the_run_starts(monkeypatch):
     from pruning.evidence import runs
 
+    def origin_of(commit):
+        return {"commit": commit, "device": "cpu", "versions": {}, "threads": 1}
+
     now = ["before"]
-    monkeypatch.setattr(runs, "provenance", lambda: {"commit": now[0], "device": "cpu"})
+    monkeypatch.setattr(runs, "provenance", lambda: origin_of(now[0]))
 
     def commits(config):
         now[0] = "after"
-        return METRICS | {"provenance": {"device": "gpu", "commit": "its own"}}
+        return METRICS | {"provenance": {"device": "gpu", "commit": "its own", "data": "none"}}
 
     origin = runs.run_one(commits, Config())["provenance"]
     assert (origin["commit"], origin["device"]) == ("before", "gpu")
@@ -209,7 +212,7 @@ def test_a_run_that_kills_its_process_fails_alone(tmp_path, start):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_the_sweep_that_started_them(tmp_path, start, how):
-    process = start("chapter.jsonl", "1.5")
+    process = start("chapter.jsonl", "4")
     path = tmp_path / "chapter.jsonl"
     wait_for(lambda: path.is_file() and path.stat().st_size > 0, process)
     workers = psutil.Process(process.pid).children(recursive=True)
