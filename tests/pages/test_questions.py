@@ -48,7 +48,10 @@ def tables():
     """The rows of every section of the page, as pairs of a question and its answer."""
     page = (ROOT / "book" / "questions.md").read_text(encoding="utf-8")
     sections = re.split(r"^## (.+)$", page, flags=re.MULTILINE)[1:]
-    return {name: ROW.findall(text) for name, text in zip(sections[::2], sections[1::2], strict=True)}
+    return {
+        name: ROW.findall(text)
+        for name, text in zip(sections[::2], sections[1::2], strict=True)
+    }
 
 
 def test_every_open_question_of_the_papers_has_one_row(tables):
