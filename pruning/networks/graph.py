@@ -9,7 +9,7 @@ count."""
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx, nn
@@ -34,6 +34,7 @@ class Graph:
     ]  # nodes that stand for parameters, buffers and constants
     examples: dict[fx.Node, Tensor]  # nodes that stand for inputs
     outputs: TreeSpec | None  # how the outputs are nested; None where there is one tensor
+    buffers: set[fx.Node] = field(default_factory=set)  # of the tensors, those nobody trains
 
     @property
     def results(self) -> list[fx.Node]:
@@ -145,7 +146,7 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
 
 
 def _from_export(program: ExportedProgram, examples: list[Tensor]) -> Graph:
-    tensors, inputs = {}, {}
+    tensors, inputs, buffers = {}, {}, set()
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
     remaining = iter(examples)
     for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
@@ -155,6 +156,8 @@ def _from_export(program: ExportedProgram, examples: list[Tensor]) -> Graph:
             tensors[node] = spec.target, program.state_dict[spec.target].detach()
         else:
             tensors[node] = spec.target, program.constants[spec.target].detach()
+        if spec.kind is InputKind.BUFFER:
+            buffers.add(node)
     changed = [
         spec.target for spec in program.graph_signature.output_specs if spec.target is not None
     ]
@@ -164,7 +167,8 @@ def _from_export(program: ExportedProgram, examples: list[Tensor]) -> Graph:
             "paths need one without side effects"
         )
     tree = program.call_spec.out_spec
-    return Graph(program.graph, tensors, inputs, None if tree.is_leaf() else tree)
+    out = None if tree.is_leaf() else tree
+    return Graph(program.graph, tensors, inputs, out, buffers)
 
 
 def trace_chain(model: nn.Module, features: int) -> Graph:

@@ -161,7 +161,8 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
         name = path(
             (graph.tensors[node][0] if node in graph.tensors else node.name).replace(".", "_")
         )
-        modules[name] = value if not value.is_floating_point() else nn.Parameter(value)
+        trained = value.is_floating_point() and node not in graph.buffers
+        modules[name] = nn.Parameter(value) if trained else value
         return nodes.get_attr(name)
 
     def use(node: fx.Node) -> fx.Node:

@@ -1,0 +1,141 @@
+"""Every step on other people's architectures, made narrow: it works or is refused."""
+
+import copy
+import io
+import pickle
+
+import onnxruntime
+import pytest
+import torch
+import torchvision.models as zoo
+from torch import nn
+
+import pruning
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.encoder(x).mean(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+def vgg11_bn():
+    plan = [4, "M", 8, "M", 8, 8, "M", 8, 8, "M", 8, 8, "M"]
+    model = zoo.vgg.VGG(
+        zoo.vgg.make_layers(plan, batch_norm=True), num_classes=3, init_weights=False
+    )
+    model.classifier = nn.Linear(8 * 7 * 7, 3)
+    return model
+
+
+IMAGES = (4, 3, 32, 32)
+MODELS = {
+    "resnet18": (
+        lambda: zoo.ResNet(zoo.resnet.BasicBlock, [1, 1, 1, 1], num_classes=3),
+        IMAGES,
+    ),
+    "vgg11_bn": (vgg11_bn, IMAGES),
+    "densenet121": (lambda: zoo.DenseNet(4, (1, 2, 1, 1), 8, num_classes=3), IMAGES),
+    "mobilenet_v3_small": (
+        lambda: zoo.mobilenet_v3_small(width_mult=0.25, num_classes=3),
+        IMAGES,
+    ),
+    "vit_b_16": (
+        lambda: zoo.VisionTransformer(16, 8, 2, 2, 16, 32, num_classes=3),
+        (4, 3, 16, 16),
+    ),
+    "transformer encoder": (Encoder, (4, 5, 8)),
+    "lstm": (Recurrent, (4, 5, 4)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.filterwarnings("ignore")  # of the exporter, and of weights that no layer covers
+def test_every_step(name, tmp_path):
+    make, shape = MODELS[name]
+    model, x, y = make(), torch.randn(shape), torch.tensor([0, 1, 2, 0])
+
+    pruning.gate(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    before = [logits.detach().clone() for logits in pruning.gate_parameters(model)]
+    loss = nn.functional.cross_entropy(model(x), y) + pruning.density_loss(model, 0.5)
+    loss.backward()
+    optimizer.step()
+    logits = pruning.gate_parameters(model)
+    assert not any(torch.equal(a, b) for a, b in zip(before, logits, strict=True))
+    model.eval()
+    gated = model(x)
+    pruning.harden(model)
+    torch.testing.assert_close(model(x), gated)
+
+    pruning.prune_by_score(model, pruning.magnitude(model), sparsity=0.5)
+    kept, total = counts(model)
+    assert total - kept == -(-total // 2)
+    if name == "lstm":
+        with pytest.raises(ValueError, match="recurrent"):
+            pruning.wanda(model, x)
+    scores = pruning.wanda(model, x, ignore=["lstm"] if name == "lstm" else None)
+    pruning.prune_by_score(model, scores, sparsity=0.6, scope="layer")
+    for key, keep in pruning.masks(model).items():
+        if key in scores:  # what was pruned before stays pruned
+            assert int(keep.sum()) <= keep.numel() - -(-6 * keep.numel() // 10)
+    report = pruning.sparsity_report(model).set_index("layer")
+    assert all(
+        report.loc[key, "kept"] == int(keep.sum())
+        for key, keep in pruning.masks(model).items()
+    )
+
+    masked = model(x)
+    twin = copy.deepcopy(model)
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    buffer.seek(0)
+    for parameter in twin.parameters():
+        parameter.data.zero_()
+    twin.load_state_dict(torch.load(buffer))
+    assert torch.equal(twin(x), masked)
+
+    keys = list(make().state_dict())
+    pruning.finalize(model)
+    assert list(model.state_dict()) == keys
+    torch.testing.assert_close(model(x), masked)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(x), model(x))
+
+    path = tmp_path / "model.onnx"
+    if name == "lstm":
+        with pytest.raises(TypeError, match="paths cannot be followed"):
+            pruning.export.to_onnx(model, path, x)
+        return
+    pruning.export.to_onnx(model, path, x)
+    session = onnxruntime.InferenceSession(path)
+    found = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(found), masked.detach(), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_running_statistics_of_a_compact_network_are_not_trained():
+    model = MODELS["densenet121"][0]().eval()  # its batch norms follow concatenations
+    small = pruning.compact(model, torch.randn(IMAGES))
+    norms = [m for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    buffers = [name for name, _ in small.named_buffers() if "running" in name]
+    assert 0 < len(buffers) <= 2 * len(norms)
+    assert not [name for name, _ in small.named_parameters() if "running" in name]
+
+
+def counts(model):
+    kept = pruning.masks(model).values()
+    return sum(int(keep.sum()) for keep in kept), sum(keep.numel() for keep in kept)
