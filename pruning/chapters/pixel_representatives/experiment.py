@@ -62,6 +62,7 @@ def of_images(config: Pixels) -> Record:
         pairs.append({"on": on, "reaching": reaching, "pairs": every})
     return {
         "varying": varying.int().tolist(),
+        "deviation": [round(value, 6) for value in x.std(0).tolist()],
         "pairs": pairs,
         "kept": None,
         "effective": None,
