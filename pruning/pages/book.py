@@ -32,31 +32,39 @@ class BookError(RuntimeError):
     """A notebook that fails or a page that does not render."""
 
 
-def _imports(source: str) -> set[str]:
-    """Dotted names a piece of code imports; ``from a import b`` counts as a and a.b."""
+def _imports(source: str, package: str = "") -> set[str]:
+    """Dotted names a piece of code imports; ``from a import b`` counts as a and a.b.
+
+    ``from .a import b`` counts where the code is that of a `package`.
+    """
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (package or not node.level):
+            module = ".".join(filter(None, [package if node.level else "", node.module]))
+            found.add(module)
+            found.update(f"{module}.{alias.name}" for alias in node.names)
     return found
 
 
 def modules_used(source: str) -> list[Path]:
-    """Files of this package that a piece of code imports, directly or through one another."""
+    """Files of this package that a piece of code imports, directly or through one another.
+
+    A package whose names are loaded when they are first used lists them in its __init__.pyi: all count.
+    """
     used, todo = set(), _imports(source)
     while todo:
         parts = todo.pop().split(".")
         if parts[0] != PACKAGE.name:
             continue
         for length in range(1, len(parts) + 1):  # importing a.b runs a/__init__ first
-            base = PACKAGE.parent.joinpath(*parts[:length])
-            for path in (base / "__init__.py", base.with_suffix(".py")):
+            name, base = ".".join(parts[:length]), PACKAGE.parent.joinpath(*parts[:length])
+            for path in (base / "__init__.py", base / "__init__.pyi", base.with_suffix(".py")):
                 if path.is_file() and path not in used:
                     used.add(path)
-                    todo |= _imports(path.read_text(encoding="utf-8"))
+                    inside = name if path.suffix == ".pyi" else ""
+                    todo |= _imports(path.read_text(encoding="utf-8"), inside)
     return sorted(used)
 
 
