@@ -51,7 +51,7 @@ def _imports(source: str, package: str = "") -> set[str]:
 def modules_used(source: str) -> list[Path]:
     """Files of this package that a piece of code imports, directly or through one another.
 
-    A package whose names are loaded when they are first used lists them in its __init__.pyi: all count.
+    Names that a package loads on first use are listed in its __init__.pyi: all of them count.
     """
     used, todo = set(), _imports(source)
     while todo:
