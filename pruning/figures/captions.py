@@ -8,6 +8,11 @@ from pruning.evidence.records import Record
 LINES = "line: mean, band: worst to best seed"
 
 
+def numbered(number: int, see: str, drawn: str) -> str:
+    """The Markdown for under a figure: its number, what to see in it, and how it was drawn."""
+    return f"**Figure {number}.** {see} {drawn}"
+
+
 def caption(evidence: Iterable[Record], profile: str, drawn: str = LINES) -> str:
     """One line of Markdown for under a figure: profile, data, seeds, training, what is drawn.
     Points differ in data, method, density and, in an ablation, move."""

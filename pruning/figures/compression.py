@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from pruning import methods
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.figures.style import error_scale, legend_below
+from pruning.figures.style import error_scale, label_ends
 from pruning.training.recipes import Method
 
 
@@ -38,16 +38,20 @@ def curves(
     """Test accuracy against the density achieved: mean over seeds, band from worst to best,
     dots.
 
-    The upper axis counts weights (without biases). Gates appear with and without fine-tuning.
+    Density falls to the right, where each line carries its name. The upper axis counts weights
+    (without biases). "Mask only" are the gates before their weights are fine-tuned.
     """
     frame = records.table(evidence)
     weights = int(frame.dense_weights.iloc[0])
+    frame = frame[
+        frame.kept > 0
+    ].copy()  # a network without weights has no place on a log axis
     frame["density_achieved"] = 100 * frame.kept / weights
     for name, method in methods.found(Method).items():
         part = frame[frame.method == name]
         if part.empty:
             continue
-        _band(part, "test_accuracy", ax, method.colour, label=method.label)
+        _band(part, "test_accuracy", ax, method.colour, label=method.short)
         ax.plot(
             part.density_achieved,
             100 * part.test_accuracy,
@@ -56,7 +60,7 @@ def curves(
             markersize=4,
         )
         if name == "gates":
-            label = f"{method.label}, no fine-tuning"
+            label = f"{method.short}, mask only"
             bare = part[part.test_accuracy_before_finetune.notna()]
             _band(
                 bare,
@@ -67,6 +71,7 @@ def curves(
                 linestyle="--",
             )
     ax.set_xscale("log")
+    ax.invert_xaxis()
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     error_scale(ax, *accuracy_range)
@@ -79,5 +84,5 @@ def curves(
     upper.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     upper.xaxis.set_minor_formatter(NullFormatter())
     upper.set_xlabel("weights kept")
-    legend_below(ax)
+    label_ends(ax)
     return ax

@@ -5,6 +5,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from sklearn.isotonic import IsotonicRegression
 
 PAPER_COLOUR = sns.color_palette("colorblind")[3]  # what a paper prints
 ACCURACY_TICKS = (10, 50, 70, 80, 90, 95, 97, 98, 99, 99.5)
@@ -53,6 +54,41 @@ def legend_below(ax: Axes) -> None:
         ncols=columns,
         columnspacing=1,
     )
+
+
+def spread(heights: np.ndarray, gap: float) -> np.ndarray:
+    """The places nearest to `heights`, in [0, 1], that keep their order and are at least `gap`
+    apart (in the sense of least squares, by isotonic regression)."""
+    order = np.argsort(heights, kind="stable")
+    steps = gap * np.arange(len(heights))
+    nearest = IsotonicRegression(y_min=0, y_max=max(0, 1 - steps[-1]))
+    places = np.empty(len(heights))
+    places[order] = nearest.fit_transform(steps, heights[order] - steps) + steps
+    return places
+
+
+def label_ends(ax: Axes, size: float = 12) -> None:
+    """Write the label of each line at the right of the axes, at the height where the line
+    ends, in place of a legend. To be called once scales and limits are set."""
+    lines = [line for line in ax.get_lines() if not line.get_label().startswith("_")]
+    right = -1 if ax.xaxis_inverted() else 1
+    ends = np.array(
+        [max(zip(*line.get_data(), strict=True), key=lambda p: right * p[0]) for line in lines]
+    )
+    heights = (ax.transScale + ax.transLimits).transform(ends)[:, 1].clip(0, 1)
+    gap = 1.3 * size / (72 * 0.75 * ax.figure.get_figheight() * ax.get_position().height)
+    for line, end, place in zip(lines, ends, spread(heights, gap), strict=True):
+        ax.annotate(
+            line.get_label(),
+            end,
+            (1.06, place),
+            textcoords="axes fraction",
+            color=line.get_color(),
+            fontsize=size,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": line.get_color(), "lw": 0.7, "ls": ":"},
+        )
+        line.set_label(f"_{line.get_label()}")
 
 
 def error_scale(ax: Axes, lowest: float, highest: float) -> None:

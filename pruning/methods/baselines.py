@@ -153,7 +153,7 @@ RANDOM = Method(
     random_phases,
     label="random deletion, fixed structure",
     short="random deletion",
-    colour="#de8f05",
+    colour="#b87400",
     marker="^",
     stack=alike(random_phases),
 )

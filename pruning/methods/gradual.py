@@ -207,6 +207,6 @@ METHOD = Method(
     phases,
     label="gradual pruning, step by step",
     short="gradual",
-    colour="#56b4e9",
+    colour="#2b8cc4",
     marker="s",
 )

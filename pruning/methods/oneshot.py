@@ -75,7 +75,7 @@ MAGNITUDE = Score(
     needs=(),
     label="magnitude, one shot, fine-tuned",
     short="magnitude",
-    colour="#fbafe4",
+    colour="#d6336c",
     marker="X",
 )
 MAGNITUDE_LIVE = Score(
@@ -93,7 +93,7 @@ WANDA = Score(
     needs=("inputs",),
     label="Wanda, one shot, fine-tuned",
     short="Wanda",
-    colour="#949494",
+    colour="#8c8c8c",
     marker="<",
 )
 NNRELIEF = Score(
@@ -102,7 +102,7 @@ NNRELIEF = Score(
     needs=("inputs",),
     label="NNrelief",
     short="NNrelief",
-    colour="#44aa99",
+    colour="#2e8b7d",
     marker="d",
 )
 STADE = Score(
@@ -130,7 +130,7 @@ RIA = Score(
     needs=("inputs",),
     label="RIA",
     short="RIA",
-    colour="#999933",
+    colour="#94942f",
     marker="*",
 )
 SNIP = Score(
@@ -139,7 +139,7 @@ SNIP = Score(
     needs=("inputs", "targets"),
     label="SNIP, before training",
     short="SNIP",
-    colour="#ece133",
+    colour="#5f7f00",
     marker=">",
 )
 RANDOM = Score(
@@ -148,7 +148,7 @@ RANDOM = Score(
     needs=("generator",),
     label="random deletion, fixed structure",
     short="random deletion",
-    colour="#de8f05",
+    colour="#b87400",
     marker="^",
 )
 

@@ -255,7 +255,7 @@ SET_METHOD = Method(
     set_phases,
     label="SET, rewired every epoch",
     short="SET",
-    colour="#cc78bc",
+    colour="#c16bb0",
     marker="v",
 )
 DEEPR_METHOD = Method(
@@ -264,6 +264,6 @@ DEEPR_METHOD = Method(
     deepr_phases,
     label="DeepR, rewired every step",
     short="DeepR",
-    colour="#ca9161",
+    colour="#b4713a",
     marker="P",
 )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from torch import nn
 
 from pruning import comparison, methods
@@ -138,6 +139,21 @@ def test_methods_differ_in_name_and_look():
     for kind in (Method, Score):
         labels = [m.label for m in methods.found(kind).values()]
         assert len(set(labels)) == len(labels)
+
+
+def luminance(colour):
+    """Relative luminance of an sRGB colour (WCAG 2.2)."""
+    linear = [
+        v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in to_rgb(colour)
+    ]
+    return sum(c * v for c, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("kind", [Method, Score])
+def test_lines_stand_out_on_white(kind):
+    assert 1.05 / (luminance("#767676") + 0.05) == pytest.approx(4.54, abs=0.01)  # WCAG's grey
+    for name, method in methods.found(kind).items():
+        assert 1.05 / (luminance(method.colour) + 0.05) >= 3, name
 
 
 @dataclass(frozen=True)
