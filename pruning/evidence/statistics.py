@@ -38,6 +38,21 @@ def estimate(values: pandas.Series, within: tuple[float, float] = (-np.inf, np.i
     return plus_minus(values.mean(), values.std()) + ends
 
 
+def mean_interval(
+    values: pandas.Series,
+    digits: int = 2,
+    within: tuple[float, float] = (-np.inf, np.inf),
+) -> str:
+    """Mean and the 95 % interval of the mean, as a sentence takes them: "−0.41 [−0.73,
+    −0.09]". The mean alone where there is no interval or all values are the same."""
+    found = interval(values) if values.nunique() > 1 else None
+    said = f"{values.mean():.{digits}f}"
+    if found is not None:
+        low, high = np.clip(found, *within)
+        said += f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return said.replace("-", "−")
+
+
 def percent(values: pandas.Series) -> str:
     """`estimate` of fractions, in per cent."""
     return f"{estimate(100 * values, (0, 100))} %"

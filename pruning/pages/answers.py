@@ -7,10 +7,13 @@ from collections.abc import Iterable
 
 import pandas
 from IPython.display import HTML
+from pandas.io.formats.style import Styler
 
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.pages import scoreboard
+
+TAIL = re.compile(r"(?<=\b[0-9a-f]{12})[0-9a-f]{8,}\b|, seed \d+$")  # of no use to a reader
 
 
 def box(chapter: str, sentences: dict[str, str]) -> HTML:
@@ -35,16 +38,17 @@ def _admonition(items: list[tuple[str, str]]) -> HTML:
     return HTML(f'<div class="admonition important">{title}{"".join(paragraphs)}</div>')
 
 
-def provenance(evidence: Iterable[Record]) -> pandas.DataFrame:
-    """One column: how many runs, how long they took on one thread each, commits, devices and
-    versions."""
+def provenance(evidence: Iterable[Record]) -> Styler:
+    """A small table: how many runs, how long they took on one thread each, data, commits,
+    devices and versions. Checksums and commits are cut to twelve characters."""
     origin = records.table(evidence).filter(like="provenance.")
     origin.columns = [name.removeprefix("provenance.") for name in origin.columns]
     rows = {"runs on record": f"{len(origin):,}"}
     rows["hours of computing"] = f"{origin['seconds'].sum() / 3600:.1f}"
-    names = [name for name in origin if name in ("commit", "device", "threads", "data")]
+    names = [name for name in ("data", "commit", "device", "threads") if name in origin]
     versions = [name for name in origin if name.startswith("versions.")]
     for name in [*names, *versions]:
-        values = dict.fromkeys(origin[name].dropna().map(str))
-        rows[name.removeprefix("versions.")] = ", ".join(value[:12] for value in values)
-    return pandas.DataFrame({"": rows})
+        values = origin[name].dropna().map(lambda value: TAIL.sub("", str(value)))
+        rows[name.removeprefix("versions.")] = ", ".join(dict.fromkeys(values))
+    table = pandas.DataFrame({"": rows}).style.hide(axis="columns")
+    return table.set_table_attributes('class="provenance"')

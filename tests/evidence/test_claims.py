@@ -415,3 +415,13 @@ def test_records_that_are_nowhere_are_an_error(tmp_path, monkeypatch, capsys):
     assert "nowhere', which does not exist" in said.err
     assert said.err.count("\n") == 1
     assert not said.out
+
+
+def test_a_mean_is_said_with_its_interval():
+    values = pandas.Series([1.0, 2.0, 3.0])
+    half = 4.302652729911275 / 3**0.5  # Student's t of two degrees of freedom, standard tables
+    said = f"2.00 [{2 - half:.2f}, {2 + half:.2f}]".replace("-", "−")
+    assert statistics.mean_interval(values) == said
+    assert statistics.mean_interval(values, 1, (0, 4)) == "2.0 [0.0, 4.0]"
+    assert statistics.mean_interval(-values[:2]) == "−1.50"
+    assert statistics.mean_interval(pandas.Series([5.0] * 4), 0) == "5"
