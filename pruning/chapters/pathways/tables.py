@@ -15,7 +15,7 @@ def names(task: str) -> tuple[list[str], list[str]]:
 
 
 def overview(evidence: list[Record]) -> pandas.DataFrame:
-    """Per task: seeds, weights kept, share of seeds in which each statement holds, fit and
+    """One column a task: seeds, weights kept, share of seeds in which each statement holds, fit and
     symmetry."""
     frame = records.table(evidence)
     frame["right"] = (frame.false_paths == 0) & (frame.missing_paths == 0)
@@ -40,7 +40,7 @@ def overview(evidence: list[Record]) -> pandas.DataFrame:
         "symmetry, same role": grouped.same_role.mean(),
         "other pairs": grouped.other.mean(),
     }
-    return pandas.DataFrame(table)
+    return records.transposed(pandas.DataFrame(table).rename_axis(None), ["seeds", "kept"])
 
 
 def exact(evidence: list[Record], task: str) -> str:
@@ -84,10 +84,7 @@ def answer(evidence: list[Record], authors: list[Record]) -> str:
     return said
 
 
-def caption(evidence: list[Record], profile: str) -> str:
-    """One line of Markdown for under a figure."""
+def caption(evidence: list[Record]) -> str:
+    """What a dot of the figure is, and how many seeds there are."""
     frame = records.table(evidence)
-    return (
-        f"*{profile} profile · generated data · {frame.seed.nunique()} seeds a task · "
-        "a dot is a pair of inputs of one network*"
-    )
+    return f"A dot is a pair of inputs of one network; {frame.seed.nunique()} seeds a task."
