@@ -28,6 +28,12 @@ def box(chapter: str, sentences: dict[str, str]) -> HTML:
     )
 
 
+def plain(*sentences: str) -> HTML:
+    """The box of a chapter that answers an open question and judges no claim; **bold** and
+    *emphasis* as in `box`."""
+    return _admonition([("", said) for said in sentences])
+
+
 def _admonition(items: list[tuple[str, str]]) -> HTML:
     paragraphs = []
     for badge, said in items:

@@ -38,18 +38,19 @@ def test_masked_gradients_are_noticed(quickly, digits):
     honest = experiment.under_attack(model, "digits")
     masked = experiment.under_attack(Scaled(model), "digits")
     assert masked["attacked_accuracy"] == honest["attacked_accuracy"]
-    assert max(honest["hidden"]) < 0.02
-    assert max(masked["hidden"]) > 0.3
+    assert max(honest["missed"]) < 0.02
+    assert max(masked["missed"]) > 0.3
     assert honest["pgd"][-1][-1] < 0.05
 
 
 def test_the_curves_of_a_record_fit_together(quickly):
-    record = experiment.run(replace(FAST, method="magnitude", density=0.3))
+    config = replace(FAST, method="magnitude", density=0.3)
+    (record,) = records.sweep(experiment.run, [config], None, jobs=1, progress=False)
     rows = len(experiment.EPSILONS)
     pgd = torch.tensor(record["pgd"])
     assert pgd.shape == (experiment.RESTARTS, rows)
     assert (pgd[1:] <= pgd[:-1]).all()
-    for name in ("fgsm", "random", "transfer_dense", "transfer_gates", "hidden"):
+    for name in ("fgsm", "random", "transfer_dense", "transfer_gates", "missed"):
         assert len(record[name]) == rows
     strong = experiment.EPSILONS.index(0.1)
     assert pgd[-1][strong] <= record["fgsm"][strong]

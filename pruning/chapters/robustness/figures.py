@@ -1,0 +1,115 @@
+"""The figures of the chapter. They draw what they are given on `ax`."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from pruning.chapters.robustness.tables import frame, kind
+from pruning.evidence.records import Record
+from pruning.figures import style
+from pruning.methods import find
+from pruning.methods.relative import RELATIVE
+
+LOOKS = {name: (find(name).colour, find(name).marker) for name in ("gates", "magnitude")}
+LOOKS |= {
+    "dense": ("#555555", "D"),
+    "relative": (RELATIVE.colour, "s"),
+    "stochgrad": ("#aa4499", "v"),
+}
+LABELS = {"noise": "deviation of the noise", "shift": "shift (pixels)", "rotate": "turn (°)"}
+
+
+def by_accuracy(evidence: list[Record], ax: Axes) -> Axes:
+    """The ε at which PGD leaves half of the images right, against clean accuracy: a mark a
+    network, a ring a mean; a line joins the dense networks of all widths."""
+    rows = frame(evidence)
+    means = rows.groupby("kind", sort=False)[["clean", "radius", "kept"]].mean()
+    methods = rows.groupby("kind", sort=False).method.first()
+    stopped = means.index.str.contains("stopped")
+    narrow = means[(methods == "dense") & ~stopped].sort_values("kept")
+    colour, marker = LOOKS["dense"]
+    ax.plot(narrow.clean, narrow.radius, color=colour, linewidth=1.5, zorder=1)
+    for method, part in rows.groupby("method", sort=False):
+        colour, marker = LOOKS[method]
+        ax.plot(part.clean, part.radius, marker, color=colour, markersize=5, alpha=0.5)
+    for name, mean in means.iterrows():
+        colour, marker = LOOKS[methods[name]]
+        ax.plot(
+            mean.clean,
+            mean.radius,
+            marker,
+            color=colour,
+            markersize=11,
+            markerfacecolor="white" if "stopped" in name else colour,
+            markeredgecolor=colour,
+        )
+    return ax
+
+
+def annotate(ax: Axes, evidence: list[Record]) -> None:
+    """Write the names of kinds beside their means: dense ones below, the others above."""
+    rows = frame(evidence)
+    for name, part in rows.groupby("kind"):
+        method = part.method.iloc[0]
+        ax.annotate(
+            name.replace(", ", "\n", 1),
+            (part.clean.mean(), part.radius.mean()),
+            (0, -12 if method == "dense" else 12),
+            textcoords="offset points",
+            color=LOOKS[method][0],
+            fontsize=10,
+            ha="center",
+            va="top" if method == "dense" else "bottom",
+        )
+
+
+def curves(evidence: list[Record], kinds: list[str], ax: Axes) -> Axes:
+    """Accuracy against ε: PGD as a full line, random noise of the same size dotted; mean over
+    seeds, and for PGD a band from the worst to the best."""
+    for name in kinds:
+        part = [record for record in evidence if kind(record) == name]
+        colour, marker = LOOKS[part[0]["method"]]
+        dashes = "--" if "stopped" in name or "width" in name else "-"
+        epsilons = [0.0, *part[0]["epsilons"]]
+        pgd, random = (
+            np.array([[r["attacked_accuracy"], *curve(r)] for r in part])
+            for curve in (lambda r: r["pgd"][-1], lambda r: r["random"])
+        )
+        ax.fill_between(
+            epsilons, 100 * pgd.min(0), 100 * pgd.max(0), color=colour, alpha=0.2, linewidth=0
+        )
+        ax.plot(
+            epsilons,
+            100 * pgd.mean(0),
+            dashes,
+            color=colour,
+            marker=marker,
+            markersize=5,
+            label=name,
+        )
+        ax.plot(epsilons, 100 * random.mean(0), ":", color=colour, linewidth=1)
+    ax.set_xlabel("ε, the largest change of a pixel")
+    ax.set_ylabel("accuracy (%)")
+    ax.set_ylim(-2, 101)
+    style.legend_below(ax)
+    return ax
+
+
+def shifts(evidence: list[Record], kinds: list[str], axes: np.ndarray) -> None:
+    """A panel a corruption: accuracy against its level, mean and range over seeds."""
+    for ax, (name, label) in zip(axes, LABELS.items(), strict=True):
+        for each in kinds:
+            part = [record for record in evidence if kind(record) == each]
+            colour, marker = LOOKS[part[0]["method"]]
+            dashes = "--" if "stopped" in each or "width" in each else "-"
+            values = 100 * np.array(
+                [[r["test_accuracy"], *r["corrupted"][name]] for r in part]
+            )
+            at = [0, *part[0]["levels"][name]]
+            ax.fill_between(
+                at, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0
+            )
+            ax.plot(at, values.mean(0), dashes, color=colour, marker=marker, ms=5, label=each)
+        ax.set_xlabel(label)
+        ax.set_ylabel("accuracy (%)")
+        ax.set_ylim(0, 101)
+    style.legend_below(axes[0])

@@ -1,0 +1,218 @@
+"""What the chapter `robustness` shows of its records: tables and sentences."""
+
+import numpy as np
+import pandas
+from scipy import stats
+
+from pruning.evidence.records import Record
+from pruning.evidence.statistics import MIN_SEEDS, interval
+
+AT = 0.05  # the ε of the tables
+SHOWN = {"noise": 0.2, "shift": 2, "rotate": 20.0}  # the levels of the tables
+SHOWN_AS = ("noise", "shift", "rotation")
+NAMES = {
+    "gates": "gates",
+    "dense": "dense",
+    "magnitude": "magnitude",
+    "relative": "relative importance",
+    "stochgrad": "StochGradAdam, magnitude",
+}
+
+
+def kind(record: Record) -> str:
+    """What a network is, in words: all seeds of it have the same."""
+    if record["method"] != "dense":
+        return f"{NAMES[record['method']]}, {100 * record['density']:.2g} %"
+    if record["epochs"] + record["finetune_epochs"] < 3:
+        return "dense, stopped early"
+    return "dense" if record["density"] == 1 else f"dense, width for {record['kept']:,}"
+
+
+def radius(record: Record) -> float:
+    """The ε at which PGD leaves half of all images right, between the measured ones by a
+    line; NaN where fewer are right without an attack."""
+    accuracy = np.array([record["attacked_accuracy"], *record["pgd"][-1]])
+    if accuracy[0] < 0.5:
+        return float("nan")
+    epsilons = np.array([0.0, *record["epsilons"]])
+    return float(np.interp(-0.5, -accuracy, epsilons))
+
+
+def frame(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a network: kind, method, seed, kept, inputs, and, in per cent, clean, fgsm, pgd
+    (at AT), radius and distance (of the range of a pixel), and the SHOWN level of each
+    corruption."""
+    rows = []
+    for record in evidence:
+        at = record["epsilons"].index(AT)
+        row = {
+            "kind": kind(record),
+            "method": record["method"],
+            "whole": record["density"] == 1,
+            "seed": record["seed"],
+            "kept": record["kept"],
+            "inputs": record["inputs_read"],
+            "clean": 100 * record["test_accuracy"],
+            "fgsm": 100 * record["fgsm"][at],
+            "pgd": 100 * record["pgd"][-1][at],
+            "radius": 100 * radius(record),
+            "distance": 100 * record["distance"][1],
+        }
+        for name, level in SHOWN.items():
+            where = record["levels"][name].index(level)
+            row[name] = 100 * record["corrupted"][name][where]
+        rows.append(row)
+    return pandas.DataFrame(rows)
+
+
+def overview(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a kind of network, the most weights first, as means over seeds in per cent;
+    `±` is half of the 95 % interval of the radius."""
+    grouped = frame(evidence).groupby("kind")
+    found = [interval(group) for _, group in grouped.radius]
+    half = [np.nan if ends is None else (ends[1] - ends[0]) / 2 for ends in found]
+    table = pandas.DataFrame(
+        {
+            "seeds": grouped.seed.nunique(),
+            "weights": grouped.kept.mean(),
+            "pixels read": grouped.inputs.mean(),
+            "clean": grouped.clean.mean(),
+            f"FGSM {AT:g}": grouped.fgsm.mean(),
+            f"PGD {AT:g}": grouped.pgd.mean(),
+            "half at ε": grouped.radius.mean(),
+            "±": half,
+            "first order": grouped.distance.mean(),
+            f"noise {SHOWN['noise']:g}": grouped.noise.mean(),
+            f"shift {SHOWN['shift']} px": grouped["shift"].mean(),
+            f"turn {SHOWN['rotate']:g}°": grouped["rotate"].mean(),
+        }
+    )
+    return table.sort_values("weights", ascending=False, kind="stable")
+
+
+def nearest(rows: pandas.DataFrame, name: str) -> str:
+    """The kind of narrowed dense network whose mean clean accuracy is nearest to a kind's."""
+    mean = rows.groupby("kind").clean.mean()
+    narrow = rows[(rows.method == "dense") & ~rows.whole].kind.unique()
+    return (mean[narrow] - mean[name]).abs().idxmin()
+
+
+def difference(ours: pandas.Series, theirs: pandas.Series) -> str:
+    """Difference of two means with Welch's 95 % interval, "+1.2 [0.8, 1.6]"."""
+    found = f"{ours.mean() - theirs.mean():+.2f}"
+    if min(ours.count(), theirs.count()) < MIN_SEEDS:
+        return found
+    low, high = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
+    return f"{found} [{low:.2f}, {high:.2f}]"
+
+
+def matched(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a kind of pruned network: the narrowed dense network of the nearest clean
+    accuracy, and pruned minus dense, in points, with Welch's 95 % interval."""
+    rows = frame(evidence)
+    table = {}
+    for name in rows[rows.method != "dense"].kind.unique():
+        ours, other = rows[rows.kind == name], nearest(rows, name)
+        theirs = rows[rows.kind == other]
+        columns = {"clean": "clean", f"PGD {AT:g}": "pgd", "half at ε": "radius"}
+        columns |= dict(zip(SHOWN_AS, SHOWN, strict=True))
+        table[name] = {"dense network": other} | {
+            title: difference(ours[column], theirs[column])
+            for title, column in columns.items()
+        }
+    return pandas.DataFrame.from_dict(table, orient="index")
+
+
+def checks(evidence: list[Record]) -> pandas.Series:
+    """Over all networks: what would be large, or high, if gradients were masked, in per
+    cent."""
+    at = {eps: k for k, eps in enumerate(evidence[0]["epsilons"])}
+    stronger = [
+        min(record["fgsm"][k], record["transfer_dense"][k], record["transfer_gates"][k])
+        - record["pgd"][-1][k]
+        for record in evidence
+        for k in at.values()
+    ]
+    restarts = [max(np.subtract(r["pgd"][0], r["pgd"][-1])) for r in evidence]
+    return 100 * pandas.Series(
+        {
+            "images that another attack fools and PGD does not, most": max(
+                max(record["missed"]) for record in evidence
+            ),
+            "FGSM or transfer below PGD, most": max(0.0, -min(stronger)),
+            "what more random starts take from PGD's accuracy, most": max(restarts),
+            f"PGD's accuracy at ε = {max(at):g}, highest": max(
+                record["pgd"][-1][at[max(at)]] for record in evidence
+            ),
+        }
+    )
+
+
+def caption(evidence: list[Record], profile: str, drawn: str) -> str:
+    """One line of Markdown for under a figure: profile, data, networks, seeds, what is
+    drawn."""
+    rows = frame(evidence)
+    seeds = rows.groupby("kind").seed.nunique()
+    data = ", ".join(sorted({record["dataset"] for record in evidence}))
+    count = f"{seeds.min()}" + (f" to {seeds.max()}" if seeds.max() > seeds.min() else "")
+    return (
+        f"*{profile} profile · data: {data} · {len(rows)} networks, {count} seeds of a kind · "
+        f"{evidence[0]['attacked']:,} test images attacked · {drawn}*"
+    )
+
+
+def four(evidence: list[Record]) -> list[str]:
+    """The kinds that the curves show: the smallest network of gates, the narrow dense network
+    of its accuracy, and the whole dense network, trained to the end and stopped early."""
+    rows = frame(evidence)
+    few = rows[rows.method == "gates"].sort_values("kept").kind.iloc[0]
+    early = next(name for name in rows.kind if "stopped" in name)
+    return [few, nearest(rows, few), early, "dense"]
+
+
+def answer(evidence: list[Record]) -> list[str]:
+    """The chapter's answer in sentences."""
+    rows, table = frame(evidence), matched(evidence)
+    mean = rows.groupby("kind")[["clean", "radius"]].mean()
+    few, narrow, early, dense = four(evidence)
+
+    def said(name: str) -> str:
+        return f"{mean.clean[name]:.1f} % clean, half at ε = {mean.radius[name] / 100:.3f}"
+
+    signs = table["half at ε"].map(_sign)
+    sturdy, brittle = (signs > 0).sum(), (signs < 0).sum()
+    verdict = "**No.**" if not brittle else "**Some are.**" if sturdy else "**Yes.**"
+    first = (
+        f"{verdict} Beside a narrow dense network of the nearest clean accuracy, PGD needs a "
+        f"larger ε to halve the accuracy of {sturdy} of {len(table)} kinds of pruned "
+        f"networks, and a smaller one for {brittle} (95 % intervals over seeds exclude 0). "
+        f"Gates with 404 weights: {said(few)}. A narrow dense network: {said(narrow)}."
+    )
+    second = (
+        "Clean accuracy does not tell how brittle a network is: the same dense network has "
+        f"{said(dense)}, and stopped after one epoch {said(early)}."
+    )
+    changed = ", ".join(f"{name} {table[name][few]}" for name in SHOWN_AS)
+    third = (
+        "Where images are changed without an attack, gates with 404 weights minus the narrow "
+        f"dense network is, in points: {changed}."
+    )
+    return [first, second, third]
+
+
+def said_of_shifts(evidence: list[Record]) -> str:
+    """Which of the four kinds of networks is the best and the worst under each corruption."""
+    rows = frame(evidence)
+    mean = rows[rows.kind.isin(four(evidence))].groupby("kind")[list(SHOWN)].mean()
+    return " ".join(
+        f"Under {title}, *{mean[name].idxmax()}* is best and *{mean[name].idxmin()}* worst."
+        for title, name in zip(SHOWN_AS, SHOWN, strict=True)
+    )
+
+
+def _sign(said: str) -> int:
+    """−1 or 1 where an interval, "+1.2 [0.8, 1.6]", lies on one side of 0; else 0."""
+    if "[" not in said:
+        return 0
+    low, high = (float(end) for end in said.split("[")[1].rstrip("]").split(","))
+    return int(low > 0) - int(high < 0)
