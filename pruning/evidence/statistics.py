@@ -58,6 +58,14 @@ def percent(values: pandas.Series) -> str:
     return f"{estimate(100 * values, (0, 100))} %"
 
 
+def brief(values: pandas.Series) -> str:
+    """The mean of fractions, in per cent, and its interval: "96.12 % [96.01, 96.24]"."""
+    found = interval(values) if values.nunique() > 1 else None
+    ends = np.clip([100 * end for end in found], 0, 100) if found else ()
+    said = " [{:.2f}, {:.2f}]".format(*ends) if found else ""
+    return f"{100 * values.mean():.2f} %{said}"
+
+
 def share(right: pandas.Series) -> str:
     """How many of the booleans are true, in per cent, with Wilson's 95 % interval: "80 % [49,
     94]"."""

@@ -99,12 +99,12 @@ def test_ahead_needs_every_competitor_on_record(tmp_path):
         put(tmp_path, gates(seed, 0.95, density=0.01))
         put(tmp_path, gates(seed, 0.90, density=0.01, method="dense"))
     assert verdict(tmp_path, "G2").verdict == statistics.NOT_MEASURED
-    assert "deepr: not on record" in verdict(tmp_path, "G2").ours
+    assert "not on record: DeepR" in verdict(tmp_path, "G2").ours
     for seed in range(3):
         put(tmp_path, gates(seed, 0.94, density=0.01, method="deepr"))
         put(tmp_path, gates(seed, 0.96, density=0.01, method="set"))
     assert verdict(tmp_path, "G2").verdict == statistics.PARTLY
-    assert "set: clearly ahead at 0 of 1 densities" in verdict(tmp_path, "G2").ours
+    assert "of SET at 0 of 1 densities" in verdict(tmp_path, "G2").ours
     put(
         tmp_path, gates(0, 0.99, density=0.01, method="snip")
     )  # one seed of another method is no matter

@@ -3,6 +3,8 @@ competitors."""
 
 import pandas
 
+from pruning import methods
+from pruning.chapters.compression_curves.references import MODELS
 from pruning.evidence.statistics import (
     LEVEL,
     MIN_SEEDS,
@@ -17,6 +19,38 @@ from pruning.evidence.statistics import (
 )
 
 __all__ = ["ahead", "at_least", "stays_high"]
+
+
+def compared(method: str, others: list[str], runs: pandas.DataFrame) -> pandas.DataFrame:
+    """One row for each of `others` at each density where it and `method` are on record:
+    `clear` says whether the mean of `method` is above theirs by Welch's t-test, corrected for
+    the number of comparisons (Holm), at 5 %."""
+    groups = {key: group.test_accuracy for key, group in runs.groupby(["method", "density"])}
+    found = pandas.DataFrame(
+        [
+            (other, density, larger(groups[method, density], theirs))
+            for (other, density), theirs in groups.items()
+            if other in others and (method, density) in groups
+        ],
+        columns=["other", "density", "p"],
+    )
+    found["clear"] = holm(found.p) < LEVEL
+    return found
+
+
+def name(method: str) -> str:
+    """How sentences name a method or a model of scikit-learn."""
+    if method in MODELS:
+        return method.replace("_", " ")
+    return "a dense network" if method == "dense" else methods.find(method).short
+
+
+def how_often(found: pandas.DataFrame, before: str = "of") -> str:
+    """`compared` in words: "of DeepR at 9 of 9 densities, of SET at 8 of 9 densities"."""
+    return ", ".join(
+        f"{before} {name(other)} at {part.clear.sum()} of {len(part)} densities"
+        for other, part in found.groupby("other", sort=False)
+    )
 
 
 def ahead(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
@@ -34,27 +68,15 @@ def ahead(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
         evidence.density.isin(evidence[evidence.method == claim["method"]].density)
     ]
     seeds = int(evidence.groupby(["method", "density"]).seed.nunique().min())
-    groups = {
-        key: group.test_accuracy for key, group in evidence.groupby(["method", "density"])
-    }
-    compared = pandas.DataFrame(
-        [
-            (other, density, larger(groups[claim["method"], density], theirs))
-            for (other, density), theirs in groups.items()
-            if other in claim["others"] and (claim["method"], density) in groups
-        ],
-        columns=["other", "density", "p"],
-    )
-    compared["clear"] = holm(compared.p) < LEVEL
-    said = [
-        f"{other}: clearly ahead at {mine.clear.sum()} of {len(mine)} densities"
-        for other, mine in compared.groupby("other")
-    ]
-    absent = [other for other in claim["others"] if other not in set(compared.other)]
-    ours = "; ".join([*said, *(f"{other}: not on record" for other in absent)])
+    found = compared(claim["method"], claim["others"], evidence)
+    absent = [other for other in claim["others"] if other not in set(found.other)]
+    ours = f"gates are clearly ahead {how_often(found)}" if len(found) else ""
+    if absent:
+        names = ", ".join(map(name, absent))
+        ours = "; ".join(filter(None, [ours, f"not on record: {names}"]))
     if seeds < MIN_SEEDS or absent:
         return NOT_MEASURED, seeds, ours
-    clear = compared.clear
+    clear = found.clear
     return (
         REPRODUCED if clear.all() else PARTLY if clear.any() else NOT_REPRODUCED,
         seeds,
@@ -66,16 +88,16 @@ def _beside(claim: dict, evidence: pandas.DataFrame) -> str:
     """What else reaches that accuracy: the claim's `beside`, at its density, or without
     one."""
     said = []
-    for name in claim.get("beside", ()):
+    for other in claim.get("beside", ()):
         part = evidence[
-            (evidence.method == name) & evidence.density.isin([claim["density"], 1.0])
+            (evidence.method == other) & evidence.density.isin([claim["density"], 1.0])
         ]
         if len(part):
             weights = (
                 f" with {int(part.kept.max()):,} weights" if part.kept.notna().all() else ""
             )
-            said.append(f"{name.replace('_', ' ')} {percent(part.test_accuracy)}{weights}")
-    return "; beside them " + ", ".join(said) if said else ""
+            said.append(f"{name(other)} {percent(part.test_accuracy)}{weights}")
+    return "; for comparison, " + ", ".join(said) if said else ""
 
 
 def stays_high(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
@@ -93,9 +115,9 @@ def stays_high(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
         return NOT_MEASURED, 0, ""
     effective = sparse[sparse.method == claim["other"]].effective
     ours = (
-        f"{claim['method']} {percent(method)}, dense {percent(dense)}, {claim['other']}"
-        f" {percent(other)} (at most {int(effective.max())} effective weights), at"
-        f" {100 * claim['density']:g} % of the weights" + _beside(claim, evidence)
+        f"gates {percent(method)} with {100 * claim['density']:g} % of the weights, the dense"
+        f" network {percent(dense)}; random deletion {percent(other)}, which leaves at most"
+        f" {int(effective.max())} effective weights" + _beside(claim, evidence)
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, ours
