@@ -89,7 +89,26 @@ def _run(arguments: argparse.Namespace) -> int:
     for name, value in record.items():
         if not isinstance(value, dict) and len(str(value)) < 80 and value is not None:
             print(f"{name:32} {value}")
+    for said in _unlike_asked(record):
+        print(f"pruning: {said}", file=sys.stderr)
     return 0
+
+
+def _unlike_asked(record: dict) -> list[str]:
+    """What a user would overlook in a record: far more weights than were asked for, and layers
+    without any."""
+    kept, density, total = (record.get(key) for key in ("kept", "density", "dense_weights"))
+    said = []
+    if None not in (kept, density, total) and kept > 1.5 * density * total:
+        said.append(
+            f"{kept:,} weights are kept, {round(density * total):,} were asked for: train"
+            " longer, or give a budget if the method has one (pruning methods NAME)"
+        )
+    if 0 in (record.get("kept_by_layer") or ()):
+        said.append(
+            f"a layer has no weights left: {record['kept_by_layer']} are kept by layer"
+        )
+    return said
 
 
 def _sweep(arguments: argparse.Namespace) -> int:

@@ -165,9 +165,29 @@ def test_run_trains_one_network_and_prints_what_it_found(tmp_path, capsys):
     assert "test_accuracy" in said.out
     assert "epoch" in said.err  # the bar
     (record,) = records.read(out)
+    # gates that had one epoch have not decided
+    assert record["kept"] > 1.5 * record["density"] * record["dense_weights"]
+    assert f"pruning: {record['kept']:,} weights are kept" in said.err
     assert (record["tau"], record["seed"], record["hidden"]) == (3.0, 5, [8, 6])
     assert cli.main(["run", "compression_curves", "--set", "taau=3"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"kept": 16, "density": 0.1, "dense_weights": 100}, "16 weights are kept, 10 were"),
+        ({"kept": 15, "density": 0.1, "dense_weights": 100}, None),
+        ({"kept": 16, "density": None, "dense_weights": 100}, None),
+        ({"kept": 5, "kept_by_layer": [5, 0]}, "a layer has no weights left"),
+        ({"kept": 5, "kept_by_layer": [4, 1]}, None),
+    ],
+)
+def test_run_says_what_is_unlike_what_was_asked_for(monkeypatch, capsys, record, words):
+    monkeypatch.setattr(records, "run_one", lambda run, config: record)
+    assert cli.main(["run", "compression_curves"]) == 0
+    said = capsys.readouterr().err
+    assert (words in said) if words else (said == "")
 
 
 def test_sweep_takes_a_part_of_its_list(capsys):

@@ -40,7 +40,7 @@ from torch.nn.utils import parametrize
 from pruning.methods.sampling import BiasGate, Gate, OutputGate, gates, new_pass
 from pruning.methods.watching import watch_optimizers
 from pruning.networks.masks import is_masked, parametrize_apart
-from pruning.networks.prunable import WEIGHTED, Model, output_dim, selected, tied
+from pruning.networks.prunable import WEIGHTED, Model, output_dim, selected
 
 Granularity = Literal["weight", "output"]
 GRANULARITIES = get_args(Granularity)
@@ -97,17 +97,11 @@ def gate(
         )
     if granularity not in GRANULARITIES:
         raise ValueError(f"granularity: got {granularity!r}, needs one of {GRANULARITIES}")
-    chosen = selected(model, layers, ignore, stacklevel=3)
+    chosen = selected(model, layers, ignore)
     if granularity == "output":
         chosen = _with_outputs(chosen, named=layers is not None)
-    shared = tied(model)
     for key, module, parameter in chosen:
         _check_free(key, module, parameter)
-        if key in shared:
-            raise ValueError(
-                f"layers: {key!r} shares its weight with {shared[key]}; ignore={[key]} leaves"
-                " it out"
-            )
     for _, module, parameter in chosen:
         weight = module._parameters[parameter]
         if granularity == "weight":
@@ -177,8 +171,9 @@ def gate_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [found.logits for found in gates(model).values()]
 
 
-def _kept(model: nn.Module, with_gradient: bool = False) -> tuple[Tensor, int]:
-    """Σ g over all gated weights of a model, and their number."""
+def _kept(model: nn.Module, target: float | None = None) -> tuple[Tensor, int]:
+    """Σ g over all gated weights of a model, and their number; of a sum with a target the
+    gradient is wanted."""
     found = [module for module in model.modules() if isinstance(module, Gate)]
     if not found:
         raise ValueError("model: has no gated layer; call pruning.gate(model) first")
@@ -188,7 +183,10 @@ def _kept(model: nn.Module, with_gradient: bool = False) -> tuple[Tensor, int]:
             "density: no gates sampled yet; run a forward pass in training mode first"
         )
     counts = [each.count() for each in found]
-    if with_gradient and torch.is_grad_enabled():
+    if target is not None:
+        for each in found:
+            each.target = target
+    if target is not None and torch.is_grad_enabled():
         trained = [each for each in sampled if each.logits.requires_grad]
         if any(not each.kept.requires_grad for each in trained):
             raise RuntimeError(
@@ -234,7 +232,7 @@ def density_loss(model: nn.Module, target: float, log: bool = False) -> Tensor:
     if not (0 < target <= 1 if log else 0 <= target <= 1):
         allowed = "(0, 1]" if log else "[0, 1]"
         raise ValueError(f"target: got {target!r}, needs a density in {allowed}")
-    return off_target(*_kept(model, with_gradient=True), target, log)
+    return off_target(*_kept(model, target), target, log)
 
 
 def off_target(kept: Tensor, total: int, target: float | Tensor, log: bool = False) -> Tensor:

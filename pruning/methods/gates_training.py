@@ -100,7 +100,7 @@ class Gating(Callback):
 
     def finish(self, model: nn.Module) -> None:
         """Fix the mask."""
-        hardening.harden(model, self.settings.at_most or None)
+        hardening.fix(model, self.settings.at_most or None)
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class StackedGating(Callback):
 
     def finish(self, model: nn.Module) -> None:
         """Fix the masks."""
-        hardening.harden(model, self.settings[0].at_most or None)
+        hardening.fix(model, self.settings[0].at_most or None)
 
 
 def stacked_phases(

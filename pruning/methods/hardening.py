@@ -2,15 +2,17 @@
 weights."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pruning.methods.sampling import BiasGate, Gate, gates, new_pass
 from pruning.networks.masks import Mask
+from pruning.networks.notices import notice, say_emptied
 from pruning.networks.prunable import Model
 
+MANY = 1.5  # times the weights that were asked for
 
-@torch.no_grad()
+
 def harden(model: Model, at_most: int | None = None) -> Model:
     """Turn each gate into the fixed mask θ^g > ½, a `Mask` in the gate's place.
 
@@ -28,11 +30,23 @@ def harden(model: Model, at_most: int | None = None) -> Model:
 
     The density loss acts on the mean of sampled gates. While many θ^g still lie near ½, the
     mask keeps more or fewer weights than the samples do: look at `sparsity_report`, train
-    longer, or give a budget.
+    longer, or give a budget. Warns where the masks keep more than one and a half times what
+    the last `density_loss` asked for, and of layers that lose all their weights.
 
     Returns the same model. Raises ValueError if nothing is gated, for logits that are NaN, and
     for a budget that is not a whole number of 1 or more.
     """
+    found = gates(model)
+    masks = fix(model, at_most)
+    _say_surplus(found, masks)
+    say_emptied([key for key, mask in masks.items() if not mask.any()])
+    return model
+
+
+@torch.no_grad()
+def fix(model: nn.Module, at_most: int | None = None) -> dict[str, Tensor]:
+    """`harden` without its warnings, for networks whose counts go on record; returns the
+    masks."""
     found = gates(model)
     if not found:
         raise ValueError("model: has no gated layer; call pruning.gate(model) first")
@@ -55,7 +69,25 @@ def harden(model: Model, at_most: int | None = None) -> Model:
             key for key, hook in module._forward_pre_hooks.items() if hook is new_pass
         ]:
             del module._forward_pre_hooks[key]
-    return model
+    return {key: masks[each] for key, each in found.items()}
+
+
+def _say_surplus(found: dict[str, Gate], masks: dict[str, Tensor]) -> None:
+    """Warn where far more is kept than `density_loss` asked for last; a target of 0 asks for
+    as little as the loss allows."""
+    gating = found.values()
+    if not all(each.target for each in gating):
+        return
+    total = sum(each.weights for each in gating)
+    kept = sum(int(mask.sum()) for mask in masks.values())
+    asked = round(sum(each.target * each.weights for each in gating))
+    if kept > MANY * asked:
+        notice(
+            f"model: the masks keep {kept:,} of {total:,} weights; density_loss asked for"
+            f" {asked:,}. Many gates have not decided yet: train longer, give the density loss"
+            f" a larger factor or the logits a larger learning rate, or harden(model,"
+            f" at_most={max(1, asked)})"
+        )
 
 
 def _replace(held: parametrize.ParametrizationList, masks: dict[Gate, Tensor]) -> None:

@@ -186,7 +186,7 @@ def prune(
     with (
         warnings.catch_warnings()
     ):  # an emptied layer shows in the record: nothing is effective
-        warnings.filterwarnings("ignore", "layer .* has no weight left")
+        warnings.filterwarnings("ignore", "model: no weight is left")
         scores.prune_by_score(model, found, 1 - problem.density, scope)
 
 

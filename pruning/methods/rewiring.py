@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from pruning.methods import shares
 from pruning.networks.masks import Mask, is_parametrized, is_pruned, original, set_mask
-from pruning.networks.prunable import prunable
+from pruning.networks.prunable import check_untied, prunable
 from pruning.training import Callback
 from pruning.training.recipes import Adam, HoldThenCosine, Method, Phase, Problem, setting
 
@@ -65,7 +65,8 @@ class _Rewiring(Callback):
     @torch.no_grad()
     def start(self, model: nn.Module) -> None:
         """Mask the layers. Raises ValueError if there is none, or if one is pruned or gated
-        already."""
+        already, or shares its weight with another module."""
+        check_untied(model, [key for key, _, _ in prunable(model)])
         found = [(module, parameter) for _, module, parameter in prunable(model)]
         if not found:
             raise ValueError("model: has no Linear or Conv2d layer to rewire")

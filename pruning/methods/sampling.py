@@ -79,6 +79,7 @@ class Gate(nn.Module):
         )
         self.tau = tau
         self.weights = weight.numel()
+        self.target: float | None = None  # the last that `density_loss` was given
         self.forget()
 
     def forward(self, weight: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ the papers' own reading (NNrelief also globally, see there).
 
 import math
 import numbers
-import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
@@ -37,7 +36,8 @@ from pruning.networks.layers import (
     weights,
 )
 from pruning.networks.masks import effective, find_gates, kept, set_mask
-from pruning.networks.prunable import Model, prunable
+from pruning.networks.notices import say_emptied
+from pruning.networks.prunable import Model, check_untied, prunable
 
 Scores = dict[str, Tensor]
 Names = Iterable[str] | None
@@ -330,6 +330,7 @@ def _checked(
     if not scores:
         raise ValueError("scores: got none, needs the score of at least one layer")
     known = {key: (module, parameter) for key, module, parameter in prunable(model)}
+    check_untied(model, scores)
     if gated := sorted(find_gates(model).keys() & scores.keys()):
         raise ValueError(f"model: layers {gated} are gated; call pruning.harden(model) first")
     for name, score in scores.items():
@@ -375,8 +376,9 @@ def prune_by_score(
     input_means : from `input_statistics`, to move what the removed weights gave on average, W
         · E[x], into the biases (STADE's correction; layers without a bias are left alone).
 
-    In place; returns the model. Warns where a layer loses all its weights. Raises ValueError,
-    before anything is changed, for values out of range, unknown layers, other shapes, and NaN.
+    In place; returns the model. Warns of layers that lose all their weights. Raises
+    ValueError, before anything is changed, for values out of range, unknown layers, a weight
+    that other modules hold too, other shapes, and NaN.
     """
     found = _checked(model, scores, sparsity, scope)
     kept_now = {name: kept(*owner) for name, owner in found.items()}
@@ -405,6 +407,7 @@ def prune_by_score(
             )
             for name in flat
         }
+    emptied = []
     for name, (module, parameter) in found.items():
         lost = removed[name]
         if scope == "neuron":
@@ -412,7 +415,7 @@ def prune_by_score(
             lost = from_matrix(module, parameter, matrix, kept_now[name].shape)
         mask = ~lost.view(kept_now[name].shape) & kept_now[name]
         if not mask.any():
-            warnings.warn(f"layer {name!r} has no weight left", stacklevel=2)
+            emptied.append(name)
         if (
             input_means is not None
             and (shift := bias(module, parameter, trained=True)) is not None
@@ -422,4 +425,5 @@ def prune_by_score(
             )
             shift += (w * input_means[name].mean.to(shift.dtype)[:, None] * gone).sum(2)
         set_mask(module, mask, parameter)
+    say_emptied(emptied)
     return model

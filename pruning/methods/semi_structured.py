@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pruning.networks.masks import kept, set_mask
-from pruning.networks.prunable import Model, prunable
+from pruning.networks.prunable import Model, check_untied, prunable
 
 
 def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
@@ -46,14 +46,15 @@ def prune_n_m(model: Model, scores: dict[str, Tensor], n: int = 2, m: int = 4) -
     n, m : 2 and 4 for sparse tensor cores.
 
     In place; returns the model. Raises ValueError, before anything is changed, for an unknown
-    key, another shape, NaN, a row that is no multiple of m, and a weight that is a transposed
-    convolution's.
+    key, a weight that other modules hold too or that is a transposed convolution's, another
+    shape, NaN, and a row that is no multiple of m.
 
     Examples
     --------
     >>> pruning.prune_n_m(model, pruning.wanda(model, inputs, ignore=["classifier"]))
     """
     found = {key: (module, parameter) for key, module, parameter in prunable(model)}
+    check_untied(model, scores)
     masks = {}
     for key, score in scores.items():
         if key not in found:

@@ -52,26 +52,28 @@ def _is(module: nn.Module, kinds: tuple[type, ...]) -> bool:
     )
 
 
-def chain(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+def chain(
+    model: nn.Module, prefix: str = "", instead: str = EXAMPLES
+) -> Iterator[tuple[str, nn.Module]]:
     """The layers of nested ``nn.Sequential`` in the order in which they run, with their names.
 
     A module that runs in several places comes up several times. Raises TypeError at a module
     whose computation cannot be read off: one with branches, with a ``forward`` of its own, or
-    with forward hooks."""
+    with forward hooks. The message ends with `instead`, what the caller can do."""
     kind = type(model).__name__
     if model._forward_hooks and not any(True for _ in model.children()):
         raise TypeError(
-            f"model: {prefix or 'the model itself'}, a {kind}, has forward hooks; {EXAMPLES}"
+            f"model: {prefix or 'the model itself'}, a {kind}, has forward hooks; {instead}"
         )
     if _is(model, LAYERS):
         yield prefix, model
     elif _is(model, (nn.Sequential,)):
         for name, child in model._modules.items():
-            yield from chain(child, f"{prefix}.{name}" if prefix else name)
+            yield from chain(child, f"{prefix}.{name}" if prefix else name, instead)
     else:
         raise TypeError(
             f"model: {prefix or 'the model itself'} is a {kind}, not a layer of a chain;"
-            f" {EXAMPLES}"
+            f" {instead}"
         )
 
 

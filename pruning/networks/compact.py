@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from pruning.networks.batchnorm import fold_batch_norm
-from pruning.networks.chain import ELEMENTWISE, chain, linear_nodes
+from pruning.networks.chain import ELEMENTWISE, EXAMPLES, chain, linear_nodes
 from pruning.networks.cuts import Cuts
 from pruning.networks.graph import Examples, arguments, plain_copy, trace, trace_chain
+from pruning.networks.operations import BATCH_NORM, operation
 from pruning.networks.reach import reach
 from pruning.networks.rebuild import Select, rebuild, smaller_layer
 
+CHAINED = (nn.Linear, nn.BatchNorm1d, *ELEMENTWISE)
 TOLERANCE = 1e-4  # of the outputs, relative to the largest
 
 
@@ -36,18 +38,20 @@ def compact(model: nn.Module, example_inputs: Examples | None = None) -> nn.Modu
     Parameters
     ----------
     model : any model that torch.export can trace, gated, pruned or dense.
-    example_inputs : as for `effective_weights`. Chains of Linear layers and activations need
-        none. Inputs that are no (batch, features) tables must have the examples' shape later,
-        apart from the batch size.
+    example_inputs : as for `effective_weights`. Chains of Linear layers, activations, dropout
+        and batch norm need none. Inputs that are no (batch, features) tables must have the
+        examples' shape later, apart from the batch size.
 
     Returns
-    ------- For a chain without examples, an ``nn.Sequential`` of Linear layers and activations
-    that begins with `Select` (after the model's Flatten); otherwise a ``torch.fx.GraphModule``
+    -------
+    For a chain without examples, an ``nn.Sequential`` of Linear layers and activations that
+    begins with `Select` (after the model's Flatten); otherwise a ``torch.fx.GraphModule``
     whose layers keep their names. It saves, pickles and deep-copies as any module.
 
     Raises TypeError for a model that needs `example_inputs` and has none, that torch.export
     cannot trace, or that runs an operation through which paths cannot be followed; ValueError
-    for a chain without a Linear layer; RuntimeError should the outputs differ."""
+    for a chain without a Linear layer; RuntimeError should the outputs differ.
+    """
     if example_inputs is None:
         small = _compact_chain(model)
         examples = ((next(model.parameters()).new_zeros(2, _features(model)),), {})
@@ -69,15 +73,21 @@ def _compact_chain(model: nn.Module) -> nn.Sequential:
     layers = list(chain(model))
     for position, (name, layer) in enumerate(layers):
         leading_flatten = isinstance(layer, nn.Flatten) and position == 0
-        if not (leading_flatten or isinstance(layer, (nn.Linear, *ELEMENTWISE))):
+        if not (leading_flatten or isinstance(layer, CHAINED)):
             raise TypeError(
                 f"model: {name!r} is a {type(layer).__name__}; without example_inputs compact "
-                "handles chains of Linear layers with elementwise activations between them, "
-                "after an optional Flatten"
+                "handles chains of Linear layers, elementwise activations, dropout and batch "
+                f"norm, after an optional Flatten; {EXAMPLES}"
             )
     if not any(isinstance(layer, nn.Linear) for _, layer in layers):
         raise ValueError("model: has no Linear layer to make smaller")
     graph = trace_chain(model, _features(model))
+    fold_batch_norm(graph)
+    if any(operation(node) in BATCH_NORM for node in graph.nodes.nodes):
+        raise TypeError(
+            "model: has batch norm without running statistics, or with no Linear layer right "
+            f"before or after it, so that it cannot be written into one; {EXAMPLES}"
+        )
     found = reach(graph)
     cuts = Cuts(graph, found)
     nodes = iter(linear_nodes(graph))
@@ -94,7 +104,7 @@ def _compact_chain(model: nn.Module) -> nn.Sequential:
                 modules[-1].bias = nn.Parameter(
                     modules[-1].weight.new_zeros(modules[-1].out_features)
                 )
-        elif not isinstance(layer, (nn.Identity, nn.Dropout)):
+        elif not isinstance(layer, (nn.Identity, nn.Dropout, nn.BatchNorm1d)):
             modules.append(copy.deepcopy(layer))
     return nn.Sequential(*modules).eval()
 

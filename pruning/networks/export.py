@@ -79,11 +79,18 @@ def to_numpy(model: nn.Module, path: str | Path) -> int:
     """Write a pruned chain of Linear layers as an archive for `NumpyNetwork`; returns its size
     in bytes.
 
-    Raises TypeError for a model that `compact` does not handle, ValueError for activations
-    that are not all the same one of relu, sigmoid, tanh, silu, or a layer of more than 65,535
-    neurons.
+    Batch norm is written into the Linear layers. Raises TypeError for a model that is no such
+    chain, ValueError for activations that are not all the same one of relu, sigmoid, tanh,
+    silu, or a layer of more than 65,535 neurons.
     """
-    select, *rest = compact(model)
+    try:
+        select, *rest = compact(model)
+    except TypeError as error:
+        raise TypeError(
+            "model: to_numpy writes chains of Linear layers, activations, dropout and batch"
+            f" norm next to a Linear layer, and {type(model).__name__} is none;"
+            " pruning.export.to_onnx writes any model that compact handles"
+        ) from error
     layers = [module for module in rest if isinstance(module, nn.Linear)]
     found = [
         _NAMES.get(type(m), type(m).__name__) for m in rest if not isinstance(m, nn.Linear)

@@ -18,6 +18,12 @@ from pruning.networks.chain import ELEMENTWISE, chain, graph_of, linear_nodes
 from pruning.networks.masks import effective
 from pruning.networks.reach import reach
 
+FOLLOWED = (
+    "importance follows nested nn.Sequential of Linear layers with elementwise activations,"
+    " dropout and batch norm, after an optional Flatten; pruning.networks.attribution explains"
+    " any model"
+)
+
 
 def _batch_norm_factors(layer: nn.BatchNorm1d) -> Tensor:
     scale = (
@@ -35,7 +41,7 @@ def absolute_weights(model: nn.Module) -> list[Tensor]:
     Linear layer."""
     sizes: list[Tensor] = []
     columns, last = None, None  # factors for the next layer's inputs; the module before
-    for position, (name, layer) in enumerate(chain(model)):
+    for position, (name, layer) in enumerate(chain(model, instead=FOLLOWED)):
         if isinstance(layer, nn.Linear):
             size = effective(layer).abs().double()
             sizes.append(size if columns is None else size * columns)
@@ -54,11 +60,7 @@ def absolute_weights(model: nn.Module) -> list[Tensor]:
         elif not (
             isinstance(layer, ELEMENTWISE) or (isinstance(layer, nn.Flatten) and position == 0)
         ):
-            raise TypeError(
-                f"model: {name!r} is a {type(layer).__name__}; importance follows chains of "
-                "Linear layers with elementwise activations, dropout and batch norm, after an "
-                "optional Flatten"
-            )
+            raise TypeError(f"model: {name!r} is a {type(layer).__name__}; {FOLLOWED}")
         if not isinstance(layer, (nn.Dropout, nn.Identity)):
             last = layer
         if sizes and not sizes[-1].isfinite().all():

@@ -1,8 +1,6 @@
 """What scores read off a model: its prunable weights, and the inputs that reach them."""
 
-import itertools
 import math
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 from pruning.networks import columns
 from pruning.networks.batches import BATCH, Batches, batches, call, evaluating
 from pruning.networks.masks import effective, find_gates
-from pruning.networks.prunable import prunable
+from pruning.networks.prunable import check_untied, prunable, selected
 
 LAYERS = (nn.Linear, nn.Conv2d)
 
@@ -53,45 +51,13 @@ class Weight:
 def weights(
     model: nn.Module, layers: Iterable[str] | None = None, ignore: Iterable[str] | None = None
 ) -> dict[str, Weight]:
-    """The weights that scores speak of, by the keys of `prunable`.
+    """The weights that scores speak of, by the keys of `prunable`: those that `selected`
+    chooses.
 
-    `layers` names those to take (None: all), `ignore` those to leave out: keys, or names of
-    modules, which stand for all weights inside. Warns of parameters with two or more
-    dimensions that no score covers, such as embeddings, unless `layers` chooses or `ignore`
-    names them.
-
-    Raises ValueError for an unknown name, for a model without a weight to score, for gates
-    (`harden` them first), and for weights that are not finite.
+    Warns and raises as `selected`. Raises ValueError too for gates (`harden` them first) and
+    for weights that are not finite.
     """
-    known = [
-        name for name, _ in itertools.chain(model.named_modules(), model.named_parameters())
-    ]
-    found = {key: Weight(key, module, parameter) for key, module, parameter in prunable(model)}
-    for argument, names in (("layers", layers), ("ignore", ignore)):
-        if isinstance(names, str):
-            raise ValueError(
-                f"{argument}: got the string {names!r}, needs a list of names such as"
-                f" [{names!r}]"
-            )
-        for name in names or ():
-            if name not in known and name not in found:
-                raise ValueError(
-                    f"{argument}: got {name!r}, needs some of {sorted(found)}, or modules"
-                    " above"
-                )
-    left_out = list(ignore or ())
-    if layers is None:
-        _warn_of_others(model, left_out)
-    chosen = {
-        key: weight
-        for key, weight in found.items()
-        if (layers is None or _inside(key, layers)) and not _inside(key, left_out)
-    }
-    if not chosen:
-        raise ValueError(
-            f"model: has no weight to score, of {sorted(found)}; layers={layers},"
-            f" ignore={ignore}"
-        )
+    chosen = {key: Weight(key, *owner) for key, *owner in selected(model, layers, ignore)}
     if gated := [key for key in find_gates(model) if key in chosen]:
         raise ValueError(
             f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first"
@@ -105,37 +71,13 @@ def weights(
     return chosen
 
 
-def _inside(key: str, names: Iterable[str]) -> bool:
-    return any(key == name or name == "" or key.startswith(f"{name}.") for name in names)
-
-
-def _warn_of_others(model: nn.Module, ignore: list[str]) -> None:
-    covered = {
-        id(p) for _, module, _ in prunable(model) for p in module.parameters(recurse=False)
-    }
-    covered |= {
-        id(p)
-        for _, module, _ in prunable(model)
-        if hasattr(module, "parametrizations")
-        for p in module.parametrizations.parameters()
-    }
-    others = [
-        name
-        for name, p in model.named_parameters()
-        if p.dim() >= 2 and id(p) not in covered and not _inside(name, ignore)
-    ]
-    if others:
-        warnings.warn(
-            f"model: scores do not cover {others}; ignore={others} says so", stacklevel=4
-        )
-
-
 def layers(model: nn.Module) -> dict[str, nn.Module]:
-    """{name: Linear or Conv2d layer}. Raises ValueError if there is none, or if one is
-    gated."""
+    """{name: Linear or Conv2d layer}. Raises ValueError if there is none, or if one is gated
+    or shares its weight with another module."""
     found = {name: layer for name, layer, _ in prunable(model) if isinstance(layer, LAYERS)}
     if not found:
         raise ValueError("model: has no Linear or Conv2d layer")
+    check_untied(model, found)
     if gated := find_gates(model):
         raise ValueError(
             f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first"

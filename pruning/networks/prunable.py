@@ -2,12 +2,13 @@
 package."""
 
 import itertools
-import warnings
 from collections.abc import Iterable
 from typing import TypeVar
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
+
+from pruning.networks.notices import notice
 
 Model = TypeVar(
     "Model", bound=nn.Module
@@ -89,7 +90,6 @@ def selected(
     model: nn.Module,
     layers: Iterable[str] | None = None,
     ignore: Iterable[str] | None = None,
-    stacklevel: int = 3,
 ) -> list[tuple[str, nn.Module, str]]:
     """`prunable`, of which `layers` are taken (None: all) and `ignore` left out.
 
@@ -97,10 +97,15 @@ def selected(
     `layers` is None, one warning names the parameters of two or more dimensions that no
     prunable weight covers, such as embeddings, except for those in `ignore`.
 
-    Raises ValueError for a string in place of a list, for an unknown name, and where nothing
-    is left.
+    Raises ValueError for a string in place of a list, for an unknown name, for a weight that
+    other modules hold too (see `tied`), and where nothing is left.
     """
     found = prunable(model)
+    if not found:
+        raise ValueError(
+            "model: has no weights to prune, needs Linear, convolution, attention or recurrent"
+            " layers"
+        )
     names = [
         name for name, _ in itertools.chain(model.named_modules(), model.named_parameters())
     ]
@@ -131,11 +136,12 @@ def selected(
     if layers is None and (
         others := [name for name in uncovered(model) if not _inside(name, left_out)]
     ):
-        warnings.warn(
-            "model: weights of these parameters are not prunable and stay as they are:"
-            f" {others}; ignore={others} avoids this warning",
-            stacklevel=stacklevel,
+        notice(
+            f"model: {others} have no gates and no scores, because they are not weights of"
+            " Linear, convolution, attention or recurrent layers; they stay dense. If that is"
+            f" meant, ignore={others} silences this warning"
         )
+    check_untied(model, [key for key, _, _ in chosen])
     return chosen
 
 
@@ -164,19 +170,41 @@ def tied(model: nn.Module) -> dict[str, list[str]]:
 
     A mask or gate on one of the places would leave the others as they are.
     """
-    places: dict[int, list[str]] = {}
+    places: dict[int, list[tuple[nn.Module, str]]] = {}
     for name, module in model.named_modules():
         for parameter, value in module._parameters.items():
             if value is not None:
-                places.setdefault(id(value), []).append(key_of(name, parameter))
-    return {
-        key: others
-        for key, module, parameter in prunable(model)
-        if (
-            others := [
-                place
-                for place in places.get(id(module._parameters.get(parameter)), [])
-                if place != key
-            ]
-        )
-    }
+                places.setdefault(id(value), []).append((module, _place(name, parameter)))
+    found = {}
+    for key, module, parameter in prunable(model):
+        owner, held = _held(module, parameter)
+        others = [place for other, place in places.get(id(held), []) if other is not owner]
+        if others:
+            found[key] = others
+    return found
+
+
+def _place(name: str, parameter: str) -> str:
+    """How a parameter is called where nothing is masked or gated."""
+    layer, _, inner = name.partition(".parametrizations.")
+    return key_of(layer, inner or parameter.removesuffix("_orig"))
+
+
+def _held(module: nn.Module, parameter: str) -> tuple[nn.Module, nn.Parameter | None]:
+    """The module and the parameter from which a weight is computed, under a mask or gate."""
+    if hasattr(module, "parametrizations") and parameter in module.parametrizations:
+        owner = module.parametrizations[parameter]
+        return owner, owner._parameters.get("original")
+    own = module._parameters
+    return module, own.get(parameter, own.get(f"{parameter}_orig"))
+
+
+def check_untied(model: nn.Module, keys: Iterable[str]) -> None:
+    """Raise ValueError where a parameter of these keys belongs to other modules too."""
+    shared = tied(model)
+    for key in keys:
+        if key in shared:
+            raise ValueError(
+                f"model: {key!r} shares its weight with {shared[key]}, which would not see a"
+                f" gate or mask on it; ignore={[key, *shared[key]]} leaves both out"
+            )

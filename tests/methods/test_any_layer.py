@@ -212,9 +212,12 @@ def test_layers_and_ignore_choose_by_key_or_by_module():
 
 def test_what_is_not_covered_is_said_once():
     model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2))
-    with pytest.warns(UserWarning, match=r"scores do not cover \['0\.weight'\]") as said:
+    with pytest.warns(
+        UserWarning, match=r"\['0\.weight'\] have no gates and no scores"
+    ) as said:
         pruning.wanda(model, torch.tensor([0, 3, 4]))
     assert len(said) == 1
+    assert said[0].filename == __file__
     assert list(pruning.wanda(model, torch.tensor([0, 3, 4]), ignore=["0"])) == ["1"]
 
 

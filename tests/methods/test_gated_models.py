@@ -44,7 +44,7 @@ def test_any_model_is_gated_trained_hardened_copied_saved_and_finalized(made):
     average = AveragedModel(model.train(), multi_avg_fn=get_ema_multi_avg_fn(0.5))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     for _ in range(3):
-        loss = model(x).square().mean() + pruning.density_loss(model, 0.3)
+        loss = model(x).square().mean() + pruning.density_loss(model, 0.6)
         optimizer.zero_grad()
         loss.backward()
         assert all(p.grad is not None and p.grad.any() for p in pruning.gate_parameters(model))
@@ -346,9 +346,34 @@ def test_harden_refuses_what_is_no_mask_and_changes_nothing():
     assert len(gates(model)) == 2
 
 
+def test_harden_says_where_far_more_is_kept_than_was_asked_for():
+    model = pruning.gate(net(), init=0.6)  # 45 weights, every gate a little open
+    model(torch.randn(4, 6))
+    pruning.density_loss(model, 0.2)
+    copied = copy.deepcopy(model)
+    with pytest.warns(
+        UserWarning, match="keep 45 of 45 weights; density_loss asked for 9.*at_most=9"
+    ) as caught:
+        pruning.harden(model)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    pruning.harden(copied, at_most=9)  # warnings are errors
+    pruning.harden(pruning.gate(net()))  # no density was asked for
+
+
+def test_harden_names_the_layers_that_it_empties():
+    model = pruning.gate(net())
+    with torch.no_grad():
+        gates(model)["2"].logits.fill_(-1)
+    with pytest.warns(UserWarning, match=r"no weight is left in \['2'\]") as caught:
+        pruning.harden(model)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
 def test_what_gates_do_not_cover_is_said_once():
     model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2))
-    with pytest.warns(UserWarning, match=r"stay as they are: \['0.weight'\]") as caught:
+    with pytest.warns(UserWarning, match=r"\['0.weight'\] have no gates") as caught:
         pruning.gate(model)
     assert len(caught) == 1
     assert caught[0].filename == __file__
@@ -449,7 +474,8 @@ def test_hardened_output_gates_remove_whole_units_with_their_biases():
     again = pruning.gate(structured(), granularity="output")
     again.load_state_dict(state)
     assert torch.equal(again.eval()(x), expected)
-    budgeted = pruning.harden(copy.deepcopy(model), at_most=3 * 75 + 16 + 1)
+    with pytest.warns(UserWarning, match=r"no weight is left in \['0'\]"):
+        budgeted = pruning.harden(copy.deepcopy(model), at_most=3 * 75 + 16 + 1)
     pruning.harden(model)
     assert torch.equal(model(x), expected)
     steps(model.train(), x)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import pruning
-from pruning.networks import export, sparsity
+from pruning.networks import export, rebuild, sparsity
 
 
 def network(activation="silu", kept=4000, sizes=(784, 20, 12, 10)):
@@ -59,6 +59,58 @@ def test_a_single_layer(tmp_path):
     np.testing.assert_allclose(found, model(x).detach().numpy(), atol=1e-6)
 
 
+def normalised():
+    """Batch norm before the first layer, after a layer and after an activation, with
+    statistics as after training; three quarters of the weights removed."""
+    model = nn.Sequential(
+        nn.BatchNorm1d(9),
+        nn.Linear(9, 12),
+        nn.BatchNorm1d(12, affine=False),
+        nn.ReLU(),
+        nn.Linear(12, 8, bias=False),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.BatchNorm1d(8),
+        nn.Linear(8, 4),
+        nn.BatchNorm1d(4),
+    )
+    for module in model:
+        if isinstance(module, nn.BatchNorm1d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            if module.affine:
+                nn.init.normal_(module.weight)
+                nn.init.normal_(module.bias)
+    return pruning.prune_by_score(model.eval(), pruning.random_scores(model), 0.75)
+
+
+def test_batch_norm_is_written_into_the_linear_layers(tmp_path):
+    model, x = normalised(), torch.randn(50, 9)
+    expected = model(x).detach()
+    small = pruning.compact(model)
+    assert {type(module) for module in small} == {rebuild.Select, nn.Linear, nn.ReLU}
+    assert torch.allclose(small(x), expected, atol=1e-5)
+    assert torch.allclose(pruning.compact(model, x)(x), expected, atol=1e-5)
+    export.to_numpy(model, tmp_path / "network.npz")
+    found = export.NumpyNetwork(tmp_path / "network.npz")(x.numpy())
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm1d(4, track_running_stats=False),
+        nn.Sequential(nn.ReLU(), nn.BatchNorm1d(4)),
+    ],
+)
+def test_batch_norm_without_a_layer_to_take_it_is_refused(tmp_path, norm):
+    model = nn.Sequential(nn.Linear(3, 4), norm).eval()
+    with pytest.raises(TypeError, match=r"batch norm without running statistics.*example_inp"):
+        pruning.compact(model)
+    with pytest.raises(TypeError, match=r"pruning\.export\.to_onnx writes any model"):
+        export.to_numpy(model, tmp_path / "network.npz")
+
+
 def test_what_cannot_be_written_leaves_nothing(tmp_path):
     path = tmp_path / "network.npz"
     with pytest.raises(ValueError, match=r"has the activations .*'GELU'"):
@@ -68,7 +120,9 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
     )
     with pytest.raises(ValueError, match="needs one of"):
         export.to_numpy(mixed, path)
-    with pytest.raises(TypeError, match="compact handles chains"):
+    with pytest.raises(
+        TypeError, match=r"Sequential is none; pruning\.export\.to_onnx writes any"
+    ):
         export.to_numpy(nn.Sequential(nn.Conv2d(1, 2, 3)), path)
     with pytest.raises(OSError, match="missing"):
         export.to_numpy(network(), tmp_path / "missing" / "network.npz")

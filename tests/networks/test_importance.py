@@ -106,6 +106,16 @@ def test_batch_norm_is_folded():
     assert (sizes[0][2] == 0).all()
 
 
+def test_the_advice_is_one_that_can_be_taken():
+    class Own(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).relu()
+
+    with pytest.raises(TypeError, match=r"importance follows nested nn\.Sequential") as caught:
+        pruning.feature_importance(nn.Sequential(Own(2, 2)))
+    assert "example_inputs" not in str(caught.value)
+
+
 def test_what_cannot_be_followed_is_named():
     with pytest.raises(TypeError, match="'1' is a Conv2d"):
         feature_importance(nn.Sequential(nn.Flatten(), nn.Conv2d(1, 1, 1)))

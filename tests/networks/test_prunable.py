@@ -1,7 +1,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
+import pruning
+from pruning.networks.masks import set_mask
 from pruning.networks.prunable import selected, tied, uncovered
 
 
@@ -33,10 +36,11 @@ def test_layers_and_ignore_take_keys_and_modules():
 def test_what_is_not_covered_is_said_once_unless_ignored():
     assert uncovered(Tagger()) == ["table", "embedding.weight"]
     with pytest.warns(
-        UserWarning, match=r"stay as they are: \['table', 'embedding.weight'\]"
+        UserWarning, match=r"\['table', 'embedding.weight'\] have no gates and no scores"
     ) as caught:
         selected(Tagger())
     assert len(caught) == 1
+    assert caught[0].filename == __file__
     selected(Tagger(), ignore=["embedding", "table"])
     selected(Tagger(), layers=["out"])
 
@@ -60,3 +64,34 @@ def test_wrong_names_are_named(kwargs, words):
 def test_tied_weights_are_found():
     assert tied(Tagger()) == {}
     assert tied(Tagger(tie=True)) == {"out": ["embedding"]}
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    assert tied(model) == {"0": ["1"], "1": ["0"]}
+    prune.l1_unstructured(model[0], "weight", 3)
+    set_mask(model[1], torch.ones(4, 4) > 0)
+    assert tied(model) == {"0": ["1"], "1": ["0"]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pruning.gate,
+        pruning.magnitude,
+        lambda model: pruning.wanda(model, torch.randn(5, 4)),
+        lambda model: pruning.snip(model, torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])),
+        lambda model: pruning.prune_by_score(model, {"1": torch.rand(4, 4)}, 0.5),
+        lambda model: pruning.prune_n_m(model, {"1": torch.rand(4, 4)}),
+        lambda model: pruning.GradualPruning(model, weights=8),
+        lambda model: pruning.SET(0.5, 3).start(model),
+    ],
+)
+def test_a_mask_on_one_of_two_layers_with_the_same_weight_is_refused(change):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"'[01]' shares its weight with \['[01]'\]"):
+        change(model)
+    assert model.state_dict().keys() == before.keys()
+    scores = pruning.magnitude(model, ignore=["0", "1"])
+    pruning.prune_by_score(model, scores, 0.5)
+    assert list(scores) == ["2"]

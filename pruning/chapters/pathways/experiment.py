@@ -96,7 +96,7 @@ class AsFewAsPossible(Callback):
 
     def finish(self, model: nn.Module) -> None:
         """Fix the mask."""
-        hardening.harden(model)
+        hardening.fix(model)
 
 
 def points(task: Task, samples: int, seed: int) -> tuple[Tensor, Tensor]:

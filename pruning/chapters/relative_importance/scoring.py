@@ -143,7 +143,7 @@ def prune(config: Any) -> nn.Sequential:
     with (
         warnings.catch_warnings()
     ):  # an emptied layer shows in the record: nothing is effective
-        warnings.filterwarnings("ignore", "layer .* has no weight left")
+        warnings.filterwarnings("ignore", "model: no weight is left")
         return scores.prune_by_score(model, found, wanted, config.scope, means)
 
 
