@@ -50,16 +50,17 @@ def read(path: Path, rules: Mapping[str, Rule]) -> list[Claim]:
 
 
 def chosen(evidence: pandas.DataFrame, where: Mapping[str, Any]) -> pandas.DataFrame:
-    """The rows whose fields have these values, or one of them where a list is given.
+    """The rows whose fields have these values, or one of them where a list is given; None is
+    the value of a field that a record does not have.
 
     Raises ValueError for a field that no record has.
     """
     if unknown := sorted(where.keys() - set(evidence.columns)):
         raise ValueError(f"where: got {unknown}, but no record has such a field")
     for field, value in where.items():
-        evidence = evidence[
-            evidence[field].isin(value if isinstance(value, list) else [value])
-        ]
+        values = value if isinstance(value, list) else [value]
+        fits = evidence[field].isin(values)
+        evidence = evidence[fits | evidence[field].isna() if None in values else fits]
     return evidence
 
 

@@ -393,6 +393,9 @@ def test_where_takes_plain_values_and_lists_and_nothing_else():
     frame = records.table(gates(seed, 0.9, blind=seed < 2) for seed in range(4))
     assert list(claims.chosen(frame, {"seed": [0, 3]}).seed) == [0, 3]
     assert list(claims.chosen(frame, {"blind": True, "seed": 1}).seed) == [1]
+    without = pandas.concat([frame, pandas.DataFrame([{"seed": 7}])])
+    assert list(claims.chosen(without, {"blind": [None]}).seed) == [7]
+    assert 7 not in list(claims.chosen(without, {"blind": [True, False]}).seed)
     assert claims.chosen(frame, {"method": "@__import__('os').getcwd()"}).empty
     with pytest.raises(
         ValueError, match=r"where: got \['colour'\], but no record has such a field"

@@ -8,14 +8,22 @@ import numpy as np
 import pandas
 import yaml
 
-from pruning.chapters.opponents.experiment import SHARES, SPACES, TRIED, Config, best
+from pruning.chapters.opponents.experiment import (
+    SHARES,
+    SPACES,
+    Config,
+    best,
+    configs,
+)
 from pruning.comparison import LENET_WEIGHTS, PAPER_WEIGHTS
 from pruning.evidence import configs as flat
 from pruning.evidence import records
 from pruning.evidence.records import Record
+from pruning.evidence.statistics import LEVEL, holm, interval, larger
 from pruning.methods import find
 
 PUBLISHED = Path(__file__).with_name("published.yml")
+OURS = "gates"
 
 
 def published() -> list[dict]:
@@ -35,50 +43,73 @@ def final(evidence: list[Record]) -> list[Record]:
     return [r for r in tested if replace(flat.of_record(r, Config), seed=0) in wanted]
 
 
-def comparison(evidence: list[Record], gates: list[Record]) -> pandas.DataFrame:
-    """One row a method and number of weights, the best first: settings tried on the validation
-    split, seeds,
-    weights kept and effective, accuracy on the test set in per cent.
+def comparison(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a number of weights and method, the best first.
 
-    `evidence` are the records of this chapter, `gates` those of the gates at about these
-    weights.
+    screened, searched : settings tried on the validation split for a fifth of the epochs, and
+    for all. seeds, kept, effective : of the runs on the test set. mean, sd, low, high :
+    accuracy in per cent and its 95 % interval. lead : of the gates, in points. p : that the
+    gates are not more accurate, Welch's t-test, corrected for all rows (Holm).
     """
     tested = final(evidence)
-    tried = records.select(evidence, study="search", dataset="mnist")
-    rows = []
+    rows, groups = [], {}
     for weights in SHARES:
-        near = [r for r in gates if 0.95 * weights <= r["kept"] <= 1.05 * weights]
-        groups = {"gates": near} | {
-            method: [r for r in tested if r["method"] == method and budget(r) == weights]
-            for method in SPACES
-        }
-        for method, part in groups.items():
+        for method in SPACES:
+            part, screened, searched = (
+                [r for r in some if r["method"] == method and budget(r) == weights]
+                for some in (
+                    tested,
+                    *(records.select(evidence, study=s) for s in ("screen", "search")),
+                )
+            )
             if not part:
                 continue
-            accuracy = 100 * np.array([r["test_accuracy"] for r in part])
+            accuracy = pandas.Series([100 * r["test_accuracy"] for r in part])
+            groups[weights, method] = accuracy
+            low, high = interval(accuracy) or (np.nan, np.nan)
             rows.append(
                 {
                     "weights": weights,
-                    "method": find(method).short,
-                    "tried": sum(
-                        r["method"] == method and budget(r) == weights for r in tried
-                    ),
+                    "method": method,
+                    "screened": len(screened),
+                    "searched": len(searched),
                     "seeds": len({r["seed"] for r in part}),
                     "kept": np.mean([r["kept"] for r in part]),
                     "effective": np.mean([r["effective"] for r in part]),
                     "mean": accuracy.mean(),
-                    "sd": accuracy.std(ddof=1) if len(part) > 1 else np.nan,
+                    "sd": accuracy.std(),
+                    "low": low,
+                    "high": high,
                 }
             )
-    columns = ["weights", "method", "tried", "seeds", "kept", "effective", "mean", "sd"]
-    table = pandas.DataFrame(rows, columns=columns)
+    names = "weights method screened searched seeds kept effective mean sd low high"
+    table = pandas.DataFrame(rows, columns=names.split())
+    ours = table[table.method == OURS].set_index("weights")["mean"]
+    table["lead"] = (table.weights.map(ours) - table["mean"]).where(table.method != OURS)
+    compared = table[table.lead.notna()]
+    table.loc[compared.index, "p"] = holm(
+        larger(groups[row.weights, OURS], groups[row.weights, row.method])
+        for row in compared.itertuples()
+    )
     return table.sort_values(["weights", "mean"], ascending=[True, False], ignore_index=True)
 
 
+def shown(table: pandas.DataFrame) -> pandas.DataFrame:
+    """`comparison` as it is printed: the methods by their names, the interval as one."""
+    found = table.assign(
+        method=table.method.map(lambda name: find(name).short),
+        interval=[
+            "–" if np.isnan(row.low) else f"[{row.low:.2f}, {row.high:.2f}]"
+            for row in table.itertuples()
+        ],
+    )
+    names = "weights method seeds kept effective mean sd interval lead p screened searched"
+    return found[names.split()]
+
+
 def searched(evidence: list[Record]) -> pandas.DataFrame:
-    """One row a method and number of weights: settings tried of TRIED, the best validation
-    accuracy and its
-    settings."""
+    """One row a method and number of weights: the settings that won the search, with their
+    validation accuracy in per cent."""
     rows = []
     for record in records.select(evidence, study="search", dataset="mnist"):
         settings = {name: record[name] for name in SPACES[record["method"]]}
@@ -93,23 +124,20 @@ def searched(evidence: list[Record]) -> pandas.DataFrame:
             }
         )
     if not rows:
-        return pandas.DataFrame(columns=["weights", "method", "tried", "accuracy", "settings"])
+        return pandas.DataFrame(columns=["weights", "method", "accuracy", "settings"])
     frame = pandas.DataFrame(rows).sort_values("accuracy", ascending=False)
-    grouped = frame.groupby(["weights", "method"], sort=True)
-    table = grouped.first()
-    table.insert(0, "tried", [f"{count} of {TRIED}" for count in grouped.size()])
-    return table.reset_index()
+    return frame.groupby(["weights", "method"], sort=True).first().reset_index()
 
 
-def gates(smallest: list[Record], curves: list[Record]) -> list[Record]:
-    """The gates' own records on MNIST: with a budget of 404 weights, and the curves up to 2
-    %."""
+def smaller_and_larger(smallest: list[Record], curves: list[Record]) -> list[Record]:
+    """The gates' records of other chapters on MNIST: with a budget of 404 weights, and the
+    curves up to 3 %."""
     budgeted = [
         r
-        for r in records.select(smallest, study="frontier", method="gates", dataset="mnist")
+        for r in records.select(smallest, study="frontier", method=OURS, dataset="mnist")
         if r.get("at_most") and r["kept"] <= PAPER_WEIGHTS
     ]
-    open_ended = records.select(curves, study="curves", method="gates", dataset="mnist")
+    open_ended = records.select(curves, study="curves", method=OURS, dataset="mnist")
     return budgeted + [r for r in open_ended if 500 < r["kept"] < 8000]
 
 
@@ -121,16 +149,63 @@ def said(value: object) -> str:
 
 
 def margin(table: pandas.DataFrame, weights: int) -> str:
-    """By how many points gates are ahead of the best opponent at a number of weights, in
-    words."""
+    """A sentence: how far gates are ahead of the best opponent at a number of weights."""
     part = table[table.weights == weights]
-    ours, others = part[part.method == "gates"], part[part.method != "gates"]
+    ours, others = part[part.method == OURS], part[part.method != OURS]
     if ours.empty or others.empty:
-        return f"at {weights:,} weights nothing is on record yet"
-    second = others.sort_values("mean").iloc[-1]
-    gap = ours["mean"].iloc[0] - second["mean"]
+        return f"With {weights:,} weights the comparison is not on record yet."
+    mine, second = ours.iloc[0], others.iloc[0]
+    ahead = "clearly " if second.p < LEVEL else ""
+    ahead += "ahead of" if second.lead > 0 else "behind"
+    verb = "are" if second.p < LEVEL or second.lead <= 0 else "are not clearly"
     seeds = f"{second.seeds} seed{'s' if second.seeds > 1 else ''}"
     return (
-        f"at {weights:,} weights {gap:+.1f} points on {second.method} "
-        f"({second['mean']:.1f} %, {seeds}, {second.tried} of {TRIED} settings tried)"
+        f"With {weights:,} weights gates reach **{mine['mean']:.2f} %** and {verb} {ahead} the"
+        f" best opponent, {find(second.method).short}, with {second['mean']:.2f} %"
+        f" ({second.lead:+.2f} points, {seeds})."
+    )
+
+
+def answer(table: pandas.DataFrame) -> list[str]:
+    """The chapter's answer: how often gates lead clearly, and a sentence for each number of
+    weights."""
+    compared = table[table.lead.notna()]
+    clear = int((compared.p < LEVEL).sum())
+    first = f"Gates are clearly ahead in {clear} of {len(compared)} comparisons."
+    return [first, *(margin(table, weights) for weights in SHARES)]
+
+
+def missing(evidence: list[Record]) -> str:
+    """What is not on record yet, in one sentence; empty where nothing is missing."""
+    left = {
+        name: len(records.missing(configs(name), evidence))
+        for name in ("screen", "search", "paper")
+    }
+    if not any(left.values()):
+        return ""
+    return (
+        f"Of the runs at paper scale {left['screen']} short ones and {left['search']} long"
+        f" ones of the search and {left['paper']} on the test set are not on record yet. Where"
+        " they are missing, a method stands with the best settings so far, and the lead of the"
+        " gates is an upper bound."
+    )
+
+
+def caption(tested: list[Record]) -> str:
+    """One line of Markdown for under the ranking."""
+    seeds = sorted({r["seed"] for r in tested})
+    return (
+        "**Figure 1.** What to see: the distance from the first row to the second. A dot is a"
+        " seed, the bar is the 95 % interval of the mean. Open symbols: gates are not clearly"
+        " ahead of this method. What is below the left edge stands at it, with its number."
+        f" *data: mnist · {len(tested)} runs, up to {len(seeds)} seeds a method*"
+    )
+
+
+def published_caption(gates: list[Record], points: list[dict]) -> str:
+    """One line of Markdown for under the frontier."""
+    sources = "; ".join(f"{point['name']}: {point['source']}" for point in points)
+    return (
+        "**Figure 2.** What to see: gates against crosses at equal numbers of weights. A dot"
+        f" is a run of the gates. *data: mnist · {len(gates)} runs · {sources}*"
     )

@@ -15,8 +15,8 @@ def names(task: str) -> tuple[list[str], list[str]]:
 
 
 def overview(evidence: list[Record]) -> pandas.DataFrame:
-    """One column a task: seeds, weights kept, share of seeds in which each statement holds, fit and
-    symmetry."""
+    """One column a task: seeds, weights kept, share of seeds in which each statement holds,
+    fit and symmetry."""
     frame = records.table(evidence)
     frame["right"] = (frame.false_paths == 0) & (frame.missing_paths == 0)
     frame["worst"] = frame.r_squared.map(min)

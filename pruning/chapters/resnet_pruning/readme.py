@@ -11,7 +11,7 @@ def headline(claim: dict, found: pandas.DataFrame) -> str:
     found = found[found.network.isin(claim["networks"])]
     if found.empty:
         return "No ResNet of the paper's sizes is on record yet."
-    epochs = found.epochs.max()
+    epochs = int(found.epochs.max())
     network = found[found.epochs == epochs].network.min()
     runs = found[(found.network == network) & (found.epochs == epochs)]
     ours, adam = (

@@ -31,7 +31,8 @@ def _pairs(evidence: pandas.DataFrame) -> dict[tuple[str, str, int], Pairs]:
     """{(network, data, epochs): the records of StochGradAdam and of Adam, by the seeds that
     both have}."""
     groups = {}
-    for key, group in evidence.groupby(["network", "dataset", "epochs"]):
+    whole = evidence.astype({"epochs": int})  # among records without it pandas has floats
+    for key, group in whole.groupby(["network", "dataset", "epochs"]):
         ours, theirs = (
             group[group.method == name].set_index("seed") for name in (OURS, THEIRS)
         )
