@@ -1,9 +1,13 @@
 """Sweeps on a real Dask cluster: a scheduler and two worker processes on this machine."""
 
+import json
 import os
+import re
 import signal
+import socket
 import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,18 +98,90 @@ def test_the_command_gives_the_records_of_this_machine(tmp_path, address, monkey
     assert here == there
 
 
-def test_no_scheduler_no_worker_no_package(monkeypatch, capsys):
-    def enter(where):
-        with cluster.workers(where, wait=0.5):
-            pass
+def enter(where, wait=0.5):
+    with cluster.workers(where, wait):
+        pass
 
-    with pytest.raises(cluster.ClusterError, match="needs a Dask scheduler that answers"):
-        enter("tcp://127.0.0.1:1")
+
+def test_without_a_worker_or_the_package_one_line_says_so(monkeypatch, capsys):
     with (
         distributed.LocalCluster(n_workers=0, dashboard_address=":0", protocol="tcp") as empty,
-        pytest.raises(cluster.ClusterError, match=r"has had no worker for 0\.5 seconds"),
+        pytest.raises(
+            cluster.ClusterError, match=r"waited 0\.5 seconds for a first worker of"
+        ),
     ):
         enter(empty.scheduler_address)
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     assert cli.main(["sweep", "pathways", "--scheduler", "tcp://127.0.0.1:1"]) == 1
     assert "pip install --editable '.[cluster]'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def silent():
+    """A port that listens and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield "{}:{}".format(*server.getsockname())
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("tcp://{silent}", "no answer for"),
+        ("tls://{silent}", "TLS expects .*book/clusters.md has the TLS settings"),
+        ("tcp://127.0.0.1:1", "no answer for"),
+        ("tcp://127.0.0.1:99999", "a port is between 1 and 65535, not 99999"),
+        ("tcp://127.0.0.1", "missing port number"),
+        ("http://{silent}", "unknown address scheme 'http'"),
+        ("{worker}", "this is a worker"),
+    ],
+)
+def test_what_is_no_scheduler_is_refused_in_one_line(
+    where, reason, silent, address, monkeypatch, capsys
+):
+    monkeypatch.setattr(cluster, "ANSWER", 1.0)
+    with distributed.Client(address, set_as_default=False) as client:
+        worker = next(iter(client.scheduler_info()["workers"]))
+    where = where.format(silent=silent, worker=worker)
+    start = time.monotonic()
+    assert cli.main(["sweep", "pathways", "--scheduler", where]) == 1
+    assert time.monotonic() - start < 10
+    (said,) = capsys.readouterr().err.splitlines()
+    assert re.search(rf"scheduler: got '{where}', needs a Dask scheduler .*{reason}", said)
+
+
+@pytest.mark.parametrize("content", ["127.0.0.1 localhost\n", "[]", '{"workers": {}}'])
+def test_a_file_that_no_scheduler_wrote_is_refused_in_one_line(tmp_path, content):
+    file = tmp_path / "hosts"
+    file.write_text(content)
+    for path in (file, tmp_path):
+        with pytest.raises(cluster.ClusterError, match=f"got 'file:{path}', needs the sched"):
+            enter(f"file:{path}")
+
+
+def test_a_scheduler_file_may_come_later_and_is_waited_for_with_a_line_a_minute(
+    tmp_path, address, monkeypatch, capsys
+):
+    file = tmp_path / "scheduler.json"
+    with pytest.raises(cluster.ClusterError, match=r"waited 0\.5 seconds for the scheduler f"):
+        enter(f"file:{file}")
+    clock, steps = [0.0], iter(range(1, 1000))
+
+    def sleep(_):
+        clock[0] += 1.0
+        if next(steps) == 130:
+            file.write_text(json.dumps({"address": address}))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            cluster, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep)
+        )
+        enter(f"file:{file}", wait=600)
+    said = capsys.readouterr().err.splitlines()
+    assert (
+        said
+        == [
+            f"pruning: waiting for the scheduler file {file}, which `dask scheduler"
+            " --scheduler-file` writes"
+        ]
+        * 3
+    )  # after 1, 61 and 121 seconds
