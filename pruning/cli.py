@@ -301,9 +301,6 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         print(f"pruning: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\npruning: interrupted; the same command continues", file=sys.stderr)
-        return 130
 
 
 if __name__ == "__main__":

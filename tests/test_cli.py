@@ -218,7 +218,7 @@ def installed(tmp_path, *arguments, **environment):
         name: text for name, text in os.environ.items() if not name.startswith("PRUNING_")
     }
     return subprocess.run(
-        [sys.executable, "-m", "pruning.cli", *arguments],
+        [sys.executable, "-m", "pruning", *arguments],
         cwd=tmp_path,
         env=variables | {"PYTHONPATH": str(package.parent)} | environment,
         capture_output=True,
@@ -244,6 +244,33 @@ def test_an_installed_package_judges_the_claims(tmp_path):
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
-    command = f"set -o pipefail; {sys.executable} -m pruning.cli claims | head -n 1"
+    command = f"set -o pipefail; {sys.executable} -m pruning claims | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+at = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupt())
+runpy.run_module("pruning", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("at", ["argparse", "pruning.chapters", "torch", "pandas._libs"])
+def test_an_interrupt_while_modules_load_is_one_line(at):
+    command = [sys.executable, "-c", INTERRUPTED, at]
+    arguments = ["sweep", "compression_curves", "--dry-run"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    assert done.stderr.split("\n") == [
+        "",
+        "pruning: interrupted; the same command continues",
+        "",
+    ]
+    assert done.returncode == 130

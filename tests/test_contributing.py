@@ -47,7 +47,7 @@ def copy(tmp_path_factory):
 
 def run(command: str, root: Path) -> str:
     """What a command of the text prints, run in the copy by this Python."""
-    words = {"python": [sys.executable], "pruning": [sys.executable, "-m", "pruning.cli"]}
+    words = {"python": [sys.executable], "pruning": [sys.executable, "-m", "pruning"]}
     name, *arguments = command.split()
     done = subprocess.run(
         [*words[name], *arguments],

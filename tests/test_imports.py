@@ -38,7 +38,7 @@ def test_the_package_loads_nothing_heavy():
 
 def test_help_and_the_list_of_chapters_load_nothing_heavy():
     for arguments in (["--help"], ["sweep", "--help"], ["chapters"]):
-        assert not loaded("-m", "pruning.cli", *arguments) & (HEAVY | {"torch", "numpy"}), (
+        assert not loaded("-m", "pruning", *arguments) & (HEAVY | {"torch", "numpy"}), (
             arguments
         )
 

@@ -130,7 +130,7 @@ def test_the_commit_is_read_when_the_run_starts(monkeypatch):
 
 PROGRAM = """
 import argparse, dataclasses, os, pathlib, signal, sys, time
-from pruning import cli
+from pruning import __main__, cli
 from pruning.evidence import sweep
 
 @dataclasses.dataclass(frozen=True)
@@ -148,17 +148,19 @@ def run(config):
 
 def work(arguments):
     configs = [program.Config(seed) for seed in range(6)]
-    for _ in sweep.sweep(program.run, configs, pathlib.Path(sys.argv[1]), jobs=2):
+    for _ in sweep.sweep(program.run, configs, pathlib.Path(arguments.path), jobs=2):
         pass
     return 0
 
 if __name__ == "__main__":
     import program
-    # the command line's own main, with this sweep as its command
+    # the command's own main, with this sweep as its command
     parser = argparse.ArgumentParser()
+    parser.add_argument("path")
+    parser.add_argument("seconds", nargs="?")
     parser.set_defaults(do=work)
     cli.parser = lambda: parser
-    sys.exit(cli.main([]))
+    sys.exit(__main__.main())
 """
 
 
