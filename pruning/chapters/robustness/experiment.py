@@ -241,20 +241,22 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
         return [replace(config, seed=seed) for seed in range(seeds or 1) for config in kinds]
     if profile != "paper":
         raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick']")
-    dense = Config(method="dense")
+    dense = Config(method="dense", epochs=15, finetune_epochs=5)
     kinds = [
         Config(method="gates", density=FEW, source="recorded"),
         replace(dense, epochs=0, finetune_epochs=1),  # the whole network, stopped early
         *(replace(dense, density=density) for density in WIDTHS),
         dense,
+    ]
+    one_shot = [replace(dense, method=m, density=ONE_SHOT) for m in METHODS[2:]]
+    longer = [
+        Config(method="dense", density=WIDTHS[0]),
         Config(method="gates", density=0.01),
-        *(Config(method=method, density=ONE_SHOT) for method in METHODS[2:]),
         Config(method="gates", density=0.004),
     ]
-    first, rest = kinds[:-4], kinds[-4:]
     return [
         replace(config, seed=seed)
-        for part in (first, rest)
+        for part in (kinds, one_shot, longer)
         for seed in range(seeds or SEEDS)
         for config in part
     ]

@@ -24,8 +24,8 @@ def by_accuracy(evidence: list[Record], ax: Axes) -> Axes:
     rows = frame(evidence)
     means = rows.groupby("kind", sort=False)[["clean", "radius", "kept"]].mean()
     methods = rows.groupby("kind", sort=False).method.first()
-    stopped = means.index.str.contains("stopped")
-    narrow = means[(methods == "dense") & ~stopped].sort_values("kept")
+    other = means.index.str.contains("stopped|epochs")
+    narrow = means[(methods == "dense") & ~other].sort_values("kept")
     colour, marker = LOOKS["dense"]
     ax.plot(narrow.clean, narrow.radius, color=colour, linewidth=1.5, zorder=1)
     for method, part in rows.groupby("method", sort=False):
@@ -68,7 +68,7 @@ def curves(evidence: list[Record], kinds: list[str], ax: Axes) -> Axes:
     for name in kinds:
         part = [record for record in evidence if kind(record) == name]
         colour, marker = LOOKS[part[0]["method"]]
-        dashes = "--" if "stopped" in name or "width" in name else "-"
+        dashes = "--" if name.startswith("dense, ") else "-"
         epsilons = [0.0, *part[0]["epsilons"]]
         pgd, random = (
             np.array([[r["attacked_accuracy"], *curve(r)] for r in part])
@@ -100,7 +100,7 @@ def shifts(evidence: list[Record], kinds: list[str], axes: np.ndarray) -> None:
         for each in kinds:
             part = [record for record in evidence if kind(record) == each]
             colour, marker = LOOKS[part[0]["method"]]
-            dashes = "--" if "stopped" in each or "width" in each else "-"
+            dashes = "--" if each.startswith("dense, ") else "-"
             values = 100 * np.array(
                 [[r["test_accuracy"], *r["corrupted"][name]] for r in part]
             )

@@ -9,6 +9,7 @@ from pruning.evidence.statistics import MIN_SEEDS, interval
 
 AT = 0.05  # the ε of the tables
 SHOWN = {"noise": 0.2, "shift": 2, "rotate": 20.0}  # the levels of the tables
+LONG = 50  # epochs; more are named
 SHOWN_AS = ("noise", "shift", "rotation")
 NAMES = {
     "gates": "gates",
@@ -23,9 +24,11 @@ def kind(record: Record) -> str:
     """What a network is, in words: all seeds of it have the same."""
     if record["method"] != "dense":
         return f"{NAMES[record['method']]}, {100 * record['density']:.2g} %"
-    if record["epochs"] + record["finetune_epochs"] < 3:
-        return "dense, stopped early"
-    return "dense" if record["density"] == 1 else f"dense, width for {record['kept']:,}"
+    epochs = record["epochs"] + record["finetune_epochs"]
+    if record["density"] == 1:
+        return "dense, stopped early" if epochs < 3 else "dense"
+    longer = f", {epochs} epochs" if epochs > LONG else ""
+    return f"dense, {record['kept']:,} weights{longer}"
 
 
 def radius(record: Record) -> float:
@@ -93,7 +96,8 @@ def overview(evidence: list[Record]) -> pandas.DataFrame:
 def nearest(rows: pandas.DataFrame, name: str) -> str:
     """The kind of narrowed dense network whose mean clean accuracy is nearest to a kind's."""
     mean = rows.groupby("kind").clean.mean()
-    narrow = rows[(rows.method == "dense") & ~rows.whole].kind.unique()
+    alike = (rows.method == "dense") & ~rows.whole & ~rows.kind.str.contains("epochs")
+    narrow = rows[alike].kind.unique()
     return (mean[narrow] - mean[name]).abs().idxmin()
 
 
