@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# a process a core, at most eight; the tests that share something costly run in one of them
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: book test bench paper clean setup
+.PHONY: book test coverage bench paper clean setup
 
 book: $(STAMP)
 	$(BIN)/pruning book $(if $(ONLY),--only $(ONLY)) $(if $(PROFILE),--profile $(PROFILE))
@@ -14,8 +16,12 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pruning records check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) --durations 10
 	$(BIN)/python -m pytest -c notebooks/pytest.ini --rootdir notebooks notebooks
+
+# lines and branches that no test reaches: a table, and book/_build/coverage/index.html
+coverage: $(STAMP)
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report term --cov-report html
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -17,6 +17,17 @@ if "PRUNING_DATA_MIRROR" not in os.environ and MIRROR.is_dir():
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items):
+    """In parallel, the tests of a file run in one process, so that its fixtures are made once.
+
+    Those that read the rendered book share one too; they take longest, and begin.
+    """
+    items.sort(key=lambda item: "html" not in item.fixturenames)
+    for item in items:
+        group = "book" if "html" in item.fixturenames else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     torch.manual_seed(0)

@@ -149,8 +149,25 @@ def test_log_density_loss_is_finite_when_nothing_is_kept():
     assert pruning.density(model) == 0
     loss = pruning.density_loss(model, 0.1, log=True)
     loss.backward()
-    assert loss.isfinite()
+    assert loss.item() == pytest.approx(math.log(0.1 * 45 / 0.5))  # the count is taken as ½
     assert all(p.grad.isfinite().all() for p in pruning.gate_parameters(model))
+
+
+@pytest.mark.parametrize("granularity", ["weight", "output"])
+def test_a_gate_at_exactly_one_half_is_closed(granularity):
+    model = pruning.gate(net(), granularity=granularity).eval()
+    with torch.no_grad():
+        for logits in pruning.gate_parameters(model):
+            logits.zero_()  # θ^g = ½
+            logits.flatten()[0] = 1e-6
+    for found in gates(model).values():
+        opened = found.mask().sum().item()
+        assert opened == (1 if granularity == "weight" else found.shape[1])
+        assert found.mask().flatten()[0]
+    for bias in (
+        module for module in model.modules() if isinstance(module, sampling.BiasGate)
+    ):
+        assert bias.mask().tolist() == [True, *[False] * (len(bias.mask()) - 1)]
 
 
 @pytest.mark.parametrize(("make", "shape"), [(net, (4, 6)), (convnet, (4, 2, 4, 4))])

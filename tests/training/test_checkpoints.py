@@ -47,6 +47,12 @@ class CrashError(RuntimeError):
     pass
 
 
+def checkpointed(path):
+    """What a checkpoint tells beside its tensors."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["state"])
+
+
 class CrashAt(training.Callback):
     def __init__(self, step):
         self.left = step
@@ -103,6 +109,32 @@ def test_a_training_goes_on_bit_by_bit(tmp_path, name, step):
     assert [file.name for file in tmp_path.iterdir()] == ["run.safetensors"]
 
 
+def test_seconds_count_on_from_those_of_the_pieces_before(tmp_path):
+    path = tmp_path / "run.safetensors"
+    first = Checkpoint(path, every=0)
+    first.seconds = 3600.0
+    training.fit(resnet(), *DATA, epochs=1, batch_size=16, checkpoint=first)
+    second = Checkpoint(path, every=0)
+    model = resnet()
+    optimizer = torch.optim.Adam(model.parameters())
+    settings = checkpointed(path)["settings"]
+    progress = second.load(model, optimizer, [], settings)
+    assert second.seconds == first.seconds > 3600
+    second.save(model, optimizer, [], progress, settings)
+    assert checkpointed(path)["seconds"] == second.seconds > first.seconds
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_takes_the_place_of_the_last(
+    tmp_path, monkeypatch
+):
+    path, synced = tmp_path / "run.safetensors", []
+    monkeypatch.setattr(
+        os, "fsync", lambda file: synced.append((os.fstat(file).st_ino, path.exists()))
+    )
+    training.fit(resnet(), *DATA, epochs=1, batch_size=16, checkpoint=Checkpoint(path))
+    assert synced == [(path.stat().st_ino, False)]
+
+
 def test_a_killed_process_loses_nothing_but_time(tmp_path):
     path = tmp_path / "run.safetensors"
     command = [sys.executable, "-m", "tests.training.killed_training", str(path), "7"]
@@ -110,9 +142,7 @@ def test_a_killed_process_loses_nothing_but_time(tmp_path):
         command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False
     )
     assert killed.returncode == -signal.SIGKILL
-    with safe_open(path, framework="pt") as file:
-        told = json.loads(file.metadata()["state"])
-    assert len(told["history"]) == 1, "it was killed in the second epoch"
+    assert len(checkpointed(path)["history"]) == 1, "it was killed in the second epoch"
     results = []
     for checkpoint in (Checkpoint(path), None):
         model = resnet()
