@@ -32,9 +32,11 @@ from .networks import models as models
 from .networks.compact import compact as compact
 from .networks.hardware import hardware_report as hardware_report
 from .networks.importance import feature_importance as feature_importance
+from .networks.layers import input_statistics as input_statistics
 from .networks.masks import Mask as Mask
 from .networks.masks import finalize as finalize
 from .networks.masks import masks as masks
+from .networks.prunable import prunable as prunable
 from .networks.sparsity import effective_weights as effective_weights
 from .networks.sparsity import sparsity_report as sparsity_report
 from .networks.state_dicts import convert_state_dict as convert_state_dict

@@ -104,7 +104,7 @@ def registry() -> dict[str, dict]:
     """The registered data sets: {name: {title, licence, files: [{path, size, md5, sha256,
     url}]}}.
 
-    A data set may also have `unpacked`, files that serve in place of all of `files`. Their
+    A data set may also have "unpacked", files that serve in place of all of "files". Their
     sizes and checksums are those of the plain files; each may lie there compressed, as
     FILE.xz.
     """

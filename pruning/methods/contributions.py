@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from pruning.methods.activations import activations_after, blind_ranges
 from pruning.networks.batches import BATCH, Batches, batches
 from pruning.networks.layers import Visit, Weight, visit_layers, weights
+from pruning.networks.positions import Positions
 
 Kind = Literal["relative", "absolute", "output"]
 KINDS = get_args(Kind)
@@ -274,6 +275,7 @@ def contribution_statistics(
     layers: Iterable[str] | None = None,
     ignore: Iterable[str] | None = None,
     batch_size: int = BATCH,
+    positions: Positions | None = None,
 ) -> dict[str, ContributionStatistics]:
     """Mean and standard deviation of every weight's contribution, and how often its neuron is
     blind.
@@ -287,6 +289,7 @@ def contribution_statistics(
     layers, ignore : names of weights, or of modules that hold them, to look at and to leave
         out.
     batch_size : samples at a time, which bounds the memory of the pass.
+    positions : of padded sequences those that count, as in `wanda`.
 
     One pass in evaluation mode, constant memory, moments in float64 from matrix products in
     the model's precision. "output" computes samples × weights numbers one by one: give it
@@ -312,6 +315,7 @@ def contribution_statistics(
         chosen,
         lambda call: moments[call.weight.key].add(call),
         batch_size,
+        positions,
     )
     return {key: moment.result() for key, moment in moments.items()}
 

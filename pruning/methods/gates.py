@@ -80,7 +80,7 @@ def gate(
     -------
     The same model.
 
-    Warns of parameters that look like weights and are not covered (see `prunable.selected`),
+    Warns of parameters that look like weights and are not covered (see `prunable`),
     and, while it trains, of an optimizer that does not hold the logits.
 
     Raises

@@ -37,6 +37,7 @@ from pruning.networks.layers import (
 )
 from pruning.networks.masks import effective, find_gates, kept, set_mask
 from pruning.networks.notices import say_emptied
+from pruning.networks.positions import Positions
 from pruning.networks.prunable import Model, check_untied, prunable
 
 Scores = dict[str, Tensor]
@@ -48,9 +49,9 @@ SCOPES = get_args(Scope)
 def magnitude(model: nn.Module, *, layers: Names = None, ignore: Names = None) -> Scores:
     """|W|: what magnitude pruning keeps the largest of.
 
-    `layers` and `ignore` name the weights to score, see `pruning.networks.layers.weights`, in
-    every score. Raises ValueError for a model without weights, for gates, and for weights that
-    are not finite.
+    `layers` and `ignore` name the weights to score, as in `wanda`, in every score.
+    Raises ValueError for a model without weights, for gates, and for weights that are not
+    finite.
     """
     return {
         key: weight.value().abs() for key, weight in weights(model, layers, ignore).items()
@@ -99,6 +100,7 @@ def wanda(
     layers: Names = None,
     ignore: Names = None,
     batch_size: int = BATCH,
+    positions: Positions | None = None,
 ) -> Scores:
     """|W| · ‖x‖₂ (arXiv:2306.11695, Eq. 1), meant to be compared within each output neuron.
 
@@ -109,13 +111,22 @@ def wanda(
         yields.
     layers, ignore : names of weights, or of modules that hold them, to score and to leave out.
     batch_size : samples at a time, which bounds the memory of a pass; a larger batch is split.
+    positions : of padded sequences those that count: a function of a batch, as the model is
+        called with it, that gives a tensor (samples, length), 1 or True where a position
+        counts, such as ``lambda batch: batch["attention_mask"]``. None: every position is a
+        sample, with a warning where an "attention_mask" in the batch says otherwise.
 
     The same in `nnrelief`, `stade`, `ria`. Scores are float32 for models of half precision,
     and float64 where float32 overflows. Raises ValueError where there are no samples, inputs
     of a layer are NaN or infinite, a layer is not reached, or what its weight is multiplied
     with cannot be seen (recurrent layers).
     """
-    options = {"layers": layers, "ignore": ignore, "batch_size": batch_size}
+    options = {
+        "layers": layers,
+        "ignore": ignore,
+        "batch_size": batch_size,
+        "positions": positions,
+    }
     return _by_inputs(model, inputs, torch.abs, lambda s: s.norm, options)
 
 
@@ -126,10 +137,16 @@ def stade(
     layers: Names = None,
     ignore: Names = None,
     batch_size: int = BATCH,
+    positions: Positions | None = None,
 ) -> Scores:
     """W² · Var(x) (arXiv:2503.22451): the variance a weight adds to its neuron. The mean it
     adds can go into the bias, see `prune_by_score`. Parameters as in `wanda`."""
-    options = {"layers": layers, "ignore": ignore, "batch_size": batch_size}
+    options = {
+        "layers": layers,
+        "ignore": ignore,
+        "batch_size": batch_size,
+        "positions": positions,
+    }
     return _by_inputs(model, inputs, torch.square, lambda s: s.variance, options)
 
 
@@ -140,6 +157,7 @@ def ria(
     layers: Names = None,
     ignore: Names = None,
     batch_size: int = BATCH,
+    positions: Positions | None = None,
 ) -> Scores:
     """(|W| / Σ of its input's column + |W| / Σ of its neuron's row) · ‖x‖₂^½ (ICLR 2024).
 
@@ -152,7 +170,12 @@ def ria(
             size, size.sum(2, keepdim=True)
         )
 
-    options = {"layers": layers, "ignore": ignore, "batch_size": batch_size}
+    options = {
+        "layers": layers,
+        "ignore": ignore,
+        "batch_size": batch_size,
+        "positions": positions,
+    }
     return _by_inputs(model, inputs, relative, lambda s: s.norm.sqrt(), options)
 
 
@@ -168,6 +191,7 @@ def nnrelief(
     layers: Names = None,
     ignore: Names = None,
     batch_size: int = BATCH,
+    positions: Positions | None = None,
 ) -> Scores:
     """What the connections stronger than this one leave of their neuron's total
     (arXiv:2109.10795).
@@ -187,7 +211,7 @@ def nnrelief(
         )
         samples[call.weight.key] += len(call.x)
 
-    visit_layers(model, inputs, chosen, visit, batch_size)
+    visit_layers(model, inputs, chosen, visit, batch_size, positions)
     scores = {}
     for key, weight in chosen.items():
         w, bias = weight.matrix(), weight.bias()

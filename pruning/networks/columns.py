@@ -93,17 +93,20 @@ def _product(sizes: tuple[int, ...]) -> int:
 
 def attention(
     module: nn.MultiheadAttention, args: tuple, kwargs: dict[str, Any]
-) -> Iterator[tuple[nn.Module, str, Tensor, Tensor]]:
-    """(module, parameter, samples, outputs) of each of the projections of one call of an
-    attention layer.
+) -> Iterator[tuple[nn.Module, str, torch.Size | None, Tensor, Tensor]]:
+    """(module, parameter, shape of the sequence without its features, samples, outputs) of
+    each of the projections of one call of an attention layer. The shape is None where query,
+    key and value are different sequences.
 
     Raises ValueError where query, key and value of a joint projection have different numbers
     of samples.
     """
     given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-    sources = [
-        given[name].reshape(-1, given[name].shape[-1]) for name in ("query", "key", "value")
-    ]
+    whole = [given[name] for name in ("query", "key", "value")]
+    # positions of one sequence count for all three; of several nobody says which are meant
+    one = all(each is whole[0] for each in whole)
+    shape = whole[0].shape[:-1] if one else None
+    sources = [each.reshape(-1, each.shape[-1]) for each in whole]
     biases = (
         [None] * 3 if module.in_proj_bias is None else module.in_proj_bias.detach().chunk(3)
     )
@@ -118,14 +121,16 @@ def attention(
             F.linear(*each)
             for each in zip(sources, module.in_proj_weight.chunk(3), biases, strict=True)
         ]
-        yield module, "in_proj_weight", torch.stack(sources, 1), torch.stack(parts, 1)
+        stacked = torch.stack(sources, 1), torch.stack(parts, 1)
+        yield module, "in_proj_weight", shape, *stacked
     else:
         names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
         for name, x, bias in zip(names, sources, biases, strict=True):
-            yield module, name, x[:, None], F.linear(x, getattr(module, name), bias)[:, None]
+            z = F.linear(x, getattr(module, name), bias)
+            yield module, name, shape, x[:, None], z[:, None]
     out = module.out_proj
     heads = _before_projection(module, args, kwargs).reshape(-1, 1, module.embed_dim)
-    yield out, "weight", heads, F.linear(heads, out.weight, out.bias)
+    yield out, "weight", whole[0].shape[:-1], heads, F.linear(heads, out.weight, out.bias)
 
 
 def _before_projection(

@@ -45,8 +45,9 @@ def compact(model: nn.Module, example_inputs: Examples | None = None) -> nn.Modu
     Returns
     -------
     For a chain without examples, an ``nn.Sequential`` of Linear layers and activations that
-    begins with `Select` (after the model's Flatten); otherwise a ``torch.fx.GraphModule``
-    whose layers keep their names. It saves, pickles and deep-copies as any module.
+    begins with a ``Select`` of inputs (after the model's Flatten); otherwise a
+    ``torch.fx.GraphModule`` whose layers keep their names. It saves, pickles and deep-copies
+    as any module.
 
     Raises TypeError for a model that needs `example_inputs` and has none, that torch.export
     cannot trace, or that runs an operation through which paths cannot be followed; ValueError

@@ -78,8 +78,10 @@ def feature_importance(model: nn.Module) -> Tensor:
     nothing negative.
 
     A row sums to 1, or to 0 where no input reaches the output. For chains of Linear layers,
-    gated, pruned or dense, with activations, dropout, batch norm and a leading Flatten. Raises
-    as `absolute_weights`."""
+    gated, pruned or dense, with activations, dropout, batch norm and a leading Flatten.
+
+    Raises TypeError for a model that is no such chain, ValueError for one without a Linear
+    layer and for weights that are not finite."""
     sizes, graph = absolute_weights(model), graph_of(model)
     depends = reach(graph).depends
     importance = None  # of the inputs for the neurons so far, (neurons, inputs)

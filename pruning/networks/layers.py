@@ -10,6 +10,12 @@ from torch import Tensor, nn
 from pruning.networks import columns
 from pruning.networks.batches import BATCH, Batches, batches, call, evaluating
 from pruning.networks.masks import effective, find_gates
+from pruning.networks.positions import (
+    Positions,
+    real_positions,
+    rows_that_count,
+    say_padded,
+)
 from pruning.networks.prunable import check_untied, prunable, selected
 
 LAYERS = (nn.Linear, nn.Conv2d)
@@ -104,15 +110,18 @@ def visit_layers(
     chosen: dict[str, Weight],
     visit: Callable[[Visit], None],
     batch_size: int = BATCH,
+    positions: Positions | None = None,
 ) -> None:
     """One pass in evaluation mode; `visit` gets every call of every chosen weight.
 
     A module that is called several times for a batch is visited as often. Every module of the
-    model is left in the mode that it was in.
+    model is left in the mode that it was in. `positions` says of a batch which positions of
+    its sequences count.
 
     Raises ValueError, naming the layer, for inputs of a layer that are NaN or infinite, for
-    weights whose inputs cannot be seen (those of recurrent layers), and for layers that no
-    input reaches; TypeError for inputs of another dtype than the layer's.
+    weights whose inputs cannot be seen (those of recurrent layers), for layers that no input
+    reaches, and for those of which `positions` says nothing; TypeError for inputs of another
+    dtype than the layer's.
     """
     by_place = {(id(weight.module), weight.parameter): weight for weight in chosen.values()}
     hooked: dict[nn.Module, str] = {}
@@ -136,6 +145,7 @@ def visit_layers(
         ):
             hooked[module] = hooked.get(module, f"{name}.out_proj".removeprefix("."))
     seen = dict.fromkeys(chosen, 0)
+    real: Tensor | None = None
 
     def check(key: str) -> Callable:
         def before(module, args, kwargs):
@@ -152,9 +162,16 @@ def visit_layers(
             if isinstance(module, nn.MultiheadAttention):
                 calls = columns.attention(module, args, kwargs)
             else:
-                calls = [(module, "weight", *columns.columns(module, _first(args, kwargs), z))]
-            for owner, parameter, x, outputs in calls:
-                if (weight := by_place.get((id(owner), parameter))) is None or not x.numel():
+                given = _first(args, kwargs)
+                leading = given.shape[:-1] if isinstance(module, nn.Linear) else given.shape
+                calls = [(module, "weight", leading, *columns.columns(module, given, z))]
+            for owner, parameter, leading, x, outputs in calls:
+                if (weight := by_place.get((id(owner), parameter))) is None:
+                    continue
+                rows = rows_that_count(weight.key, module, leading, real)
+                if rows is not None:
+                    x, outputs = x[rows], outputs[rows]
+                if not x.numel():
                     continue
                 low, high = (end.item() for end in x.aminmax())
                 if not (math.isfinite(low) and math.isfinite(high)):
@@ -167,13 +184,15 @@ def visit_layers(
 
         return after
 
-    handles = []
+    handles, padded = [], False
     for module, key in hooked.items():
         handles.append(module.register_forward_pre_hook(check(key), with_kwargs=True))
         handles.append(module.register_forward_hook(take(key), with_kwargs=True))
     try:
         with evaluating(model):
             for batch in batches(inputs, batch_size):
+                real = real_positions(batch, positions)
+                padded = padded or (positions is None and say_padded(batch))
                 call(model, batch)
     finally:
         for handle in handles:
@@ -237,11 +256,21 @@ def input_statistics(
     layers: Iterable[str] | None = None,
     ignore: Iterable[str] | None = None,
     batch_size: int = BATCH,
+    positions: Positions | None = None,
 ) -> dict[str, InputStatistics]:
-    """Moments of every layer's inputs, in one pass with constant memory."""
+    """Moments of every layer's inputs, in one pass with constant memory: {key: an object with
+    mean, norm, variance, each (groups, inputs)}.
+
+    Parameters and errors as in `wanda`; `prune_by_score` takes the means.
+    """
     chosen = weights(model, layers, ignore)
     found = {key: InputStatistics() for key in chosen}
     visit_layers(
-        model, inputs, chosen, lambda call: found[call.weight.key].add(call.x), batch_size
+        model,
+        inputs,
+        chosen,
+        lambda call: found[call.weight.key].add(call.x),
+        batch_size,
+        positions,
     )
     return found

@@ -39,7 +39,7 @@ def mlp(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
 
 
 def weight_count(sizes: Sequence[int]) -> int:
-    """Weights of `mlp(sizes)` without biases."""
+    """Weights of ``mlp(sizes)`` without biases."""
     return sum(i * o for i, o in itertools.pairwise(sizes))
 
 

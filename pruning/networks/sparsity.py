@@ -67,8 +67,8 @@ def sparsity_report(
 ) -> "pandas.DataFrame":
     """One row a prunable weight: layer, weights, kept, density, effective.
 
-    `layer` is the key of `pruning.masks`, `kept` counts the weights that it keeps, `density`
-    is kept / weights, and `effective` counts those on a path from an input to an output: see
+    "layer" is the key of `pruning.masks`, "kept" counts the weights that it keeps, "density"
+    is kept / weights, and "effective" counts those on a path from an input to an output: see
     `effective_weights`, also for `example_inputs`. It is missing where the paths cannot be
     followed, and for models other than chains of Linear layers without `example_inputs`.
     Biases, batch norm and other layers are not counted. Sums over the rows speak for the
