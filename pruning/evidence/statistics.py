@@ -58,12 +58,9 @@ def percent(values: pandas.Series) -> str:
     return f"{estimate(100 * values, (0, 100))} %"
 
 
-def brief(values: pandas.Series) -> str:
-    """The mean of fractions, in per cent, and its interval: "96.12 % [96.01, 96.24]"."""
-    found = interval(values) if values.nunique() > 1 else None
-    ends = np.clip([100 * end for end in found], 0, 100) if found else ()
-    said = " [{:.2f}, {:.2f}]".format(*ends) if found else ""
-    return f"{100 * values.mean():.2f} %{said}"
+def percent_interval(values: pandas.Series) -> str:
+    """`mean_interval` of fractions, in per cent: "96.12 [96.01, 96.24] %"."""
+    return f"{mean_interval(100 * values, within=(0, 100))} %"
 
 
 def share(right: pandas.Series) -> str:

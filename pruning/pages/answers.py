@@ -34,6 +34,11 @@ def plain(*sentences: str) -> HTML:
     return _admonition([("", said) for said in sentences])
 
 
+def findings(*sentences: str) -> HTML:
+    """The box of a chapter that tests no claim of a paper: its sentences without verdicts."""
+    return _admonition([("", said) for said in sentences])
+
+
 def _admonition(items: list[tuple[str, str]]) -> HTML:
     paragraphs = []
     for badge, said in items:

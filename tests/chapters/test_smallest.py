@@ -6,7 +6,7 @@ import pytest
 
 from pruning import comparison, training
 from pruning.chapters.smallest import experiment as smallest
-from pruning.chapters.smallest import figures, tables
+from pruning.chapters.smallest import figures, files, tables
 from pruning.evidence import records
 from pruning.evidence.configs import changed, flat
 from pruning.figures import captions
@@ -113,6 +113,26 @@ def test_the_best_density_within_a_number_of_weights():
         tables.drawn(whole, 100)
 
 
+def test_answers_quote_the_records(monkeypatch):
+    wanted = [flat(config) for config in smallest.configs("paper")]
+    ladder = {404: 0.96, 300: 0.95, 200: 0.93, 150: 0.9, 100: 0.85}
+    found = [
+        r | {"test_accuracy": ladder[r["at_most"]] + 0.001 * (r["seed"] % 2), "kept": 404}
+        for r in wanted
+    ]
+    without = flat(changed(smallest.BASE, **smallest.CHOSEN, study="frontier"))
+    found += [without | {"seed": s, "test_accuracy": 0.959} for s in range(3)]
+    found += [put(0, 0.950), put(0, 0.960, **smallest.CHOSEN)]
+    found[0] |= {"effective": 401, "connections": []}
+    monkeypatch.setattr(files, "sizes", lambda record: (1_000_000, 4_321))
+    first, second, third = tables.answers(found, [far(0.0014, s, 0.958, 400) for s in (0, 1)])
+    assert "**96.05 [96.01, 96.09] % with 404**, 95.04 [" in first
+    assert "85.04 [84.97, 85.11] % with 100 (" in first
+    assert "+1.00 points (1 seed) on a validation split" in second
+    assert "95.90 % after 95.80 %" in second
+    assert "401 weights is a file of **4,321 bytes**" in third
+
+
 def test_ahead_counts_points_with_no_more_weights():
     ours = [far(0.001, 0, 0.95, 270), far(0.004, 0, 0.97, 1070)]
     others = [far(0.001, 0, 0.94, 268, method="set"), far(0.004, 0, 0.99, 1064, method="set")]
@@ -124,7 +144,7 @@ def test_ahead_counts_points_with_no_more_weights():
 def test_a_network_as_files():
     pytest.importorskip("onnxruntime")
     record = records.run_one(smallest.run, TINY)
-    table = tables.deployed(record, 0.99, rounds=3, batch=10)
+    table = files.deployed(record, 0.99, rounds=3, batch=10)
     assert list(table["accuracy (%)"]) == [99.0] + 3 * [100 * record["test_accuracy"]]
     assert list(table.index) == [
         "dense, torch",
@@ -160,4 +180,4 @@ def test_a_form_that_computes_something_else_is_not_shown(monkeypatch):
     right = export.NumpyNetwork.__call__
     monkeypatch.setattr(export.NumpyNetwork, "__call__", lambda self, x: right(self, x) + 0.01)
     with pytest.raises(AssertionError, match="compact, NumPy"):
-        tables.deployed(record, 0.99, rounds=3, batch=10)
+        files.deployed(record, 0.99, rounds=3, batch=10)

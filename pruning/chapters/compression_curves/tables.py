@@ -6,7 +6,7 @@ from pruning.chapters.compression_curves.rules import compared, how_often
 from pruning.comparison import FEW, LENET_WEIGHTS, PAPER_WEIGHTS
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import brief
+from pruning.evidence.statistics import percent_interval
 
 RIVALS = ["deepr", "set", "dense"]  # of the paper's Fig 2b
 
@@ -22,16 +22,16 @@ def answers(curves: list[Record], budgeted: list[Record]) -> dict[str, str]:
 
     def on_income(method: str, density: float = 0.01) -> str:
         at = (income.method == method) & (income.density == density)
-        return brief(income[at].test_accuracy)
+        return percent_interval(income[at].test_accuracy)
 
     return {
         "G1": (
             f"With at most {PAPER_WEIGHTS} of its {LENET_WEIGHTS:,} weights the network"
-            f" classifies **{brief(small.test_accuracy)}** of MNIST's test images correctly"
-            f" ({small.seed.nunique()} seeds; brackets are 95 % intervals). The paper says:"
-            " above 94 %. With the settings of this chapter it is"
-            f" {brief(few.test_accuracy)} (*Figure 2*); the settings and the budget behind the"
-            " first number come from the next chapter."
+            f" classifies **{percent_interval(small.test_accuracy)}** of MNIST's test images"
+            f" correctly ({small.seed.nunique()} seeds; brackets are 95 % intervals). The"
+            " paper says: above 94 %. With the settings of this chapter it is"
+            f" {percent_interval(few.test_accuracy)} (*Figure 2*); the settings and the budget"
+            " behind the first number come from the next chapter."
         ),
         "G2": (
             f"At equal density gates are clearly more accurate in **{found.clear.sum()} of"

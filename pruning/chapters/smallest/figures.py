@@ -9,13 +9,14 @@ from pruning.evidence import records
 from pruning.evidence.records import Record
 
 FARTHEST = 1.5  # points
+COLOURS = ("#0173b2", "0.3")  # of families of moves, in turn
 
 
 def gains(evidence: Iterable[Record], ax: Axes) -> Axes:
     """Points of accuracy that a move gains over none, one row a move: a pale dot a seed, a bar
     at the mean.
 
-    Records as `smallest_tables.labelled` makes them; families of moves in turn in two colours.
+    Records as `tables.labelled` makes them; families of moves in turn in two colours.
     A mean that is further off than FARTHEST stands at the edge, as a number.
     """
     frame = records.table(evidence)
@@ -25,7 +26,7 @@ def gains(evidence: Iterable[Record], ax: Axes) -> Axes:
     for y, move in enumerate(rows):
         part = frame[frame.move == move]
         gains, family = part.gain.to_numpy(), part.family.iloc[0]
-        colour = f"C{families.index(family) % 2}"
+        colour = COLOURS[families.index(family) % 2]
         if abs(gains.mean()) > FARTHEST:
             side = np.sign(gains.mean())
             ax.text(

@@ -1,26 +1,18 @@
-"""What the chapter `smallest` shows of its records, and the smallest network as files:
-tables."""
+"""What the chapter `smallest` shows of its records: tables and sentences."""
 
 import itertools
-import tempfile
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pandas
-import torch
-from safetensors.torch import save
 
 from pruning import methods
-from pruning.chapters.smallest.experiment import BASE, CHOSEN, MOVES, Config, configs, rebuilt
+from pruning.chapters.smallest import files
+from pruning.chapters.smallest.experiment import BASE, CHOSEN, MOVES, Config, configs
 from pruning.comparison import PAPER_WEIGHTS
 from pruning.evidence import records
 from pruning.evidence.configs import changed, flat
 from pruning.evidence.records import Record
-from pruning.networks import export, models
-from pruning.networks.compact import compact
-from pruning.networks.timing import interleaved
+from pruning.evidence.statistics import percent_interval
 
 MOVED = {name for moves in MOVES.values() for move in moves for name in move}
 SYMBOLS = {
@@ -114,6 +106,40 @@ def open_ended(evidence: list[Record]) -> list[Record]:
     return records.select(same, density=max(record["density"] for record in same))
 
 
+def answers(evidence: list[Record], earlier: list[Record]) -> list[str]:
+    """The chapter's answers: how far down, what limits it, and what it is good for.
+
+    `evidence` is all of the chapter, `earlier` the networks that were trained by Eq. 3 as
+    printed with the settings of the compression curves.
+    """
+    groups = records.table(listed(evidence)).groupby("at_most").test_accuracy
+    ladder = [
+        f"{percent_interval(accuracy)} with {most}"
+        for most, accuracy in sorted(groups, reverse=True)
+    ]
+    before, without = (
+        records.table(part).test_accuracy for part in (earlier, open_ended(evidence))
+    )
+    gain = gained(records.select(evidence, study="ablation"), CHOSEN)
+    most = groups.get_group(PAPER_WEIGHTS)
+    whole = drawn(listed(evidence))
+    dense, small = files.sizes(whole)
+    return [
+        "On MNIST's test set at most so many weights classify so many images correctly:"
+        f" **{ladder[0]}**, {', '.join(ladder[1:])} (*Figure 1*; brackets are 95 % intervals"
+        f" over {most.count()} seeds at {PAPER_WEIGHTS} weights and fewer below). The paper"
+        f" stops at {PAPER_WEIGHTS} with above 94 %.",
+        "What limits the gates is that closed ones rarely reopen (*Figure 2*). Settings that"
+        f" let them reopen gain {gain} on a validation split and little"
+        f" on the test set: {percent_interval(without)} after {percent_interval(before)}."
+        f" Together with a budget of {PAPER_WEIGHTS} weights they reach the"
+        f" {100 * most.mean():.2f} % above.",
+        f"A network of {whole['effective']} weights is a file of **{small:,} bytes**, where"
+        f" the dense one takes {dense:,}, and NumPy alone can run it (*Figure 3* draws it"
+        " whole).",
+    ]
+
+
 def gained(evidence: list[Record], move: dict) -> str:
     """What a move gains, in words: "+1.02 points (2 seeds)"; "–" where it is not on record."""
     gains = [record["gain"] for record in labelled(evidence) if _moved(record) == move]
@@ -178,64 +204,3 @@ def ahead(ours: list[Record], others: list[Record]) -> str:
         )
         said.append(f"{methods.find(method).short} at {beaten} of {len(theirs)} densities")
     return ", ".join(said)
-
-
-@torch.no_grad()
-def deployed(
-    record: Record, dense_accuracy: float, rounds: int = 200, batch: int = 1000
-) -> pandas.DataFrame:
-    """The network of a record in three forms beside the dense one: bytes on disk, test
-    accuracy, and the time of one image and of a batch, measured here, on one thread.
-
-    The accuracies are the record's and `dense_accuracy`, fractions: the three forms are
-    checked here to compute what the recorded network does. Raises AssertionError if one does
-    not.
-    """
-    model = rebuilt(record)
-    dense, small = models.mlp(record["widths"], record["activation"]).eval(), compact(model)
-    with tempfile.TemporaryDirectory() as folder:
-        sizes = {
-            "dense, torch": len(save(dense.state_dict())),
-            "compact, torch": len(save(small.state_dict())),
-            "compact, ONNX": export.to_onnx(
-                model, Path(folder, "network.onnx"), record["widths"][0]
-            ),
-            "compact, NumPy": export.to_numpy(model, Path(folder, "network.npz")),
-        }
-        plain, onnx = (
-            export.NumpyNetwork(Path(folder, "network.npz")),
-            _onnx(Path(folder, "network.onnx")),
-        )
-    forms: dict[str, Callable] = {
-        "dense, torch": lambda x: dense(torch.from_numpy(x)),
-        "compact, torch": lambda x: small(torch.from_numpy(x)),
-        "compact, ONNX": onnx,
-        "compact, NumPy": plain,
-    }
-    accuracy = dict.fromkeys(sizes, 100 * record["test_accuracy"]) | {
-        "dense, torch": 100 * dense_accuracy
-    }
-    table = pandas.DataFrame({"bytes": sizes, "accuracy (%)": accuracy})
-    x = torch.rand(batch, record["widths"][0])
-    for name in set(forms) - {"dense, torch"}:
-        np.testing.assert_allclose(forms[name](x.numpy()), model(x), atol=1e-3, err_msg=name)
-    for column, samples, unit, times in (
-        ("one image (µs)", 1, 1e6, rounds),
-        (f"{batch} (ms)", batch, 1e3, 20),
-    ):
-        x = torch.rand(samples, record["widths"][0]).numpy()
-        pieces = {name: lambda form=form, x=x: form(x) for name, form in forms.items()}
-        seconds = interleaved(pieces, rounds=times, warmup=0)
-        table[column] = {name: unit * value for name, value in seconds.items()}
-    return table
-
-
-def _onnx(path: Path) -> Callable:
-    import onnxruntime  # part of the book's extra only
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        path.read_bytes(), options, providers=["CPUExecutionProvider"]
-    )
-    return lambda x: session.run(None, {"inputs": x})[0]
