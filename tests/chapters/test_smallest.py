@@ -126,9 +126,9 @@ def test_answers_quote_the_records(monkeypatch):
     found[0] |= {"effective": 401, "connections": []}
     monkeypatch.setattr(files, "sizes", lambda record: (1_000_000, 4_321))
     first, second, third = tables.answers(found, [far(0.0014, s, 0.958, 400) for s in (0, 1)])
-    assert "**96.05 [96.01, 96.09] % with 404**, 95.04 [" in first
+    assert "**96.05 [96.01, 96.09] % with 404 weights**, 95.04 [" in first
     assert "85.04 [84.97, 85.11] % with 100 (" in first
-    assert "+1.00 points (1 seed) on a validation split" in second
+    assert "gain +1.00 points (1 seed) there" in second
     assert "95.90 % after 95.80 %" in second
     assert "401 weights is a file of **4,321 bytes**" in third
 
