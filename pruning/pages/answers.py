@@ -44,7 +44,7 @@ def _admonition(items: list[tuple[str, str]]) -> HTML:
     for badge, said in items:
         text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(said, quote=False))
         text = re.sub(r"\*(.+?)\*", r"<em>\1</em>", text)
-        paragraphs.append(f"<p>{badge} {text}</p>")
+        paragraphs.append(f"<p>{badge} {text}</p>" if badge else f"<p>{text}</p>")
     title = '<p class="admonition-title">The answer</p>'
     return HTML(f'<div class="admonition important">{title}{"".join(paragraphs)}</div>')
 

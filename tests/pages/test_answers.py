@@ -43,3 +43,9 @@ def test_the_box_shows_the_verdict_of_the_scoreboard(chapter):
 def test_the_box_refuses_a_claim_of_another_chapter():
     with pytest.raises(KeyError):
         answers.box("pathways", {"G1": "said"})
+
+
+def test_an_answer_to_a_question_of_our_own_has_no_verdict():
+    box = answers.plain("one **two**", "three").data
+    assert "<p>one <strong>two</strong></p><p>three</p>" in box
+    assert "<span" not in box

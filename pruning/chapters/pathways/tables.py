@@ -40,7 +40,8 @@ def overview(evidence: list[Record]) -> pandas.DataFrame:
         "symmetry, same role": grouped.same_role.mean(),
         "other pairs": grouped.other.mean(),
     }
-    return records.transposed(pandas.DataFrame(table).rename_axis(None), ["seeds", "kept"])
+    by_task = pandas.DataFrame(table).loc[list(dict.fromkeys(frame.task))].rename_axis(None)
+    return records.transposed(by_task, ["seeds", "kept"])
 
 
 def exact(evidence: list[Record], task: str) -> str:

@@ -1,44 +1,14 @@
 """Figures of the chapter on pixels. Functions draw what they are given on `ax`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from textwrap import fill
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 
-from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.figures.style import PAPER_COLOUR, legend_below
-
-
-def patterns(rule: Record, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """How often none, one or both of a rule's pixels are on, in its class and in the rest, in
-    per cent."""
-    for ax, key, title in zip(
-        axes, ("inside", "outside"), (f"“{rule['label']}”", "other digits"), strict=True
-    ):
-        counts = np.array(rule[key], dtype=float).reshape(2, 2)
-        share = 100 * counts / counts.sum()
-        ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
-        for (row, column), value in np.ndenumerate(share):
-            ax.text(
-                column,
-                row,
-                f"{value:.0f} %",
-                ha="center",
-                va="center",
-                color="white" if value > 55 else "black",
-                fontsize=14,
-            )
-        ax.set_xticks([0, 1], ["off", "on"])
-        ax.set_yticks([0, 1], ["off", "on"])
-        ax.set_xlabel("second pixel")
-        ax.set_ylabel("first pixel")
-        ax.set_title(title)
-        ax.grid(False)
-    return axes
 
 
 def mark_pixels(pairs: Sequence[Sequence[int]], shape: Sequence[int], ax: Axes) -> Axes:
@@ -49,45 +19,79 @@ def mark_pixels(pairs: Sequence[Sequence[int]], shape: Sequence[int], ax: Axes) 
             column,
             row,
             "o",
-            markersize=11,
+            markersize=9,
             markerfacecolor="none",
-            markeredgecolor=PAPER_COLOUR,
+            markeredgecolor="white",
             markeredgewidth=2,
         )
     return ax
 
 
-def autocorrelation(evidence: Iterable[Record], ax: Axes) -> Axes:
-    """Moran's I and the neighbour ratio of maps of importance against the density achieved:
-    mean over seeds, band from lowest to highest; grey: Moran's I of maps shuffled among the
-    pixels that vary.
-    """
-    frame = records.table(evidence)
-    x = (100 * frame.kept / frame.dense_weights).groupby(frame.density).mean()
-    lines = {
-        "neighbour_ratio": ("neighbour ratio", "C1", "^"),
-        "morans_i": ("Moran's I", "C0", "o"),
-    }
-    for column, (label, colour, marker) in lines.items():
-        grouped = frame.groupby("density")[column].agg(["mean", "min", "max"])
-        ax.plot(x, grouped["mean"], marker=marker, color=colour, label=label)
-        ax.fill_between(
-            x, grouped["min"], grouped["max"], color=colour, alpha=0.2, linewidth=0
+RATIOS = {  # columns of rules.null_ratios: what each is, in words, and whether it is chance
+    "many": ("4 % of the weights", False),
+    "few": ("0.15 % of the weights", False),
+    "in_proportion": ("chance, as likely as at 4 %", True),
+    "anywhere": ("chance, any pixel that varies", True),
+}
+
+
+def neighbour_ratios(ratios: pandas.DataFrame, ax: Axes) -> Axes:
+    """The neighbour ratio of each seed's networks beside what chance gives: a dot a seed, a
+    bar at the mean, which is written above it. `ratios` is that of `rules.null_ratios`."""
+    for y, (column, (_, chance)) in enumerate(RATIOS.items()):
+        colour, values = "0.45" if chance else "C0", ratios[column]
+        ax.plot(values, [y] * len(values), "o", color=colour, alpha=0.45)
+        mean = values.mean()
+        ax.plot(mean, y, "|", color=colour, markersize=18, markeredgewidth=3)
+        ax.annotate(
+            f"{mean:.2f}",
+            (mean, y),
+            xytext=(0, 11),
+            textcoords="offset points",
+            ha="center",
+            color=colour,
         )
-    null = (
-        pandas.DataFrame(frame.morans_i_null_inside.tolist(), index=frame.index)
-        .groupby(frame.density)
-        .mean()
-    )
-    low, high = null[0] - 2 * null[1], null[0] + 2 * null[1]
-    ax.fill_between(
-        x, low, high, color="0.6", alpha=0.4, linewidth=0, label="Moran's I, shuffled"
-    )
-    ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_ylim(bottom=0)
-    ax.set_xlabel("density: weights kept (%)")
-    ax.set_ylabel("1: neighbours matter as much")
+    ax.set_yticks(range(len(RATIOS)), [fill(label, 24) for label, _ in RATIOS.values()])
+    ax.set_ylim(len(RATIOS) - 0.5, -0.6)
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("neighbour ratio")
+    return ax
+
+
+PAIRS = {  # which two pixels: label, colour, marker
+    "own": ("the two most important", "C0", "o"),
+    "best_read": ("best of the 20 read most", "C2", "^"),
+    "best": ("best of all pairs", "0.45", "s"),
+}
+
+
+def precisions(evidence: Sequence[Record], ax: Axes, value: float) -> Axes:
+    """How often "both pixels on" means the digit, in per cent: a row a digit, a pale mark a
+    network, a dark one the mean. `value`, a fraction, is the paper's for digit 2."""
+    digits = [rule["label"] for rule in evidence[0]["rules"]]
+    for name, (label, colour, marker) in PAIRS.items():
+        for y in range(len(digits)):
+            rules = [record["rules"][y] for record in evidence]
+            found = [
+                100 * (rule if name == "own" else rule[name])["precision"] for rule in rules
+            ]
+            ax.plot(found, [y] * len(found), marker, color=colour, alpha=0.3)
+            named = "_" if y else label
+            ax.plot(np.mean(found), y, marker, color=colour, markersize=9, label=named)
+    if "2" in digits:
+        ax.plot(
+            100 * value,
+            digits.index("2"),
+            "*",
+            color=PAPER_COLOUR,
+            markersize=15,
+            label="the paper, digit 2",
+        )
+    ax.axvline(100 / len(digits), color="0.6", linewidth=1, linestyle="--", label="chance")
+    ax.set_yticks(range(len(digits)), digits)
+    ax.set_ylim(len(digits) - 0.5, -0.5)
+    ax.set_xlim(-2, 100)
+    ax.set_xlabel("precision (%)")
+    ax.set_ylabel("digit")
     legend_below(ax)
     return ax
