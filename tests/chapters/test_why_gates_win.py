@@ -1,11 +1,13 @@
 import dataclasses
 import itertools
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas
 import pytest
 import torch
 
-from pruning.chapters.why_gates_win import arms, experiment, tables
+from pruning.chapters.why_gates_win import arms, experiment, figures, tables
 from pruning.networks import models, wirings
 
 REWIRINGS = {
@@ -167,6 +169,7 @@ def test_what_networks_share_is_counted_beside_chance(wiring, varying):
     order = torch.randperm(len(wiring[0]))
     same = of_network(0, wiring), of_network(1, [wiring[0][order], *wiring[1:]])
     table = tables.overlap(same, varying, varying.double(), draws=20)
+    assert "Of 30 connections of the first layer they share 30." in tables.overlap_says(table)
     pixels = int(wiring[0].any(0).sum())
     assert table["shared"].tolist() == [
         pixels,
@@ -197,6 +200,10 @@ def test_the_table_of_arms_takes_networks_as_the_sample():
     assert table["mean"].tolist() == pytest.approx([91, 21])
     assert table["sd"].tolist() == pytest.approx([1, 1])
     assert tables.plus_minus(table, "mask") == "91.0 ± 1.0"
+    every = pandas.concat(dict.fromkeys(experiment.ARMS, table.loc["layers"]), axis=1).T
+    assert "each layer is kept, most of them lie on no path, and 21.0 ± 1.0 % are left" in (
+        tables.arms_say(every)
+    )
 
 
 def test_what_moves_is_compared_with_what_does_not():
@@ -208,9 +215,12 @@ def test_what_moves_is_compared_with_what_does_not():
     table = tables.moved(found, [{"network": 0, "test_accuracy": 0.955}])
     assert table["before"].tolist() == pytest.approx([95.5, 95.5])
     said = tables.moving_says(table)
-    assert "96.0 %" in said
-    assert "95.0 %" in said
-    assert "300" in said
+    assert "ends at 96.00 %" in said
+    assert "ends at 95.00 % and leaves 300 of" in said
+    assert "no evidence yet, with 1 of 3 networks" in said
+    enough = tables.moving_says(table.assign(networks=3))
+    assert said.startswith(enough)
+    assert "no evidence" not in enough
     assert "not on record" in tables.moving_says(tables.moved([], []))
 
 
@@ -254,3 +264,68 @@ def test_wirings_of_methods_stand_beside_their_own_networks():
 def test_a_field_that_a_study_ignores_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         experiment.Config(**values)
+
+
+def _arms(wiring, random):
+    """Networks of 96 %, whose wiring and a random one were trained again twice each."""
+    again = [
+        {"arm": arm, "network": network, "seed": seed, "test_accuracy": accuracy}
+        for arm, values in (("mask", wiring), ("paths", random), ("signs", [0.95] * 3))
+        for network, accuracy in enumerate(values)
+        for seed in range(2)
+    ]
+    networks = [{"network": n, "kept": 404, "test_accuracy": 0.96} for n in range(3)]
+    return again, networks
+
+
+def test_the_last_sentence_says_no_more_than_the_records():
+    again, networks = _arms([0.94, 0.94, 0.94], [0.76, 0.76, 0.76])
+    assert "is worth 90 % of their lead" in tables.moral(again, networks)
+    unsettled = _arms([0.94, 0.94, 0.78], [0.76, 0.76, 0.76])
+    assert "do not say yet" in tables.moral(*unsettled)
+    few = [r for r in again if r["network"] < 2], networks[:2]
+    assert "do not say yet" in tables.moral(*few)
+
+
+def test_the_answer_compares_networks_with_their_own_parts():
+    again, networks = _arms([0.93, 0.94, 0.95], [0.76, 0.76, 0.76])
+    wirings = tables.wirings_of(
+        [r | {"method": "gates", "effective": 404} for r in again if r["arm"] == "mask"],
+        [r | {"method": "gates", "seed": r["network"]} for r in networks],
+    )
+    first, second = tables.answer(again, networks, wirings)
+    assert "**94.0 [91.5, 96.5] %**" in first  # 4.303 / sqrt(3) around the mean
+    assert "**76.0 %**" in first
+    assert "another 1.0 [−1.5, 3.5] points, and their sizes 1.0" in second
+    other = wirings.assign(method="RigL", wiring=89.0)
+    *_, third = tables.answer(again, networks, other)
+    assert "(RigL) reaches 89.0 %" in third
+
+
+def test_pixels_are_counted_over_networks(wiring, varying):
+    moved = [wiring[0].roll(1, 0), *wiring[1:]]
+    counts = tables.read_by([of_network(0, wiring), of_network(1, moved)])
+    assert counts.tolist() == (2 * wiring[0].any(0).int()).tolist()
+
+
+def test_figures_draw_their_tables():
+    fig, (first, *panels) = plt.subplots(1, 3)
+    table = pandas.DataFrame(
+        {
+            "method": ["gates", "RigL"],
+            "networks": [8, 1],
+            "own": [96.0, 91.0],
+            "wiring": [94.0, 89.0],
+        }
+    )
+    figures.wirings(table, first)
+    assert [label.get_text() for label in first.get_yticklabels()] == ["gates (8)", "RigL (1)"]
+    assert first.lines[1].get_xdata().tolist() == [94, 89]
+    rows = [("τ", 0.1, 3, -5.0), ("τ", 2.0, 1, 0.0), ("start", 0.5, 1, 1.0)]
+    moves = pandas.DataFrame(rows, columns=["setting", "value", "seeds", "gain"])
+    figures.conditions(moves, panels)
+    assert [panel.get_xscale() for panel in panels] == ["log", "linear"]
+    assert [line.get_markerfacecolor() for line in panels[0].lines[2:]] == ["C0", "white"]
+    figures.pixel_map(range(4), 2, first, "networks")
+    assert first.images[0].get_array().tolist() == [[0, 1], [2, 3]]
+    plt.close(fig)

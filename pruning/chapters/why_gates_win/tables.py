@@ -14,18 +14,19 @@ from pruning.chapters.why_gates_win import arms
 from pruning.chapters.why_gates_win.experiment import ARMS, WEIGHTS, parts
 from pruning.evidence import records
 from pruning.evidence.records import Record
+from pruning.evidence.statistics import MIN_SEEDS, interval, mean_interval
 from pruning.methods import find
 
 KEPT = {  # in words
     "found": "everything",
-    "signs": "wiring, signs",
-    "first": "wiring, first weights",
+    "signs": "wiring and signs",
+    "first": "wiring and first weights",
     "mask": "wiring",
-    "degrees": "each one's number of connections",
-    "inputs": "each neuron's number of inputs",
+    "degrees": "number of connections of each pixel and neuron",
+    "inputs": "number of inputs of each neuron",
     "pixels": "wiring, but pixels change places",
-    "paths": "number of neurons; all on paths",
-    "layers": "number of weights a layer",
+    "paths": "number of neurons, all weights on paths",
+    "layers": "number of weights of each layer",
 }
 
 
@@ -186,15 +187,22 @@ def inputs_that_vary(inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def moving_says(table: pandas.DataFrame) -> str:
-    """What `moved` shows, in a sentence: the best exchange beside none."""
+    """What `moved` shows, in a sentence: the best exchange beside none. Fewer networks than
+    MIN_SEEDS are no evidence, and it says so."""
     if 0 not in set(table.fraction) or len(table) < 2:
         return "Runs with an exchange are not on record yet."
     still = table[table.fraction == 0].after.iloc[0]
     best = table[table.fraction > 0].sort_values("after").iloc[-1]
-    return (
-        f"Without an exchange the training goes on to {still:.1f} %, with the best of them to "
-        f"{best.after:.1f} %, of the connections at the start {best.left:.0f} being left."
+    said = (
+        f"Without an exchange further training ends at {still:.2f} %. The best exchange ends"
+        f" at {best.after:.2f} % and leaves {best.left:.0f} of the connections in place."
     )
+    count = int(table.networks.min())
+    if count < MIN_SEEDS:
+        return (
+            f"{said} This is no evidence yet, with {count} of {MIN_SEEDS} networks on record."
+        )
+    return said
 
 
 def wirings_of(evidence: list[Record], networks: list[Record]) -> pandas.DataFrame:
@@ -221,3 +229,86 @@ def wirings_of(evidence: list[Record], networks: list[Record]) -> pandas.DataFra
             }
         )
     return pandas.DataFrame(rows).sort_values("wiring", ascending=False, ignore_index=True)
+
+
+def arms_say(table: pandas.DataFrame) -> str:
+    """What `by_arm` shows, in sentences."""
+    said = {arm: plus_minus(table, arm) for arm in table.index}
+    return (
+        f"The gates' wiring with new weights of random signs reaches {said['mask']} %. With"
+        f" the signs of the trained weights it reaches {said['signs']} %, and with the weights"
+        f" with which the gated training began {said['first']} %. Every loss of wiring costs"
+        " more. If only each pixel's and each neuron's number of connections is kept,"
+        f" {said['degrees']} % are left. If the pixels change places, it is"
+        f" {said['pixels']} %, and on random wirings whose every weight lies on a path"
+        f" {said['paths']} %. If only the number of weights of each layer is kept, most of"
+        f" them lie on no path, and {said['layers']} % are left."
+    )
+
+
+def overlap_says(table: pandas.DataFrame) -> str:
+    """What `overlap` shows, in sentences."""
+    pixels, connections = table.loc["pixels"], table.loc["connections"]
+    return (
+        f"Of {pixels.of:.0f} pixels two networks share {pixels.shared:.0f}. Pixels drawn in"
+        f" proportion to their standard deviation would share {pixels['by variance']:.0f}. Of"
+        f" {connections.of:.0f} connections of the first layer they share"
+        f" {connections.shared:.0f}. Wirings with the same number of connections of each pixel"
+        f" and neuron would share {connections.degrees:.0f}. So gates return to the same"
+        " pixels, and yet most of a network is its own."
+    )
+
+
+def read_by(networks: Sequence[Record]) -> Tensor:
+    """How many of the networks read each pixel."""
+    return torch.stack([parts(record)[0][0].any(0) for record in networks]).sum(0)
+
+
+def _by_network(evidence: list[Record], arm: str) -> pandas.Series:
+    """Accuracy in per cent by network, mean over what was trained again."""
+    frame = records.table(records.select(evidence, arm=arm))
+    return 100 * frame.groupby("network").test_accuracy.mean()
+
+
+def answer(
+    again: list[Record], networks: Sequence[Record], wirings: pandas.DataFrame
+) -> list[str]:
+    """The chapter's answer in sentences, from the arms, the networks themselves, and the
+    table of `wirings_of`."""
+    own = pandas.Series({r["network"]: 100 * r["test_accuracy"] for r in networks})
+    wiring, signs, random = (_by_network(again, arm) for arm in ("mask", "signs", "paths"))
+    others = wirings[wirings.method != find("gates").short]
+    said = [
+        "**The wiring.** Keep only which connections a network of gates has, and train new"
+        f" weights on them: the accuracy is **{mean_interval(wiring, 1)} %**. On a random"
+        " wiring of the same shape, whose every weight lies on a path, it is"
+        f" **{mean_interval(random, 1)} %** ({len(wiring)} networks of"
+        f" {networks[0]['kept']} weights on MNIST, which have {mean_interval(own, 1)} %"
+        " themselves; brackets are 95 % intervals; Figure 1).",
+        "The signs of the trained weights are worth another"
+        f" {mean_interval(signs - wiring, 1)} points, and their sizes"
+        f" {mean_interval(own - signs, 1)}.",
+    ]
+    if len(others):
+        best = others.iloc[0]
+        said.append(
+            "The strong opponents lack the wiring: trained in the same way, the best of"
+            f" theirs ({best.method}) reaches {best.wiring:.1f} % (Figure 2)."
+        )
+    return said
+
+
+def moral(again: list[Record], networks: Sequence[Record]) -> str:
+    """The chapter in one sentence, as far as the records carry it: most of what a random
+    wiring lacks must come with the wiring alone, beyond the 95 % interval over networks."""
+    own = pandas.Series({r["network"]: 100 * r["test_accuracy"] for r in networks})
+    wiring, random = _by_network(again, "mask"), _by_network(again, "paths")
+    share = 100 * (wiring - random) / (own - random)
+    found = interval(share.dropna())
+    if found is None or found[0] <= 50:
+        return "**The records do not say yet what gates find.**"
+    return (
+        "**What gates find is which connections to keep: that alone is worth"
+        f" {mean_interval(share, 0)} % of their lead over a random network of the same"
+        " shape.**"
+    )
