@@ -72,7 +72,7 @@ def test_every_network_and_the_paper_are_drawn(evidence):
     own = [line for line in first.lines if line.get_marker() == "o"]
     assert np.allclose(own[2].get_xdata(), [10, 20, 30])
     assert np.allclose(own[3].get_xdata(), [20])
-    ratios = pandas.DataFrame(dict.fromkeys(figures.RATIOS, [0.1, 0.3]))
+    ratios = pandas.DataFrame({key: [0.1, 0.3] for key in figures.RATIOS})
     figures.neighbour_ratios(ratios, second)
     assert [text.get_text() for text in second.texts] == ["0.20"] * len(figures.RATIOS)
     figures.mark_pixels([5, 10], (4, 4), second)
