@@ -1,13 +1,15 @@
 """The chapter on attacks and shifts."""
 
+import math
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch import nn
 
 from pruning import comparison, masks, sparsity_report, training
-from pruning.chapters.robustness import experiment
+from pruning.chapters.robustness import experiment, figures, tables
 from pruning.evidence import records
 
 FAST = replace(experiment.QUICK, epochs=4, finetune_epochs=2)
@@ -103,3 +105,113 @@ def test_the_attacked_networks_are_not_those_attacked_from():
     wanted = {replace(c, density=1.0) for c in experiment.configs("paper")}
     for surrogate in experiment._surrogates("mnist"):
         assert replace(surrogate, density=1.0) not in wanted
+
+
+def record(method, density, clean, pgd, seed, epochs=15, **more):
+    """A record as far as the tables read it; the curve of PGD is given at each ε."""
+    n = len(experiment.EPSILONS)
+    return {
+        "method": method,
+        "density": density,
+        "seed": seed,
+        "epochs": epochs,
+        "finetune_epochs": 5,
+        "kept": round(1000 * density),
+        "inputs_read": 10,
+        "dataset": "mnist",
+        "attacked": 100,
+        "attacked_accuracy": clean,
+        "test_accuracy": clean,
+        "epsilons": list(experiment.EPSILONS),
+        "pgd": [[value + 0.01 for value in pgd], pgd],
+        "fgsm": [value + 0.02 for value in pgd],
+        "random": [clean] * n,
+        "transfer_dense": [clean] * n,
+        "transfer_gates": [clean] * n,
+        "missed": [0.0] * n,
+        "distance": [0.01, 0.02, 0.03],
+        "levels": {name: list(levels) for name, levels in experiment.LEVELS.items()},
+        "corrupted": {name: [clean, clean - 0.1, 0.2] for name in experiment.LEVELS},
+    } | more
+
+
+def falling(half):
+    """The curve 1 − ε / (2 half), which is ½ at ε = half."""
+    return [max(0.0, 1 - eps / (2 * half)) for eps in experiment.EPSILONS]
+
+
+def evidence():
+    found = []
+    for seed in range(3):
+        up = 0.001 * seed
+        found += [
+            record("gates", 0.1, 0.96, falling(0.06 + up), seed),
+            record("dense", 0.2, 0.955, falling(0.02 + up), seed),
+            record("dense", 0.4, 0.98, falling(0.03 + up), seed),
+            record("dense", 1.0, 0.99, falling(0.04 + up), seed),
+            record("dense", 1.0, 0.96, falling(0.05 + up), seed, epochs=-4),
+            record("magnitude", 0.3, 0.979, falling(0.01 + up), seed),
+        ]
+    return found
+
+
+def test_the_radius_is_where_half_of_the_images_are_left():
+    assert tables.radius(record("gates", 0.1, 1.0, falling(0.04), 0)) == pytest.approx(0.04)
+    assert math.isnan(tables.radius(record("gates", 0.1, 0.4, falling(0.04), 0)))
+
+
+def test_pruned_networks_are_compared_with_dense_ones_of_their_accuracy():
+    rows = tables.frame(evidence())
+    assert tables.nearest(rows, "gates, 10 %") == "dense, 200 weights"
+    assert tables.nearest(rows, "magnitude, 30 %") == "dense, 400 weights"
+    table = tables.matched(evidence())
+    assert set(table.index) == {"gates, 10 %", "magnitude, 30 %"}
+    assert table["half at ε"]["gates, 10 %"].startswith("+4.00 [")
+    low, high = (
+        float(end) for end in table["half at ε"]["gates, 10 %"].split("[")[1][:-1].split(",")
+    )
+    # Welch's interval of two samples of deviation 0.1: 4 ± t(0.975, 4) · 0.1 · √(2 / 3)
+    half = 2.776 * 0.1 * math.sqrt(2 / 3)
+    assert (low, high) == pytest.approx((4 - half, 4 + half), abs=0.01)
+
+
+def test_the_answer_counts_both_sides():
+    first, second, third = tables.answer(evidence())
+    assert first.startswith("**Some are.**")
+    assert "larger ε to halve the accuracy of 1 of 2 kinds" in first
+    assert "smaller one for 1" in first
+    assert "96.0 % clean, half at ε = 0.061" in first
+    assert "stopped after one epoch 96.0 % clean, half at ε = 0.051" in second
+    assert "noise +0.50" in third
+
+
+def test_the_checks_name_the_worst_case():
+    found = evidence()
+    found[3]["missed"][2] = 0.07
+    table = tables.checks(found)
+    assert table.iloc[0] == pytest.approx(7)
+    assert table.iloc[1] == 0  # FGSM is nowhere below PGD
+    assert table.iloc[2] == pytest.approx(1)
+    found[0]["transfer_gates"][0] = 0.0
+    assert tables.checks(found).iloc[1] == pytest.approx(100 * found[0]["pgd"][-1][0])
+
+
+def test_figures_draw_what_is_there():
+    fig, axes = plt.subplots(3, 1)
+    kinds = tables.four(evidence())
+    assert kinds == ["gates, 10 %", "dense, 200 weights", "dense, stopped early", "dense"]
+    figures.shifts(evidence(), kinds, axes)
+    assert [len(ax.get_lines()) for ax in axes] == [4, 4, 4]
+    plt.close(fig)
+    fig, ax = plt.subplots()
+    figures.by_accuracy(evidence(), ax)
+    figures.annotate(ax, evidence())
+    line = ax.get_lines()[0]
+    assert line.get_xdata().tolist() == pytest.approx([95.5, 98, 99])
+    assert line.get_ydata().tolist() == pytest.approx([2.1, 3.1, 4.1], abs=0.01)
+    assert len(ax.texts) == 6
+    plt.close(fig)
+    fig, ax = plt.subplots()
+    figures.curves(evidence(), kinds, ax)
+    assert len(ax.get_lines()) == 8
+    plt.close(fig)

@@ -11,37 +11,36 @@ from pruning.methods.relative import RELATIVE
 
 LOOKS = {name: (find(name).colour, find(name).marker) for name in ("gates", "magnitude")}
 LOOKS |= {
-    "dense": ("#555555", "D"),
+    "dense": ("#222222", "D"),
     "relative": (RELATIVE.colour, "s"),
     "stochgrad": ("#aa4499", "v"),
 }
+NARROW, EARLY = ("#777777", "d"), ("#b8860b", "P")  # the other dense networks
 LABELS = {"noise": "deviation of the noise", "shift": "shift (pixels)", "rotate": "turn (°)"}
 
 
+def look(name: str, method: str) -> tuple[str, str]:
+    """Colour and marker of a kind of network."""
+    if "stopped" in name:
+        return EARLY
+    return NARROW if name.startswith("dense, ") else LOOKS[method]
+
+
 def by_accuracy(evidence: list[Record], ax: Axes) -> Axes:
-    """The ε at which PGD leaves half of the images right, against clean accuracy: a mark a
-    network, a ring a mean; a line joins the dense networks of all widths."""
+    """The ε at which PGD leaves half of the images right, against clean accuracy: a small mark
+    a network, a large one a mean; a line joins the dense networks of all widths."""
     rows = frame(evidence)
     means = rows.groupby("kind", sort=False)[["clean", "radius", "kept"]].mean()
     methods = rows.groupby("kind", sort=False).method.first()
     other = means.index.str.contains("stopped|epochs")
     narrow = means[(methods == "dense") & ~other].sort_values("kept")
-    colour, marker = LOOKS["dense"]
-    ax.plot(narrow.clean, narrow.radius, color=colour, linewidth=1.5, zorder=1)
-    for method, part in rows.groupby("method", sort=False):
-        colour, marker = LOOKS[method]
+    ax.plot(narrow.clean, narrow.radius, color=NARROW[0], linewidth=1.5, zorder=1)
+    for name, part in rows.groupby("kind", sort=False):
+        colour, marker = look(name, methods[name])
         ax.plot(part.clean, part.radius, marker, color=colour, markersize=5, alpha=0.5)
-    for name, mean in means.iterrows():
-        colour, marker = LOOKS[methods[name]]
-        ax.plot(
-            mean.clean,
-            mean.radius,
-            marker,
-            color=colour,
-            markersize=11,
-            markerfacecolor="white" if "stopped" in name else colour,
-            markeredgecolor=colour,
-        )
+        mean = means.loc[name]
+        ax.plot(mean.clean, mean.radius, marker, color=colour, markersize=11)
+    ax.margins(0.14, 0.12)
     return ax
 
 
@@ -55,7 +54,7 @@ def annotate(ax: Axes, evidence: list[Record]) -> None:
             (part.clean.mean(), part.radius.mean()),
             (0, -12 if method == "dense" else 12),
             textcoords="offset points",
-            color=LOOKS[method][0],
+            color=look(name, method)[0],
             fontsize=10,
             ha="center",
             va="top" if method == "dense" else "bottom",
@@ -67,8 +66,7 @@ def curves(evidence: list[Record], kinds: list[str], ax: Axes) -> Axes:
     seeds, and for PGD a band from the worst to the best."""
     for name in kinds:
         part = [record for record in evidence if kind(record) == name]
-        colour, marker = LOOKS[part[0]["method"]]
-        dashes = "--" if name.startswith("dense, ") else "-"
+        colour, marker = look(name, part[0]["method"])
         epsilons = [0.0, *part[0]["epsilons"]]
         pgd, random = (
             np.array([[r["attacked_accuracy"], *curve(r)] for r in part])
@@ -80,7 +78,6 @@ def curves(evidence: list[Record], kinds: list[str], ax: Axes) -> Axes:
         ax.plot(
             epsilons,
             100 * pgd.mean(0),
-            dashes,
             color=colour,
             marker=marker,
             markersize=5,
@@ -89,6 +86,9 @@ def curves(evidence: list[Record], kinds: list[str], ax: Axes) -> Axes:
         ax.plot(epsilons, 100 * random.mean(0), ":", color=colour, linewidth=1)
     ax.set_xlabel("ε, the largest change of a pixel")
     ax.set_ylabel("accuracy (%)")
+    ax.set_xscale("symlog", linthresh=0.01)
+    ax.set_xlim(0, 0.31)
+    ax.set_xticks([0, 0.01, 0.03, 0.1, 0.3], ["0", "0.01", "0.03", "0.1", "0.3"])
     ax.set_ylim(-2, 101)
     style.legend_below(ax)
     return ax
@@ -99,8 +99,7 @@ def shifts(evidence: list[Record], kinds: list[str], axes: np.ndarray) -> None:
     for ax, (name, label) in zip(axes, LABELS.items(), strict=True):
         for each in kinds:
             part = [record for record in evidence if kind(record) == each]
-            colour, marker = LOOKS[part[0]["method"]]
-            dashes = "--" if each.startswith("dense, ") else "-"
+            colour, marker = look(each, part[0]["method"])
             values = 100 * np.array(
                 [[r["test_accuracy"], *r["corrupted"][name]] for r in part]
             )
@@ -108,7 +107,7 @@ def shifts(evidence: list[Record], kinds: list[str], axes: np.ndarray) -> None:
             ax.fill_between(
                 at, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0
             )
-            ax.plot(at, values.mean(0), dashes, color=colour, marker=marker, ms=5, label=each)
+            ax.plot(at, values.mean(0), color=colour, marker=marker, ms=5, label=each)
         ax.set_xlabel(label)
         ax.set_ylabel("accuracy (%)")
         ax.set_ylim(0, 101)
