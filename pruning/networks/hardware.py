@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas
 
 Arguments = tuple[tuple[Tensor, ...], dict[str, Tensor]]
+Form = tuple[Callable[[Arguments], object], int]  # computes the outputs; bytes of its file
 
 
 def hardware_report(
@@ -64,9 +65,12 @@ def hardware_report(
     rows, pieces = [], {}
     for name, network in (("dense", dense), ("compact", small)):
         weights = sum(int((getattr(m, p) != 0).sum()) for _, m, p in prunable(network))
-        found = {"torch": _torch(network), "ONNX Runtime": _onnx(network, example_inputs)}
+        found = {
+            "torch": in_torch(network),
+            "ONNX Runtime": in_onnx_runtime(network, example_inputs),
+        }
         if name == "compact":
-            found["SciPy CSR"] = _csr(network)
+            found["SciPy CSR"] = in_csr(network)
         for runtime, (run, size) in ((r, f) for r, f in found.items() if f is not None):
             macs = weights if runtime == "SciPy CSR" else _macs(network, one)
             rows.append(
@@ -112,7 +116,9 @@ def _macs(network: nn.Module, one: Arguments) -> int:
     return counter.get_total_flops() // 2
 
 
-def _torch(network: nn.Module) -> tuple[Callable[[Arguments], object], int]:
+def in_torch(network: nn.Module) -> Form:
+    """A network as it is, and the bytes of its parameters as a safetensors file."""
+
     def run(inputs: Arguments) -> object:
         with torch.inference_mode():
             return network(*inputs[0], **inputs[1])
@@ -121,7 +127,9 @@ def _torch(network: nn.Module) -> tuple[Callable[[Arguments], object], int]:
     return run, len(save(state))
 
 
-def _onnx(network: nn.Module, example_inputs: Examples):
+def in_onnx_runtime(network: nn.Module, example_inputs: Examples) -> Form | None:
+    """A network in ONNX Runtime, and the bytes of its files; None where the packages are
+    missing. It uses as many threads as torch does now."""
     try:
         import onnxruntime
         import onnxscript  # noqa: F401, the exporter needs it
@@ -146,9 +154,9 @@ def _onnx(network: nn.Module, example_inputs: Examples):
     return run, size
 
 
-def _csr(network: nn.Module):
-    """A compact chain with sparse matrices in place of its Linear layers; None for other
-    networks."""
+def in_csr(network: nn.Module) -> Form | None:
+    """A compact chain with SciPy's sparse matrices in place of its Linear layers, and their
+    bytes; None for other networks."""
     from scipy.sparse import csr_matrix
 
     steps = list(network) if isinstance(network, nn.Sequential) else []

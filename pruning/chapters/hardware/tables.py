@@ -1,0 +1,159 @@
+"""What the chapter `hardware` shows of its records: tables and sentences."""
+
+import pandas
+
+from pruning.evidence import records
+from pruning.evidence.records import Record
+
+REFERENCE = "dense, torch"
+TITLES = {"lenet": "LeNet-300-100", "cnn": "the CNN", "resnet20": "ResNet-20"}
+PATTERNS = {"scattered": "single weights", "outputs": "neurons, channels", "gates": "gates"}
+
+
+def frame(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a measured form: network, pattern, asked (density), seed, left (the share of the
+    weights on paths), form, bytes, one and batch (seconds of processor time), thousand (of
+    1,000 images), and the ratios of one and batch to the dense network in torch, measured in
+    the same run."""
+    rows = []
+    for record in records.select(evidence, study="speed"):
+        reference = record["forms"][REFERENCE]
+        for form, found in record["forms"].items():
+            rows.append(
+                {
+                    "network": record["network"],
+                    "pattern": record["method"],
+                    "asked": record["density"],
+                    "seed": record["seed"],
+                    "left": record["effective"] / record["dense_weights"],
+                    "form": form,
+                    "bytes": found["bytes"],
+                    "one": found["one_cpu"],
+                    "one_wall": found["one_wall"],
+                    "batch": found["batch_cpu"],
+                    "thousand": 1000 * found["batch_cpu"] / record["batch"],
+                    "one_ratio": found["one_cpu"] / reference["one_cpu"],
+                    "batch_ratio": found["batch_cpu"] / reference["batch_cpu"],
+                }
+            )
+    return pandas.DataFrame(rows)
+
+
+def pays(evidence: list[Record], network: str, than: str = REFERENCE) -> pandas.DataFrame:
+    """One row a form, a column a pattern and measure: the largest measured density from which
+    down the form is ahead of the dense network `than` in every seed; "–" where it never is."""
+    rows = frame(records.select(evidence, network=network))
+    rows = rows[rows.pattern != "gates"]
+    table = {}
+    for form in [f for f in rows.form.unique() if not f.startswith("dense")]:
+        table[form] = {}
+        for pattern in rows.pattern.unique():
+            for column, title in (("one", "one image"), ("batch", "batch"), ("bytes", "file")):
+                ahead = _ahead(rows[rows.pattern == pattern], form, column, than)
+                key = (PATTERNS[pattern], title)
+                table[form][key] = f"{100 * ahead:g} %" if ahead else "–"
+    return pandas.DataFrame.from_dict(table, orient="index")
+
+
+def _ahead(rows: pandas.DataFrame, form: str, column: str, than: str) -> float | None:
+    best = None
+    for asked, part in sorted(rows.groupby("asked")):
+        ours, theirs = (
+            part[part.form == name].set_index("seed")[column] for name in (form, than)
+        )
+        if not (ours < theirs).all():
+            break
+        best = asked
+    return best
+
+
+def costs(evidence: list[Record], network: str) -> pandas.DataFrame:
+    """One row a form and pattern: kilobytes, microseconds for one image, and processor seconds
+    for 1,000 images, at the least density of the network; medians over seeds."""
+    rows = frame(records.select(evidence, network=network))
+    rows = rows[(rows.asked == rows.asked.min()) | (rows.pattern == "gates")]
+    grouped = rows.groupby(["pattern", "form"], sort=False)
+    table = pandas.DataFrame(
+        {
+            "left (%)": 100 * grouped.left.median(),
+            "file (kB)": grouped.bytes.median() / 1000,
+            "one image (µs)": 1e6 * grouped.one.median(),
+            "shortest, by the clock (µs)": 1e6 * grouped.one_wall.min(),
+            "CPU s for 1,000": grouped.thousand.median(),
+            "seeds": grouped.seed.nunique(),
+        }
+    ).reset_index()
+    table["pattern"] = table.pattern.map(PATTERNS)
+    return table.set_index(["pattern", "form"])
+
+
+def memory(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a network and density: peak memory of a process in megabytes, by form; median
+    over seeds."""
+    rows = [
+        {"network": TITLES[r["network"]], "density": f"{100 * r['density']:g} %", "form": form}
+        | {"peak": peak / 1e6}
+        for r in records.select(evidence, study="memory")
+        for form, peak in r["peak_bytes"].items()
+    ]
+    found = pandas.DataFrame(rows).groupby(["network", "density", "form"], sort=False).peak
+    return found.median().unstack(sort=False)
+
+
+def energy(evidence: list[Record]) -> str:
+    """Whether the machine had a counter of energy, in a sentence."""
+    if any(record["energy_counter"] for record in evidence):
+        return "The machine has a counter of energy, which was not read."
+    return "Energy is missing: the machine has no counter of it that programs can read."
+
+
+def machine(evidence: list[Record]) -> str:
+    """The processors that the records were measured on."""
+    return ", ".join(dict.fromkeys(record["provenance"]["device"] for record in evidence))
+
+
+def answer(evidence: list[Record]) -> list[str]:
+    """The chapter's answer in sentences."""
+    said = []
+    for network in dict.fromkeys(record["network"] for record in evidence):
+        rows = frame(records.select(evidence, network=network))
+        table = pays(evidence, network)
+        form = "compact, ONNX Runtime"
+        scattered, outputs = (
+            table.loc[form, (PATTERNS[name], "batch")] for name in ("scattered", "outputs")
+        )
+        least = rows[(rows.asked == rows.asked.min()) & (rows.pattern == "outputs")]
+        ratio = least.groupby("form").batch_ratio.median()
+        best = ratio.idxmin()
+        title = TITLES[network][0].upper() + TITLES[network][1:]
+        said.append(
+            f"**{title}**: compact in ONNX Runtime beats the dense network in torch from"
+            f" {_from(scattered)} if single weights are removed, and from {_from(outputs)} if"
+            f" whole neurons or channels are; with {100 * least.left.median():.2g} % left the"
+            f" fastest form, {best}, takes {100 * ratio[best]:.0f} % of the dense network's"
+            " time for a batch."
+        )
+    masked = frame(evidence).query("form == 'masked, torch'")
+    said.append(
+        "Masks alone never help: for one image the masked network takes"
+        f" {masked.one_ratio.median():.1f} times as long as the dense one, and its file is"
+        f" larger. {energy(evidence)}"
+    )
+    return said
+
+
+def _from(density: str) -> str:
+    return "no measured density" if density == "–" else f"{density} of the weights on"
+
+
+def caption(evidence: list[Record], profile: str, drawn: str) -> str:
+    """One line of Markdown for under a figure."""
+    found = records.select(evidence, study="speed")
+    seeds = {record["seed"] for record in found}
+    rounds = {record["rounds"] for record in found}
+    plural = "s" * (len(seeds) > 1)
+    return (
+        f"*{profile} profile · {len(seeds)} seed{plural} · one thread, {machine(evidence)} · "
+        f"processor time, median of {' or '.join(map(str, sorted(rounds)))} rounds in turn · "
+        f"{drawn}*"
+    )
