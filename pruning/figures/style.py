@@ -75,18 +75,25 @@ def label_ends(ax: Axes, size: float = 12) -> None:
     ends = np.array(
         [max(zip(*line.get_data(), strict=True), key=lambda p: right * p[0]) for line in lines]
     )
-    heights = (ax.transScale + ax.transLimits).transform(ends)[:, 1].clip(0, 1)
+    ends = (ax.transScale + ax.transLimits).transform(ends).clip(0, 1)  # of the axes
     gap = 1.3 * size / (72 * 0.75 * ax.figure.get_figheight() * ax.get_position().height)
-    for line, end, place in zip(lines, ends, spread(heights, gap), strict=True):
+    for line, end, place in zip(lines, ends, spread(ends[:, 1], gap), strict=True):
         ax.annotate(
             line.get_label(),
             end,
             (1.06, place),
+            xycoords="axes fraction",
             textcoords="axes fraction",
             color=line.get_color(),
             fontsize=size,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": line.get_color(), "lw": 0.7, "ls": ":"},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": line.get_color(),
+                "linewidth": 0.7,
+                "linestyle": ":",
+                "relpos": (0, 0.5),
+            },
         )
         line.set_label(f"_{line.get_label()}")
 

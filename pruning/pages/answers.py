@@ -28,8 +28,9 @@ def box(chapter: str, sentences: dict[str, str]) -> HTML:
     )
 
 
-def findings(*sentences: str) -> HTML:
-    """The box of a chapter that tests no claim of a paper: its sentences without verdicts."""
+def plain(*sentences: str) -> HTML:
+    """The box of a chapter that answers an open question and judges no claim; **bold** and
+    *emphasis* as in `box`."""
     return _admonition([("", said) for said in sentences])
 
 

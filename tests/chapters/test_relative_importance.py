@@ -227,8 +227,8 @@ def test_tables_put_competitors_under_their_best_threshold():
         ("relative", "global"),
         ("unpruned", "global"),
     ]
-    assert tables.leader(shown) == "relative importance"
     assert "relative importance 94.00 %, Wanda 90.50 %" in tables.at_penalty(found, 0.0)
     named = tables.labelled([record("relative", "layer", 0.9, beta=0.25, blind=False)])[0]
-    assert (named["score"], named["setting"]) == ("relative: absolute, not blind", "β = 0.25")
-    assert "scope layer, relu, λ = 0 (99.00 %)" in tables.closest(found, 0.99)
+    assert named["score"] == "relative importance: absolute, blind ranges ignored"
+    assert (named["setting"], named["threshold"]) == ("β = 0.25", "each layer")
+    assert "relative importance at λ = 0 (94.00 %)" in tables.best_over_penalties(found)

@@ -205,13 +205,13 @@ CLAIM = {
             0.95,
             0.95,
             statistics.REPRODUCED,
-            "in 2 of 2 cells (activation, sparsity), clearly behind in 0",
+            "in 2 of 2 cases, clearly behind in 0; a case is an activation and a sparsity",
         ),
         (
             0.95,
             0.99,
             statistics.PARTLY,
-            "in 1 of 2 cells (activation, sparsity), clearly behind in 1",
+            "in 1 of 2 cases, clearly behind in 1; a case is an activation and a sparsity",
         ),
         (0.99, 0.99, statistics.NOT_REPRODUCED, "in 0 of 2"),
     ],
@@ -292,7 +292,7 @@ def test_gains_are_over_the_unpruned_network_that_was_fine_tuned_alike(accuracy,
     verdict, seeds, ours = gains(GAINS, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert f"at most {100 * (accuracy - 0.981):.2f} ± 0.05 [" in ours
-    assert "fine-tuned alike (sparsity 0.75, finetune_epochs 1)" in ours
+    assert "fine-tuned alike (75 % removed, fine-tuned)" in ours
 
 
 def test_the_more_cells_the_more_a_gain_must_show():
@@ -338,7 +338,7 @@ def test_a_value_reached_by_another_reading_is_partly(absolute, normalised, expe
     assert (verdict, seeds) == (expected, 3)
     assert f"has at most {100 * normalised:.2f}" in ours
     assert (
-        "reached under " + ("4" if normalised > 0.9763 else "2") + " of 4 combinations" in ours
+        ("4" if normalised > 0.9763 else "2") + " of 4 combinations of reading" in ours
     )
 
 

@@ -1,13 +1,15 @@
 """Rules for the claims of arXiv:2410.16151: relative importance.
 
 Pruned networks of one seed come from one trained network, so comparisons are paired by seed.
-Where a claim speaks of many cells, p-values are corrected for their number (Holm).
+Where a claim speaks of many cases, p-values are corrected for their number (Holm).
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas
 
+from pruning.chapters.relative_importance import words
 from pruning.evidence.claims import chosen
 from pruning.evidence.statistics import (
     LEVEL,
@@ -32,15 +34,20 @@ def _cells(
     )
 
 
-def _where(cells: list[str], cell: Any) -> str:
-    values = cell if isinstance(cell, tuple) else (cell,)
-    return ", ".join(f"{name} {value}" for name, value in zip(cells, values, strict=True))
-
-
 def _group(groups: Any, cell: Any) -> pandas.Series:
     """The values of one cell. pandas names groups by tuples, but a single column's index by
     its values."""
     return groups.get_group(cell if isinstance(cell, tuple) else (cell,))
+
+
+def reached(claim: dict, runs: pandas.DataFrame) -> tuple[pandas.Series, pandas.Series, int]:
+    """Accuracies of the combination of `cells` that was `chosen` on the validation split, and
+    of the best one of the reading that names the method (`named`); and how many combinations
+    have a mean of `value` or more."""
+    picked = chosen(runs, claim["chosen"]).test_accuracy
+    named = chosen(runs, claim["named"]).groupby(claim["cells"]).test_accuracy
+    mean = runs.groupby(claim["cells"]).test_accuracy.mean()
+    return picked, _group(named, named.mean().idxmax()), int((mean >= claim["value"]).sum())
 
 
 def reaches(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
@@ -52,15 +59,13 @@ def reaches(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     if evidence.empty:
         return NOT_MEASURED, 0, ""
     groups = evidence.groupby(claim["cells"]).test_accuracy
-    seeds, mean, kept = int(groups.count().min()), groups.mean(), int(evidence.kept.max())
-    picked = chosen(evidence, claim["chosen"]).test_accuracy
-    named = chosen(evidence, claim["named"]).groupby(claim["cells"]).test_accuracy
-    normalised = _group(named, named.mean().idxmax())
+    seeds, kept = int(groups.count().min()), int(evidence.kept.max())
+    picked, normalised, count = reached(claim, evidence)
     said = (
         f"{percent(picked)} with {kept:,} weights or fewer under the reading chosen on the"
-        f" validation split; reached under {(mean >= claim['value']).sum()} of {len(mean)}"
-        " combinations of reading, threshold and training; the normalised contribution, which"
-        f" names the method, has at most {percent(normalised)}"
+        f" validation split; the normalised contribution, which names the method, has at most"
+        f" {percent(normalised)}; {count} of {groups.ngroups} combinations of reading,"
+        " threshold and training reach the paper's number"
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
@@ -72,24 +77,44 @@ def reaches(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     )
 
 
+def leads(claim: dict, runs: pandas.DataFrame) -> pandas.DataFrame:
+    """How far the rows that `ours` selects are ahead of the best of `others` under its best
+    threshold, as fractions: one row a seed, one column a cell."""
+    cells = claim["cells"]
+    ours = _cells(chosen(runs, claim["ours"]), cells)
+    theirs = _cells(runs[runs.method.isin(claim["others"])], cells, ["method", "scope"])
+    best = {cell: theirs[cell][theirs[cell].mean().idxmax()] for cell in ours}
+    return ours - pandas.DataFrame(best, index=ours.index, columns=ours.columns)
+
+
+def clear(differences: Iterable[tuple[Any, pandas.Series]]) -> tuple[pandas.Series, ...]:
+    """In which of the cells, pairs of a name and differences, the mean is clearly above 0, and
+    in which clearly below (t-tests, Holm, 5 %)."""
+    names, values = zip(*differences, strict=True)
+    return tuple(
+        pandas.Series(
+            holm(above(sign * each) for each in values) < LEVEL,
+            index=pandas.Index(names, tupleize_cols=False),
+        )
+        for sign in (1, -1)
+    )
+
+
 def best_in_cells(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null, in every cell: the rows that `ours` selects are not more accurate than the best of
     `others` under its best threshold (paired t-tests, Holm). Rejected in every cell:
     reproduced; in some: partly.
     """
-    cells = claim["cells"]
-    ours = _cells(chosen(evidence, claim["ours"]), cells)
-    theirs = _cells(
-        evidence[evidence.method.isin(claim["others"])], cells, ["method", "scope"]
-    )
-    if ours.empty or theirs.empty:
+    if (
+        chosen(evidence, claim["ours"]).empty
+        or not evidence.method.isin(claim["others"]).any()
+    ):
         return NOT_MEASURED, 0, ""
-    seeds = int(min(ours.count().min(), theirs.count().min()))
-    leads = [ours[cell] - theirs[cell][theirs[cell].mean().idxmax()] for cell in ours]
-    ahead, behind = (holm(above(sign * lead) for lead in leads) < LEVEL for sign in (1, -1))
+    found = leads(claim, evidence)
+    seeds, (ahead, behind) = int(found.count().min()), clear(found.items())
     said = (
-        f"clearly ahead of the best competitor in {ahead.sum()} of {len(leads)} cells"
-        f" ({', '.join(cells)}), clearly behind in {behind.sum()}"
+        f"clearly ahead of the best competitor in {ahead.sum()} of {len(ahead)} cases, clearly"
+        f" behind in {behind.sum()}; a case is {words.kinds(claim['cells'])}"
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
@@ -100,36 +125,53 @@ def best_in_cells(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, st
     )
 
 
+def changes(claim: dict, runs: pandas.DataFrame) -> pandas.DataFrame:
+    """How much more accurate the rows that `ours` selects are than those that `base` selects,
+    as fractions: one row a seed, one column a cell."""
+    ours, base = (_cells(chosen(runs, claim[key]), claim["cells"]) for key in ("ours", "base"))
+    return (ours - base).dropna(axis=1, how="all")
+
+
 def improves(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null, in every cell: the rows that `ours` selects are not more accurate than those that
     `base` selects (paired t-tests, Holm). Rejected in every cell: reproduced; in some: partly.
     What pruning costs either network, against itself unpruned, stands beside it."""
     selected = [chosen(evidence, claim[key]) for key in ("ours", "base")]
-    ours, base = (_cells(part, claim["cells"]) for part in selected)
-    if ours.empty or base.empty:
+    if any(part.empty for part in selected):
         return NOT_MEASURED, 0, ""
-    gain = (ours - base).dropna(axis=1, how="all")
+    gain = changes(claim, evidence)
     seeds, mean = int(gain.count().min()), gain.mean()
-    clear, worse = (
-        holm(above(sign * gain[cell]) for cell in gain) < LEVEL for sign in (1, -1)
-    )
+    better, worse = clear(gain.items())
     least, most = (
-        f"{100 * mean[cell]:+.2f} points ({_where(claim['cells'], cell)})"
+        f"{100 * mean[cell]:+.2f} points ({words.case(claim['cells'], cell)})"
         for cell in (mean.idxmin(), mean.idxmax())
     )
     drops = [100 * (part.unpruned_accuracy - part.test_accuracy).mean() for part in selected]
     said = (
-        f"clearly higher in {clear.sum()} of {len(mean)} cells, clearly lower in"
+        f"clearly higher in {better.sum()} of {len(mean)} cases, clearly lower in"
         f" {worse.sum()}: from {least} to {most}; pruning costs {drops[0]:.2f} points on"
         f" average with the penalty, {drops[1]:.2f} without"
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
     return (
-        REPRODUCED if clear.all() else PARTLY if clear.any() else NOT_REPRODUCED,
+        REPRODUCED if better.all() else PARTLY if better.any() else NOT_REPRODUCED,
         seeds,
         said,
     )
+
+
+def over_control(claim: dict, runs: pandas.DataFrame) -> tuple[Any, int]:
+    """Points of accuracy of the pruned network over the unpruned one that was fine-tuned
+    alike, grouped by cell; and how many cells have no such control on record."""
+    pruned, control = (
+        runs[runs.method == name] for name in (claim["method"], claim["control"])
+    )
+    alike = [name for name in claim["cells"] if name != "sparsity"]
+    both = pruned.merge(control, on=[*alike, "seed"], suffixes=("", "_control"))
+    absent = pruned.groupby(claim["cells"]).ngroups - both.groupby(claim["cells"]).ngroups
+    both["gain"] = 100 * (both.test_accuracy - both.test_accuracy_control)
+    return both.groupby(claim["cells"]).gain, absent
 
 
 def gains(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
@@ -138,26 +180,19 @@ def gains(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     `value`: reproduced; in any other: partly."""
     if evidence.empty:
         return NOT_MEASURED, 0, ""
-    pruned, control = (
-        evidence[evidence.method == name] for name in (claim["method"], claim["control"])
-    )
-    alike = [name for name in claim["cells"] if name != "sparsity"]
-    both = pruned.merge(control, on=[*alike, "seed"], suffixes=("", "_control"))
-    absent = pruned.groupby(claim["cells"]).ngroups - both.groupby(claim["cells"]).ngroups
-    note = f"; no control on record for {absent} cells" if absent else ""
-    if both.empty:
+    groups, absent = over_control(claim, evidence)
+    note = f"; in {absent} cases this control is not on record" if absent else ""
+    if not groups.ngroups:
         return NOT_MEASURED, 0, f"nothing on record to compare with{note}"
-    both["gain"] = 100 * (both.test_accuracy - both.test_accuracy_control)
-    groups = both.groupby(claim["cells"]).gain
     mean, seeds = groups.mean(), int(groups.count().min())
-    clear = pandas.Series(holm(above(gain) for _, gain in groups) < LEVEL, index=mean.index)
+    ahead, _ = clear(groups)
     best = mean.idxmax()
     said = (
         f"at most {estimate(_group(groups, best))} points above the unpruned network"
-        f" fine-tuned alike ({_where(claim['cells'], best)}); clearly above it in"
-        f" {clear.sum()} of {len(mean)} cells{note}"
+        f" fine-tuned alike ({words.case(claim['cells'], best)}); clearly above it in"
+        f" {ahead.sum()} of {len(mean)} cases{note}"
     )
     if seeds < MIN_SEEDS or absent:
         return NOT_MEASURED, seeds, said
-    reached = (clear & (mean >= 100 * claim["value"])).any()
-    return REPRODUCED if reached else PARTLY if clear.any() else NOT_REPRODUCED, seeds, said
+    enough = (ahead.to_numpy() & (mean >= 100 * claim["value"])).any()
+    return REPRODUCED if enough else PARTLY if ahead.any() else NOT_REPRODUCED, seeds, said

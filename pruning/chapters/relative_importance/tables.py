@@ -1,11 +1,18 @@
 """What the chapter `relative_importance` shows of its records: selections, tables,
 sentences."""
 
+from typing import Any
+
+import pandas
+
 from pruning import methods
+from pruning.chapters.relative_importance import rules, words
 from pruning.chapters.relative_importance.experiment import OTHERS, READING
 from pruning.evidence import records
+from pruning.evidence.claims import chosen
 from pruning.evidence.configs import flat
 from pruning.evidence.records import Record
+from pruning.evidence.statistics import mean_interval, percent_interval
 from pruning.methods import relative
 from pruning.methods.oneshot import Score
 
@@ -35,56 +42,127 @@ def compared(evidence: list[Record]) -> list[Record]:
     ]
 
 
+def name(method: str) -> str:
+    """How tables and sentences name a score."""
+    return method if method == "unpruned" else methods.find(method, Score).short
+
+
 def labelled(evidence: list[Record]) -> list[Record]:
-    """Records with `score`, which tells readings apart, and `setting`, what differs from the
-    defaults."""
+    """Records with `score`, which tells readings apart, `threshold` and `training` in words,
+    and `setting`, what differs from the defaults."""
+    default = flat(relative.Settings())
+    symbols = {"alpha": "α", "beta": "β", "decay": "s", "tolerance": "tolerance"}
     said = []
     for record in evidence:
-        score = record["method"]
-        if score == "relative":
-            score = f"relative: {record['kind']}{'' if record['blind'] else ', not blind'}"
-        default = flat(relative.Settings())
-        names = {
-            "alpha": "α",
-            "beta": "β",
-            "decay": "s",
-            "form": "form",
-            "tolerance": "tolerance",
-        }
+        score = name(record["method"])
+        if record["method"] == "relative":
+            score += f": {words.reading(record['kind'], record['blind'])}"
         moved = [
-            f"{names[k]} = {record[k]}"
-            for k in names
-            if record.get(k, default[k]) != default[k]
+            f"{symbol} = {record[key]:g}"
+            for key, symbol in symbols.items()
+            if record.get(key, default[key]) != default[key]
         ]
-        said.append(record | {"score": score, "setting": ", ".join(moved) or "α = β = s = 1"})
+        if record.get("form", default["form"]) != default["form"]:
+            moved.append("|μ| · σ")
+        said.append(
+            record
+            | {
+                "score": score,
+                "threshold": words.SCOPES[record["scope"]],
+                "training": words.training(record["activity"]),
+                "setting": ", ".join(moved) or "α = β = s = 1",
+            }
+        )
     return said
 
 
-def leader(evidence: list[Record], fraction: float = 0.75) -> str:
-    """The score with the highest mean accuracy among `compared` records at one sparsity, as
-    plots name it."""
-    at = [r for r in evidence if r["sparsity"] == fraction and r["method"] != "unpruned"]
-    mean = records.table(at).groupby("method").test_accuracy.mean()
-    return _name(mean.idxmax())
+def runs_of(claim: dict, evidence: list[Record]) -> pandas.DataFrame:
+    """The runs that a claim is about."""
+    return chosen(records.table(evidence), claim["where"])
 
 
-def _name(method: str) -> str:
-    return methods.find(method, Score).short
+def answers(claims: dict[str, dict], evidence: list[Record]) -> dict[str, str]:
+    """The chapter's answers by claim, from the runs that the rules look at."""
+    return {
+        "R1": _reached(claims["R1"], runs_of(claims["R1"], evidence)),
+        "R2": _ahead(claims["R2"], runs_of(claims["R2"], evidence)),
+        "R3": _changed(claims["R3"], runs_of(claims["R3"], evidence)),
+        "R4": _gained(claims["R4"], runs_of(claims["R4"], evidence)),
+    }
+
+
+def _reached(claim: dict, runs: pandas.DataFrame) -> str:
+    picked, normalised, count = rules.reached(claim, runs)
+    combinations = runs.groupby(claim["cells"]).ngroups
+    return (
+        "With 75 % of the weights removed the network classifies"
+        f" **{percent_interval(picked)}** of MNIST's test images correctly, under the reading"
+        f" of the method that a validation split chose ({len(picked)} seeds; brackets are 95 %"
+        f" intervals). The paper says: {100 * claim['value']:.2f} %. The normalised"
+        f" contribution, from which the method has its name, reaches at most"
+        f" {percent_interval(normalised)}. Of {combinations} combinations of reading,"
+        f" threshold and training {count} reach the paper's number (*Figure 3*)."
+    )
+
+
+def _ahead(claim: dict, runs: pandas.DataFrame) -> str:
+    found = rules.leads(claim, runs)
+    ahead, behind = rules.clear(found.items())
+    means = 100 * found.mean()
+    return (
+        f"Relative importance is clearly ahead of the best competitor in **{ahead.sum()} of"
+        f" {len(ahead)}** cases and clearly behind in {behind.sum()} (*Figure 4*). A case is"
+        f" {words.kinds(claim['cells'])}. The mean differences reach from"
+        f" {_signed(means.min())} to {_signed(means.max())} points. The paper says: ahead at"
+        " 25 to 75 % for different activations."
+    )
+
+
+def _changed(claim: dict, runs: pandas.DataFrame) -> str:
+    found = rules.changes(claim, runs)
+    better, worse = rules.clear(found.items())
+    means = 100 * found.mean()
+    return (
+        f"Pruning-aware training makes the pruned network clearly more accurate in"
+        f" **{better.sum()} of {len(better)}** cases and clearly less accurate in"
+        f" {worse.sum()}, by {_signed(means.min())} to {_signed(means.max())} points"
+        " (*Figure 5* has the ReLU network at 75 %). The paper gives no number."
+    )
+
+
+def _gained(claim: dict, runs: pandas.DataFrame) -> str:
+    groups, absent = rules.over_control(claim, runs)
+    said = ""
+    if groups.ngroups:
+        means, (ahead, _) = groups.mean(), rules.clear(groups)
+        best = means.idxmax()
+        said = (
+            "The best pruned network is"
+            f" **{mean_interval(groups.get_group(best))} points** above the unpruned network"
+            f" that was fine-tuned alike ({words.case(claim['cells'], best)}). It is clearly"
+            f" above it in {ahead.sum()} of {len(means)} cases, once their number is taken"
+            " into account. "
+        )
+    said += f"The paper says: up to {100 * claim['value']:.2f} points."
+    if absent:
+        said += (
+            f" In {absent} further cases the unpruned network was not fine-tuned alike, so"
+            " there is nothing to compare with yet."
+        )
+    return said
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.2f}".replace("-", "−")
 
 
 def at_penalty(evidence: list[Record], activity: float) -> str:
     """Mean accuracies at one λ and 75 %, competitors under their best thresholds, in words."""
     at = compared(records.select(evidence, activity=activity, sparsity=0.75))
-    if not at:
-        return "nothing on record"
-    mean = 100 * records.table(at).groupby("method").test_accuracy.mean().drop(
-        "unpruned", errors="ignore"
-    )
-    said = [
-        f"{_name(method)} {value:.2f} %"
-        for method, value in mean.sort_values(ascending=False).items()
-    ]
-    return f"at {with_lambda(activity)}, {', '.join(said)}"
+    mean = 100 * records.table(at).groupby("method").test_accuracy.mean()
+    mean = mean.drop("unpruned", errors="ignore").sort_values(ascending=False)
+    said = [f"{name(method)} {value:.2f} %" for method, value in mean.items()]
+    return f"At {words.training(activity)}: {', '.join(said)}."
 
 
 def best_over_penalties(evidence: list[Record]) -> str:
@@ -94,40 +172,71 @@ def best_over_penalties(evidence: list[Record]) -> str:
     method, activity = mean.idxmax()
     ours = mean["relative"].idxmax()
     return (
-        f"{_name(method)} at {with_lambda(activity)} ({mean.max():.2f} %); relative"
-        f" importance's own best is {mean['relative', ours]:.2f} % at {with_lambda(ours)}"
+        f"The most accurate network of all is that of {name(method)} at"
+        f" {words.training(activity)} ({mean.max():.2f} %). Relative importance has its best"
+        f" at {words.training(ours)} ({mean['relative', ours]:.2f} %)."
     )
 
 
-def closest(evidence: list[Record], value: float) -> str:
-    """The reading, threshold and training whose mean at 75 %, not fine-tuned, is nearest to
-    `value`."""
-    at = labelled(
-        records.select(evidence, sparsity=0.75, finetune_epochs=0, method="relative")
+def overlap(evidence: list[Record]) -> pandas.DataFrame:
+    """Per cent of the weights that a reading keeps and Wanda keeps too, under the same
+    threshold."""
+    table = records.table(labelled(records.select(evidence, method="relative"))).pivot_table(
+        index=["score", "threshold"], columns="sparsity", values="overlap_wanda"
     )
-    mean = (
-        records.table(at)
-        .groupby(["score", "scope", "activation", "activity"])
-        .test_accuracy.mean()
-    )
-    score, scope, activation, activity = (mean - value).abs().idxmin()
-    near = 100 * mean[score, scope, activation, activity]
-    return f"{score}, scope {scope}, {activation}, {with_lambda(activity)} ({near:.2f} %)"
+    return (100 * table).rename(columns="{:.0%}".format)
 
 
-def with_lambda(activity: float) -> str:
-    """How tables name the training."""
-    return f"λ = {activity:g}"
+def normality(evidence: list[Record]) -> pandas.DataFrame:
+    """Kolmogorov-Smirnov distances to the fitted normal, one row a network, reading and
+    layer."""
+    fields = ["ks_single", "ks_means", "zero_share"]
+    rows = records.table(evidence)[["activation", "kind", *fields]].explode(fields)
+    rows.insert(2, "layer", rows.groupby(level=0).cumcount() + 1)
+    rows = rows.sort_values(["activation", "kind", "layer"])
+    rows["activation"] = rows.activation.map(words.ACTIVATIONS)
+    rows["kind"] = rows.kind.map(words.KINDS)
+    rows.columns = ["activation", "contribution", "layer", "samples", "means", "zeros"]
+    return rows
 
 
-def caption(evidence: list[Record], profile: str) -> str:
+def blindness(evidence: list[Record]) -> pandas.DataFrame:
+    """How often neurons are in their blind range, and the share that is there on every
+    training image, in per cent, mean over seeds."""
+    fields = ["blind_fraction", "always_blind"]
+    networks = records.select(evidence, method="unpruned", finetune_epochs=0)
+    rows = records.table(labelled(networks))[["activation", "training", *fields]]
+    rows = rows.explode(fields)
+    rows.insert(2, "layer", rows.groupby(level=0).cumcount() + 1)
+    rows[fields] = 100 * rows[fields].astype(float)
+    rows["activation"] = rows.activation.map(words.ACTIVATIONS)
+    found = rows.groupby(["activation", "training", "layer"])[fields].mean()
+    return found.set_axis(["blind (%)", "always blind (%)"], axis=1).reset_index()
+
+
+def means(evidence: list[Record], columns: list[str], rows: Any = "score") -> pandas.DataFrame:
+    """Mean ± deviation over seeds in per cent, one row a score, columns in words."""
+    said = [
+        record
+        | {
+            field: words.value(field, record[field])
+            for field in columns
+            if field in words.FIELDS
+        }
+        for record in labelled(evidence)
+    ]
+    rows = [rows] if isinstance(rows, str) else rows
+    return records.mean_table(said, rows, columns)
+
+
+def caption(evidence: list[Record], profile: str, drawn: str = "") -> str:
     """One line of Markdown for under a figure."""
     frame = records.table(evidence)
     if frame.empty:
         return f"*{profile} profile: nothing on record yet.*"
     one = evidence[0]
+    drawn = drawn or "line: mean, band: worst to best seed · error on a log scale"
     return (
         f"*{profile} profile · data: {one['dataset']} · {'-'.join(map(str, one['hidden']))}"
-        f" hidden neurons, {one['epochs']} epochs · {frame.seed.nunique()} seeds · line: mean,"
-        " band: worst to best seed · error on a log scale*"
+        f" hidden neurons, {one['epochs']} epochs · {frame.seed.nunique()} seeds · {drawn}*"
     )

@@ -1,0 +1,149 @@
+"""What the chapter on relative importance says and draws of its records."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+import pytest
+
+from pruning.chapters.relative_importance import figures, rules, tables, words
+from pruning.pages import scoreboard
+
+CLAIMS = scoreboard.of("relative_importance")
+
+
+def run(seed, accuracy, method="relative", **more):
+    base = {
+        "dataset": "mnist",
+        "hidden": [300, 100],
+        "epochs": 20,
+        "scaling": "raw",
+        "study": "table",
+        "method": method,
+        "scope": "global",
+        "activation": "relu",
+        "activity": 0.1,
+        "sparsity": 0.75,
+        "finetune_epochs": 0,
+        "seed": seed,
+        "kept": 66_550,
+        "test_accuracy": accuracy + 0.001 * (seed - 1),
+        "unpruned_accuracy": 0.98,
+    }
+    if method == "relative":
+        base |= {"kind": "absolute", "blind": True, "alpha": 1.0, "beta": 1.0, "decay": 1.0}
+        base |= {"form": "sum"}
+    return base | more
+
+
+SEEDS = range(3)
+FOUND = [
+    *(run(s, 0.979) for s in SEEDS),
+    *(run(s, 0.975, kind="relative") for s in SEEDS),
+    *(run(s, 0.974, activity=0.0) for s in SEEDS),
+    *(run(s, 0.985, "wanda", scope="layer") for s in SEEDS),
+    *(run(s, 0.960, "wanda") for s in SEEDS),
+    *(run(s, 0.970, "wanda", activity=0.0) for s in SEEDS),
+    *(run(s, 0.982, "unpruned", sparsity=0.0) for s in SEEDS),
+]
+
+
+def test_answers_quote_the_runs_that_the_rules_look_at():
+    said = tables.answers(CLAIMS, FOUND)
+    assert "**97.90 [97.65, 98.15] %**" in said["R1"]  # 0.979 ± 4.303 · 0.001 / √3
+    assert "97.50 [97.25, 97.75] %. Of 3 combinations" in said["R1"]
+    assert "training 1 reach" in said["R1"]
+    assert "**1 of 2** cases and clearly behind in 1" in said["R2"]
+    assert "from −0.60 to +0.40 points" in said["R2"]
+    assert "**1 of 1** cases and clearly less accurate in 0, by +0.50" in said["R3"]
+
+
+def test_a_control_that_is_not_on_record_is_said():
+    said = tables.answers(CLAIMS, FOUND)["R4"]
+    assert "**−0.30 points** above the unpruned network" in said
+    assert "(ReLU, λ = 0.1, 75 % removed, not fine-tuned)" in said
+    assert "In 1 further cases the unpruned network was not fine-tuned alike" in said
+    control = [run(s, 0.970, "unpruned", sparsity=0.0, activity=0.0) for s in SEEDS]
+    whole = tables.answers(CLAIMS, FOUND + control)["R4"]
+    assert "**0.40 points** above" in whole
+    assert "clearly above it in 1 of 2 cases" in whole
+    assert "further" not in whole
+    without = [r for r in FOUND if r["method"] != "unpruned"]
+    none = tables.answers(CLAIMS, [*without, run(0, 0.9, "unpruned", activation="tanh")])["R4"]
+    assert none.startswith("The paper says: up to 1.13 points. In 2 further cases")
+
+
+def test_leads_are_over_the_best_threshold_and_paired_by_seed():
+    runs = tables.runs_of(CLAIMS["R2"], FOUND)
+    found = rules.leads(CLAIMS["R2"], runs)
+    assert found["relu", 0.1, 0.75].tolist() == pytest.approx([-0.006] * 3)
+    _, ax = plt.subplots()
+    figures.leads(CLAIMS["R2"], runs, ax)
+    rows = [text.get_text() for text in ax.get_yticklabels()]
+    assert rows == ["ReLU, λ = 0, 75 % removed", "ReLU, λ = 0.1, 75 % removed"]
+    means = [line for line in ax.get_lines() if len(line.get_xdata()) == 1]
+    filled = [line.get_markerfacecolor() for line in means]
+    assert filled == [figures.OURS, figures.PAPER_COLOUR]
+    plt.close("all")
+
+
+def test_readings_are_drawn_where_their_means_are():
+    ours = [
+        r | {"scope": scope}
+        for r in FOUND
+        if r["method"] == "relative"
+        for scope in words.SCOPES
+    ]
+    _, ax = plt.subplots()
+    aware = [r for r in ours if r["activity"] == 0.1]
+    figures.readings(aware, ax, value=0.9763, accuracy_range=(97.6, 98.4))
+    means = [line.get_xdata()[0] for line in ax.get_lines() if len(line.get_xdata()) == 1]
+    assert means == pytest.approx([97.9] * 3 + [97.5] * 3)  # those out of the range too
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["absolute", "normalised"]
+    plt.close("all")
+
+
+def test_curves_carry_names_and_leave_out_what_lies_under_others():
+    sparse = [
+        run(s, 0.98 - f / 10, method, sparsity=f)
+        for s, f, method in itertools.product(
+            SEEDS, (0.5, 0.75), ("relative", "magnitude", "magnitude live")
+        )
+    ]
+    _, ax = plt.subplots()
+    unpruned = [run(s, 0.98, "unpruned", sparsity=0.0) for s in SEEDS]
+    figures.sparsity_curves(sparse + unpruned, ax, accuracy_range=(80, 99))
+    names = {text.get_text() for text in ax.texts}
+    assert names == {"relative importance", "magnitude", "unpruned"}
+    plt.close("all")
+
+
+def test_tables_say_in_words_what_records_call_otherwise():
+    table = tables.means(FOUND, ["activation", "sparsity"])
+    assert table.loc["Wanda", ("ReLU", "75 % removed")].startswith("97.1")
+    assert table.loc["unpruned", ("ReLU", "75 % removed")] == "–"
+    assert words.kinds(["activation", "activity", "sparsity"]) == (
+        "an activation, a training and a sparsity"
+    )
+    assert words.case(["finetune_epochs"], 1) == "fine-tuned"
+    near = [r | {"overlap_wanda": 0.9} for r in FOUND if r["method"] == "relative"]
+    assert tables.overlap(near).loc[
+        ("relative importance: normalised", "the whole network"), "75%"
+    ] == pytest.approx(90)
+
+
+def test_layers_of_a_network_have_a_row_each():
+    record = {
+        "activation": "tanh",
+        "kind": "absolute",
+        "ks_single": [0.5, 0.3],
+        "ks_means": [0.1, 0.05],
+        "zero_share": [0.8, 0.0],
+    }
+    table = tables.normality([record])
+    assert table.to_numpy().tolist() == [
+        ["tanh", "absolute", 1, 0.5, 0.1, 0.8],
+        ["tanh", "absolute", 2, 0.3, 0.05, 0.0],
+    ]
+    blind = run(0, 0.98, "unpruned", blind_fraction=[0.5, 0.25], always_blind=[0.1, 0.0])
+    table = tables.blindness([blind])
+    assert list(table["blind (%)"]) == [50, 25]
