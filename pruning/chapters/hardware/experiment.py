@@ -24,6 +24,7 @@ DENSITIES = {
     "lenet": (1.0, 0.1, 0.01, 0.0015),
     "cnn": (1.0, 0.1),
 }
+WHOLE = {"lenet": 0.01, "cnn": 0.1}  # the least densities that whole outputs can leave
 ROUNDS = {"lenet": 60, "cnn": 15, "resnet20": 9}
 
 
@@ -113,12 +114,10 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
             Config(method=method, density=density, **base)
             for method in ("scattered", "outputs")
             for density in DENSITIES[network]
-            if (method, density) != ("outputs", 1.0)
+            if method == "scattered" or WHOLE[network] <= density < 1
         ]
         # the dense network is measured in the same run
-        found.append(
-            Config(study="memory", method="outputs", density=DENSITIES[network][-1], **base)
-        )
+        found.append(Config(study="memory", method="outputs", density=WHOLE[network], **base))
         if network == "lenet":
             density = PAPER_WEIGHTS / LENET_WEIGHTS
             found.append(Config(method="gates", density=density, **base))

@@ -69,9 +69,9 @@ def _ahead(rows: pandas.DataFrame, form: str, column: str, than: str) -> float |
 
 def costs(evidence: list[Record], network: str) -> pandas.DataFrame:
     """One row a form and pattern: kilobytes, microseconds for one image, and processor seconds
-    for 1,000 images, at the least density of the network; medians over seeds."""
+    for 1,000 images, at the least density of each pattern; medians over seeds."""
     rows = frame(records.select(evidence, network=network))
-    rows = rows[(rows.asked == rows.asked.min()) | (rows.pattern == "gates")]
+    rows = rows[rows.asked == rows.groupby("pattern").asked.transform("min")]
     grouped = rows.groupby(["pattern", "form"], sort=False)
     table = pandas.DataFrame(
         {
@@ -122,7 +122,8 @@ def answer(evidence: list[Record]) -> list[str]:
         scattered, outputs = (
             table.loc[form, (PATTERNS[name], "batch")] for name in ("scattered", "outputs")
         )
-        least = rows[(rows.asked == rows.asked.min()) & (rows.pattern == "outputs")]
+        whole = rows[rows.pattern == "outputs"]
+        least = whole[whole.asked == whole.asked.min()]
         ratio = least.groupby("form").batch_ratio.median()
         best = ratio.idxmin()
         title = TITLES[network][0].upper() + TITLES[network][1:]

@@ -1,0 +1,117 @@
+"""The chapter on attributions and information."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import pruning
+from pruning.chapters.attributions import experiment, information
+from pruning.evidence import records
+from pruning.networks import attribution
+
+FAST = replace(experiment.configs("quick")[1], epochs=3, finetune_epochs=1)
+
+
+@pytest.fixture
+def chain():
+    torch.manual_seed(0)
+    return pruning.models.mlp((6, 5, 3), "silu").eval()
+
+
+def test_integrated_gradients_are_captums(chain):
+    captum = pytest.importorskip("captum.attr")
+    x, baseline = torch.randn(7, 6), torch.zeros(1, 6)
+    logits = experiment.OwnLogit(chain)
+    expected = captum.IntegratedGradients(lambda x: logits(x).squeeze(1)).attribute(
+        x, baseline, n_steps=40, method="riemann_middle"
+    )
+    found = attribution.integrated_gradients(logits, baseline, x, steps=40)
+    assert torch.allclose(found, expected.float(), atol=1e-5)
+
+
+def test_every_attribution_of_a_linear_network_is_its_closed_form():
+    """f(x) = max over outputs of W x; with one positive column each answer is the same row."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 2, bias=False))
+    model[0].weight.data = torch.tensor([[3.0, 1.0, 2.0, 0.0], [-3.0, -1.0, -2.0, 0.0]])
+    train, x = torch.rand(300, 4), torch.rand(50, 4)
+    found = experiment.attributed(model, train, x)
+    assert torch.allclose(found["eq4"].float(), torch.tensor([0.5, 1 / 6, 1 / 3, 0.0]))
+    moved = (x - train.mean(0)).abs().mean(0) * torch.tensor([3.0, 1.0, 2.0, 0.0])
+    assert torch.allclose(found["gradient_input"], moved, atol=1e-5)
+    assert torch.allclose(found["ig"], moved, rtol=0.05)  # the row changes sign on the path
+    assert torch.allclose(found["gradient"], torch.tensor([3.0, 1.0, 2.0, 0.0]))
+
+
+def test_gaussian_information_is_that_of_jointly_normal_numbers():
+    """z = a + 2 b + 2 c of independent standard normals: ρ² = 1/9, 4/9, 4/9."""
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 1)
+    layer.weight.data = torch.tensor([[1.0, 2.0, -2.0]])
+    x = torch.randn(200_000, 3)
+    expected = [-0.5 * math.log(1 - share) for share in (1 / 9, 4 / 9, 4 / 9)]
+    found = information.gaussian(layer, x)
+    assert found[0].tolist() == pytest.approx(expected, rel=0.05)
+    few = x[:4000]
+    estimate = information.estimated(layer, few, [(0, 0), (0, 1), (0, 2)])
+    assert estimate == pytest.approx(expected, abs=0.04)
+    constant = torch.cat((x[:, :2], torch.ones(len(x), 1)), 1)
+    assert information.gaussian(layer, constant)[0, 2] == 0
+
+
+def test_information_does_not_know_the_size_of_a_weight():
+    x = torch.randn(1000, 3)
+    layer = nn.Linear(3, 2)
+    before = information.gaussian(layer, x)
+    layer.weight.data *= 7
+    assert torch.allclose(information.gaussian(layer, x), before, atol=1e-9)
+
+
+def test_the_loss_without_a_weight_is_that_of_the_network_without_it(chain):
+    x, y = torch.randn(20, 6), torch.randint(3, (20,))
+    before = F.cross_entropy(chain(x), y).item()
+    for name, pairs in (("0", [(0, 1), (4, 5)]), ("2", [(2, 3)])):
+        given = information.inputs_of(chain, x)[name]
+        found = information.losses_without(chain, name, given, y, pairs)
+        for (o, i), change in zip(pairs, found, strict=True):
+            weight = chain.get_submodule(name).weight
+            kept = weight.data[o, i].item()
+            weight.data[o, i] = 0
+            assert F.cross_entropy(chain(x), y).item() - before == pytest.approx(
+                change, abs=1e-5
+            )
+            weight.data[o, i] = kept
+
+
+def test_removing_no_more_than_the_first_pixels(digits):
+    model = experiment.network(FAST)
+    order = torch.arange(64)
+    counts = (1, 64)
+    one, all_gone = experiment.without_first(model, digits, order, counts)
+    assert one > 0.5  # the first pixel is a corner
+    assert all_gone < 0.2  # every image is the mean image
+
+
+@pytest.mark.parametrize("study", ["pixels", "information"])
+def test_records_are_whole(study):
+    config = replace(FAST, study=study)
+    (found,) = records.sweep(experiment.run, [config], None, jobs=1, progress=False)
+    if study == "pixels":
+        assert set(found["without"]) == {*found["maps"], "random"}
+        assert sum(found["maps"]["eq4"]) == pytest.approx(1, abs=1e-4)
+    else:
+        # on average, scores that know the data find the weights that matter
+        by = [layer["spearman"] for layer in found["layers"].values()]
+        assert min(layer["relative"] for layer in by) > 0.5
+        assert max(abs(layer["random"]) for layer in by) < 0.3
+
+
+def test_what_is_refused():
+    with pytest.raises(ValueError, match="study: got 'words'"):
+        experiment.Config(study="words")
+    with pytest.raises(ValueError, match="source: 'recorded' needs gates"):
+        experiment.Config(method="dense", source="recorded")
