@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pruning.networks.structure import ordered
 
+AMOUNTS = "Blues"  # white is nothing, in either theme the colour of the page
 SIGNED = "coolwarm"  # blue below 0, red above: told apart with every common colour blindness
 
 
@@ -99,8 +100,9 @@ def network(
 def importance_map(
     values: Sequence[float], shape: Sequence[int], ax: Axes, bar: bool = True
 ) -> Axes:
-    """Importance of each pixel, in per cent of the whole."""
-    drawn = ax.imshow(100 * np.array(values).reshape(shape), cmap="viridis", vmin=0)
+    """Importance of each pixel, in per cent of the whole: the darker the more, which the dark
+    theme turns over."""
+    drawn = ax.imshow(100 * np.array(values).reshape(shape), cmap=AMOUNTS, vmin=0)
     ax.set_xticks([])
     ax.set_yticks([])
     ax.grid(False)

@@ -21,7 +21,7 @@ def mark_pixels(pairs: Sequence[Sequence[int]], shape: Sequence[int], ax: Axes) 
             "o",
             markersize=9,
             markerfacecolor="none",
-            markeredgecolor="white",
+            markeredgecolor=PAPER_COLOUR,
             markeredgewidth=2,
         )
     return ax
@@ -51,7 +51,7 @@ def neighbour_ratios(ratios: pandas.DataFrame, ax: Axes) -> Axes:
             ha="center",
             color=colour,
         )
-    ax.set_yticks(range(len(RATIOS)), [fill(label, 24) for label, _ in RATIOS.values()])
+    ax.set_yticks(range(len(RATIOS)), [fill(label, 20) for label, _ in RATIOS.values()])
     ax.set_ylim(len(RATIOS) - 0.5, -0.6)
     ax.set_xlim(0, 1)
     ax.set_xlabel("neighbour ratio")

@@ -29,10 +29,10 @@ def overview(evidence: list[Record]) -> pandas.DataFrame:
         "neighbour ratio": grouped.neighbour_ratio.mean(),
         "± over seeds": grouped.neighbour_ratio.std(),
         "Moran's I": grouped.morans_i.mean(),
-        "± over seeds ": grouped.morans_i.std(),
-        "Moran's I, shuffled": grouped.null.mean(),
-        "shuffled among varying pixels": grouped.inside.mean(),
-        "above that, in deviations": grouped.above.mean(),
+        "± over seeds, I": grouped.morans_i.std(),
+        "… shuffled": grouped.null.mean(),
+        "… among pixels that vary": grouped.inside.mean(),
+        "… in deviations above it": grouped.above.mean(),
     }
     table = pandas.DataFrame(table).sort_index(ascending=False)
     table.index = [f"{100 * density:g} %" for density in table.index]

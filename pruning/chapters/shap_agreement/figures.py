@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from pruning.chapters.shap_agreement.rules import diagonal
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.figures.style import label_ends, legend_below
+from pruning.figures.style import PAPER_COLOUR, label_ends, legend_below
 
 KINDS = {"eq4": ("structure, Eq. 4", "C0", "o", -0.14), "shap": ("SHAP", "C1", "^", 0.14)}
 
@@ -99,5 +99,5 @@ def agreement_by_density(evidence: Iterable[Record], ax: Axes) -> Axes:
 def central_square(shape: Sequence[int], side: int, ax: Axes) -> Axes:
     """Outline the central `side` × `side` pixels of a map."""
     top, left = ((extent - side) / 2 - 0.5 for extent in shape)
-    ax.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor="white", lw=2))
+    ax.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=PAPER_COLOUR, lw=2))
     return ax

@@ -62,11 +62,10 @@ def central(evidence: list[Record]) -> pandas.DataFrame:
         ours, variance = (100 * frame[column].map(lambda pair, k=k: pair[k]) for k in (0, 1))
         rows.append(
             {
-                "central pixels": f"{side} × {side}",
-                "share of the area (%)": 100 * side**2 / 28**2,
-                "of the importance (%)": f"{ours.mean():.1f} ± {ours.std():.1f}",
-                "of the variance (%)": variance.mean(),
-                "seeds": frame.seed.nunique(),
+                "square": f"{side} × {side}",
+                "area (%)": 100 * side**2 / 28**2,
+                "importance (%)": f"{ours.mean():.1f} ± {ours.std():.1f}",
+                "variance (%)": variance.mean(),
             }
         )
     return pandas.DataFrame(rows)

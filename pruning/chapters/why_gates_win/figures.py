@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from pruning.chapters.why_gates_win.tables import KEPT
 from pruning.evidence import records
 from pruning.evidence.records import Record
+from pruning.figures.drawing import AMOUNTS
 from pruning.figures.style import legend_below
 
 
@@ -75,7 +76,7 @@ def wirings(table: pandas.DataFrame, ax: Axes) -> Axes:
 
 def pixel_map(values: Sequence[float], side: int, ax: Axes, label: str) -> Axes:
     """A number for each pixel, with a bar that is named `label`."""
-    drawn = ax.imshow(np.array(values).reshape(side, side), cmap="viridis", vmin=0)
+    drawn = ax.imshow(np.array(values).reshape(side, side), cmap=AMOUNTS, vmin=0)
     ax.set_xticks([])
     ax.set_yticks([])
     ax.grid(visible=False)
