@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pruning.chapters.resnet_pruning import experiment as resnet_pruning
-from pruning.chapters.resnet_pruning import figures, rules, tables
+from pruning.chapters.resnet_pruning import figures, rules, says, tables
 from pruning.evidence import records, statistics
 
 RATES = resnet_pruning.RATES
@@ -187,32 +187,49 @@ def test_what_is_missing_counts_the_paper_profile():
 
 def test_titles_follow_the_records():
     one = [record("adam", 0, 0.3), record("stochgradadam", 0, 0.5, sd=0.12)]
-    assert tables.finding(one) == "+20.0 points in 1 seed: no evidence of a lead"
-    assert tables.wider(one) == "+0.0200 in 1 seed: no evidence of a difference"
+    assert says.finding(one) == "Half removed: +20.0 points in one seed, which is no evidence"
+    assert says.wider(one) == "+0.0200 in one seed, which is no evidence"
     clear = pairs([0.2, 0.21, 0.22], sd=0.12)
     # t with two degrees of freedom: 4.303 * 0.01 / sqrt(3) = 2.5 points
-    assert tables.finding(clear) == "StochGradAdam leads: +21.0 points [+18.5, +23.5], 3 seeds"
-    assert tables.wider(clear).startswith("StochGradAdam's weights spread wider: +0.0200")
-    assert tables.finding(pairs([0.3, -0.2, 0.05])).startswith(
-        "no clear lead: +5.0 points [-57."
-    )
-    assert tables.finding(pairs([-0.2, -0.21, -0.22])).startswith("Adam leads: -21.0 points")
+    assert says.finding(clear).endswith("StochGradAdam leads by 21.0 points [18.5, 23.5]")
+    assert says.wider(clear).startswith("StochGradAdam has wider weights, by 0.0200")
+    unclear = says.finding(pairs([0.3, -0.2, 0.05]))
+    assert unclear.startswith("Half removed: no clear lead, +5.0 points [−57.")
+    behind = says.finding(pairs([-0.2, -0.21, -0.22]))
+    assert behind.endswith("Adam leads by 21.0 points [18.5, 23.5]")
 
 
-def test_the_verdict_in_words_claims_what_the_records_carry():
-    claim = {"networks": ["ResNet-56"], "epochs": 50, "dataset": "cifar10"}
-    assert "not measured" in tables.verdict([record("adam", 0, 0.3)], claim)
-    short = pairs([0.2, 0.21, 0.22], "ResNet-20", 20)
-    for one in short:
-        one["study"] = "short"
-    said = tables.verdict(short, claim)
-    assert "**The paper's tables are not measured.**" in said
-    assert "61.0 ± 1.0 % after StochGradAdam, 40.0 ± 0.0 % after Adam" in said
-    assert "StochGradAdam leads: +21.0 points [+18.5, +23.5], 3 seeds" in said
-    assert "moves by 0.0 points" in said
-    ready = tables.verdict([*short, *pairs([0.1, 0.1, 0.1])], claim)
-    assert "ResNet-56 have three seeds" in ready
-    assert "not measured" not in ready
+CLAIM = {
+    "networks": ["ResNet-56", "ResNet-110"],
+    "epochs": 50,
+    "dataset": "cifar10",
+    "values": {"ResNet-56": [0.6, 0.3], "ResNet-110": [0.7, 0.4]},
+}
+
+
+def test_the_answer_claims_what_the_records_carry():
+    claims = {"S1": CLAIM}
+    nothing = says.answer([record("adam", 0, 0.3)], claims)
+    assert nothing["S1"].startswith("**ResNet-56, ResNet-110 are not measured yet.**")
+    assert "has **" not in nothing["S2"]
+    short = [one | {"study": "short"} for one in pairs([0.2, 0.21, 0.22], "ResNet-20", 20)]
+    said = says.answer(short, claims)
+    assert "are not measured yet" in said["S1"]
+    assert "**61.0 ± 1.0 %** after StochGradAdam and **40.0 ± 0.0 %** after Adam" in said["S1"]
+    assert "(StochGradAdam leads by 21.0 points [18.5, 23.5])" in said["S1"]
+    assert "The paper has 60.00 and 30.00 % for ResNet-56 (Figure 1)." in said["S1"]
+    assert "moves by 0.0 points" in says.moves(short)
+    assert "80.0 ± 0.0 %" in says.reestimated(short)
+    assert says.caption(short) == "ResNet-20 on CIFAR-10, 20 epochs, 3 seeds."
+    # once a network of the claim has three seeds, the answer and the figures are about it
+    both = [*short, *pairs([0.1, 0.1, 0.1])]
+    said = says.answer(both, claims)
+    assert "not measured" not in said["S1"]
+    assert "removed, ResNet-56 has **50.0" in said["S1"]
+    assert "ResNet-20" not in said["S1"]
+    assert {r["network"] for r in says.shown(both, CLAIM)} == {"ResNet-56"}
+    assert "**ResNet-110 are not" in says.still_missing(both, CLAIM)
+    assert {r["network"] for r in says.shown(short, CLAIM)} == {"ResNet-20"}
 
 
 def test_the_last_ten_epochs_of_a_course():
@@ -260,6 +277,12 @@ def test_figures_draw_means_and_ranges():
     _, ax = plt.subplots()
     figures.confusion([[3, 1], [0, 4]], ["a", "b"], ax)
     assert [text.get_text() for text in ax.texts] == ["75", "25", "100"]
+    _, ax = plt.subplots()
+    figures.settings(found, ax)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["Adam", "StochGradAdam"]
+    assert [line.get_xdata()[0] for line in ax.get_lines()[1:6:2]] == pytest.approx(
+        [40, 80, 60]
+    )
     _, ax = plt.subplots()
     figures.sampling_rates(found, ax)
     assert list(ax.get_xticks()) == [0.8, 1.0]

@@ -7,6 +7,7 @@ import pandas
 from matplotlib.axes import Axes
 
 from pruning.chapters.resnet_pruning.looks import LOOKS, Look
+from pruning.chapters.resnet_pruning.rules import late
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.figures.style import legend_below
@@ -159,6 +160,23 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str], ax: Axes) -
     ax.set_yticks(range(len(names)), names, fontsize=11)
     ax.set(xlabel="predicted", ylabel="true")
     ax.label_outer()
+    return ax
+
+
+def settings(evidence: Iterable[Record], ax: Axes) -> Axes:
+    """Test accuracy with half of the weights removed, mean of the last epochs of each course:
+    a row a method, a pale mark a seed, a dark one the mean; hollow with batch norm
+    re-estimated. Records without a course are left out."""
+    parts = _by_method(r for r in evidence if r.get("course"))
+    for y, (part, look) in enumerate(parts):
+        for key, inside in (("pruned", look.colour), ("recalibrated", "white")):
+            values = 100 * late(part, key)
+            drawn = {"color": look.colour, "markerfacecolor": inside}
+            ax.plot(values, [y] * len(values), look.marker, alpha=0.5, **drawn)
+            ax.plot(values.mean(), y, look.marker, markersize=9, **drawn)
+    ax.set_yticks(range(len(parts)), [look.label for _, look in parts])
+    ax.set_ylim(len(parts) - 0.5, -0.5)
+    ax.set(xlim=(0, 100), xlabel="test accuracy, half of the weights removed (%)")
     return ax
 
 

@@ -8,8 +8,6 @@ from pruning.chapters.resnet_pruning.experiment import HALF, MAIN, RATES, VARIAN
 from pruning.chapters.resnet_pruning.looks import LOOKS
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import MIN_SEEDS, interval
-from pruning.figures import captions
 
 LATE_COLUMNS = {
     "unpruned": "unpruned",
@@ -192,46 +190,6 @@ def late(evidence: list[Record], network: str) -> pandas.DataFrame:
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
-def _gain(evidence: list[Record], column: str, factor: float = 1.0) -> pandas.Series:
-    """StochGradAdam's value less Adam's, for the seeds that both have."""
-    frame = records.table(evidence).set_index("seed")
-    ours, theirs = (
-        factor * frame[frame.method == m][column] for m in (rules.OURS, rules.THEIRS)
-    )
-    return (ours - theirs).dropna()
-
-
-def _led(gain: pandas.Series, unit: str, digits: int) -> str:
-    """Who leads, as far as the 95 % interval over seeds carries it."""
-    said = f"{gain.mean():+.{digits}f}{unit}"
-    found = interval(gain)
-    if found is None:
-        return f"{said} in {len(gain)} seed{'s' * (len(gain) != 1)}: no evidence of a lead"
-    said = f"{said} [{found[0]:+.{digits}f}, {found[1]:+.{digits}f}], {len(gain)} seeds"
-    if found[0] > 0:
-        return f"StochGradAdam leads: {said}"
-    return f"Adam leads: {said}" if found[1] < 0 else f"no clear lead: {said}"
-
-
-def finding(evidence: list[Record]) -> str:
-    """StochGradAdam less Adam at 50 % after the last epoch, in words for a title."""
-    return _led(_gain(evidence, "pruned_accuracy", 100), " points", 1)
-
-
-def wider(evidence: list[Record]) -> str:
-    """StochGradAdam's standard deviation of the weights less Adam's, in words for a title."""
-    gain = _gain(evidence, "weights.sd")
-    said = _led(gain, "", 4)
-    for leader, words in (
-        ("StochGradAdam leads", "StochGradAdam's weights spread wider"),
-        ("Adam leads", "Adam's weights spread wider"),
-        ("no clear lead", "no clear difference in spread"),
-        ("no evidence of a lead", "no evidence of a difference"),
-    ):
-        said = said.replace(leader, words)
-    return said
-
-
 def costs(evidence: list[Record]) -> pandas.DataFrame:
     """Seconds of a step and of an epoch with either optimizer, and StochGradAdam's over
     Adam's, of the whole step and of the optimizer's part alone."""
@@ -269,95 +227,3 @@ def sampled(evidence: list[Record]) -> list[Record]:
         and r["method"] in wanted
         and r["schedule"] == "constant"
     ]
-
-
-def verdict(evidence: list[Record], claim: dict) -> str:
-    """What the records carry, in Markdown: the claim's own networks first, then ResNet-20's
-    course."""
-    todo = missing(evidence)
-    left, listed = int(todo["runs missing"].sum()), int(todo["of"].sum())
-    frame = records.table(
-        records.select(evidence, epochs=claim["epochs"], dataset=claim["dataset"])
-    )
-    ready = [
-        network
-        for network in claim["networks"]
-        if len(frame)
-        and frame[frame.network == network].groupby("method").seed.nunique().min() >= MIN_SEEDS
-    ]
-    if ready:
-        said = [
-            f"Of the paper's networks, {', '.join(ready)} have three seeds; the verdicts above"
-            " are theirs."
-        ]
-    else:
-        said = [
-            "**The paper's tables are not measured.** They need its networks after"
-            f" {claim['epochs']} epochs with three seeds; {left} of the {listed} runs at paper"
-            " scale are missing."
-        ]
-    pair = [
-        r
-        for r in main(evidence, study="short", network="ResNet-20")
-        if r["method"] in MAIN[:2]
-    ]
-    gains = {key: _late_gain(pair, key) for key in LATE_COLUMNS}
-    if not len(gains["pruned"]):
-        return said[0]
-    rows = late(pair, "ResNet-20")
-    ours, theirs = (rows.loc[name(method)] for method in (rules.OURS, rules.THEIRS))
-    said += [
-        (
-            f"ResNet-20, {pair[0]['epochs']} epochs, with half of its weights removed, mean of"
-            f" the last {rules.LATE} epochs: {ours['half removed']} % after StochGradAdam,"
-            f" {theirs['half removed']} % after Adam ({_led(gains['pruned'], ' points', 1)})."
-        ),
-        (
-            f"Unpruned: {ours['unpruned']} and {theirs['unpruned']} %"
-            f" ({_led(gains['unpruned'], ' points', 1)})."
-        ),
-        (
-            "With batch norm's statistics re-estimated and no weight touched, the same pruned"
-            f" networks have {ours['re-estimated']} and {theirs['re-estimated']} %"
-            f" ({_led(gains['recalibrated'], ' points', 1)}): most of what pruning seems to"
-            " destroy are statistics that no longer fit."
-        ),
-        (
-            f"From one epoch to the next the pruned accuracy moves by {ours['moves an epoch']}"
-            f" points after StochGradAdam and by {theirs['moves an epoch']} after Adam. The"
-            " last epoch of one training is therefore largely a matter of luck."
-        ),
-    ]
-    return "\n".join(f"- {line}" for line in said)
-
-
-def _late_gain(evidence: list[Record], key: str) -> pandas.Series:
-    """StochGradAdam less Adam in points, mean of the last epochs, for the seeds that both
-    have."""
-    frame = records.table(evidence)
-    if frame.empty:
-        return pandas.Series(dtype=float)
-    frame = frame.assign(late=100 * rules.late(frame, key)).set_index("seed")
-    ours, theirs = (
-        frame[frame.method == method].late for method in (rules.OURS, rules.THEIRS)
-    )
-    return (ours - theirs).dropna()
-
-
-def caption(evidence: list[Record], profile: str, drawn: str = captions.LINES) -> str:
-    """One line of Markdown for under a figure; `drawn` says what a line or a cell of it is."""
-    if not evidence:
-        return f"*{profile} profile: nothing on record yet.*"
-    frame = records.table(evidence)
-    seeds = frame.groupby(["network", "method"]).seed.nunique()
-    count = (
-        f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    )
-    epochs = " or ".join(map(str, sorted(frame.epochs.unique())))
-    data, networks = (
-        ", ".join(sorted(frame[column].unique())) for column in ("dataset", "network")
-    )
-    return (
-        f"*{profile} profile · data: {data} · {networks} · {epochs} epochs · "
-        f"{count} seed{'s' * (count != '1')} · {drawn}*"
-    )

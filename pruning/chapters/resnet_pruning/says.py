@@ -1,0 +1,196 @@
+"""What the chapter `resnet_pruning` says of its records, in sentences that claim no more than
+the 95 % interval over seeds carries."""
+
+import pandas
+
+from pruning.chapters.resnet_pruning import rules
+from pruning.chapters.resnet_pruning.experiment import MAIN
+from pruning.chapters.resnet_pruning.tables import LATE_COLUMNS, late, main, missing, name
+from pruning.evidence import records
+from pruning.evidence.claims import Claim
+from pruning.evidence.records import Record
+from pruning.evidence.statistics import MIN_SEEDS, interval
+
+COUNTS = ("no", "one", "two")
+DATA = {"cifar10": "CIFAR-10", "cifar10-jpeg": "a JPEG copy of CIFAR-10"}
+
+
+def _gain(runs: list[Record], column: str, factor: float = 1.0) -> pandas.Series:
+    """StochGradAdam's value less Adam's, for the seeds that both have; "late unpruned" and the
+    like are means of the last epochs of a course."""
+    frame = records.table(runs)
+    if frame.empty:
+        return pandas.Series(dtype=float)
+    if column.startswith("late "):
+        frame[column] = rules.late(frame, column.removeprefix("late "))
+    ours, theirs = (
+        factor * frame[frame.method == m].set_index("seed")[column]
+        for m in (rules.OURS, rules.THEIRS)
+    )
+    return (ours - theirs).dropna()
+
+
+def led(
+    gain: pandas.Series,
+    unit: str = " points",
+    digits: int = 1,
+    leads: str = "leads by",
+    unclear: str = "no clear lead",
+) -> str:
+    """Who leads and by how much, as far as the 95 % interval over seeds carries it. `gain` is
+    StochGradAdam less Adam, one value a seed."""
+    mean, found = gain.mean(), interval(gain)
+    if found is None:
+        seeds = f"{COUNTS[len(gain)]} seed{'s' * (len(gain) != 1)}"
+        said = f"{mean:+.{digits}f}{unit} in {seeds}, which is no evidence"
+    elif found[0] > 0 or found[1] < 0:
+        leader = "StochGradAdam" if mean > 0 else "Adam"
+        low, high = sorted(map(abs, found))
+        said = f"{leader} {leads} {abs(mean):.{digits}f}{unit}"
+        said += f" [{low:.{digits}f}, {high:.{digits}f}]"
+    else:
+        said = f"{unclear}, {mean:+.{digits}f}{unit}"
+        said += " [{:+.{digits}f}, {:+.{digits}f}]".format(*found, digits=digits)
+    return said.replace("-", "−")
+
+
+def finding(runs: list[Record]) -> str:
+    """StochGradAdam less Adam at 50 % after the last epoch, in words for a title."""
+    return f"Half removed: {led(_gain(runs, 'pruned_accuracy', 100))}"
+
+
+def wider(runs: list[Record]) -> str:
+    """StochGradAdam's standard deviation of the weights less Adam's, in words."""
+    words = {"leads": "has wider weights, by", "unclear": "no clear difference"}
+    return led(_gain(runs, "weights.sd"), "", 4, **words)
+
+
+def ready(evidence: list[Record], claim: Claim) -> list[str]:
+    """The claim's networks of which both optimizers have enough seeds on record."""
+    chosen = main(
+        evidence, epochs=claim["epochs"], dataset=claim["dataset"], shortcut="projection"
+    )
+    frame = records.table(r for r in chosen if r["method"] in MAIN[:2] and r.get("course"))
+    if frame.empty:
+        return []
+    seeds = frame.groupby(["network", "method"]).seed.nunique().unstack(fill_value=0)
+    seeds = seeds.reindex(columns=list(MAIN[:2]), fill_value=0).min(axis=1)
+    return [n for n in claim["networks"] if seeds.get(n, 0) >= MIN_SEEDS]
+
+
+def pair(evidence: list[Record], network: str, claim: Claim) -> list[Record]:
+    """Adam's and StochGradAdam's runs of a network, with courses: of the claim's own networks
+    those of its length, of others the short ones."""
+    where = (
+        {"epochs": claim["epochs"], "shortcut": "projection"}
+        if network in claim["networks"]
+        else {"study": "short"}
+    )
+    chosen = main(evidence, network=network, dataset=claim["dataset"], **where)
+    return [r for r in chosen if r["method"] in MAIN[:2] and r.get("course")]
+
+
+def shown(evidence: list[Record], claim: Claim) -> list[Record]:
+    """The runs that the figures draw: those of the first network of the claim that is ready,
+    else ResNet-20's."""
+    return pair(evidence, [*ready(evidence, claim), "ResNet-20"][0], claim)
+
+
+def _late(runs: list[Record], key: str) -> str:
+    """Both optimizers' accuracy, mean of the last epochs, and who leads."""
+    rows, column = late(runs, runs[0]["network"]), LATE_COLUMNS[key]
+    ours, theirs = (rows.loc[name(m), column] for m in (rules.OURS, rules.THEIRS))
+    return (
+        f"**{ours} %** after StochGradAdam and **{theirs} %** after Adam"
+        f" ({led(_gain(runs, f'late {key}', 100))})"
+    )
+
+
+def about(runs: list[Record]) -> str:
+    """Network, data, epochs and seeds: "ResNet-20 on CIFAR-10, 20 epochs, one seed"."""
+    seeds = len({r["seed"] for r in runs})
+    one = runs[0]
+    count = COUNTS[seeds] if seeds < len(COUNTS) else f"{seeds}"
+    return (
+        f"{one['network']} on {DATA.get(one['dataset'], one['dataset'])},"
+        f" {one['epochs']} epochs,"
+        f" {count} seed{'s' * (seeds != 1)}"
+    )
+
+
+def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
+    """The chapter's answers in sentences, by claim: the claim's own networks where they are
+    on record, else ResNet-20 beside the note that they are not."""
+    claim = claims["S1"]
+    networks = ready(evidence, claim)
+    runs = [pair(evidence, network, claim) for network in networks or ["ResNet-20"]]
+    runs = [part for part in runs if len(_gain(part, "late pruned"))]
+    said = {"S1": [], "S2": [], "S3": []}
+    if not networks:
+        said["S1"].append(still_missing(evidence, claim))
+        if runs:
+            said["S1"].append("A smaller network stands in and decides nothing.")
+    for part in runs:
+        network = part[0]["network"]
+        said["S1"].append(
+            f"With half of its weights removed, {network} has {_late(part, 'pruned')}"
+            f" (mean of the last {rules.LATE} of {part[0]['epochs']} epochs)."
+        )
+        said["S2"].append(f"Before pruning, {network} has {_late(part, 'unpruned')}.")
+        sds = records.table(part).groupby("method")["weights.sd"].mean()
+        said["S3"].append(
+            f"The standard deviation of the weights of {network} is"
+            f" **{sds[rules.OURS]:.3f}** after StochGradAdam and **{sds[rules.THEIRS]:.3f}**"
+            f" after Adam ({wider(part)})."
+        )
+    paper = "; ".join(
+        f"{100 * ours:.2f} and {100 * theirs:.2f} % for {network}"
+        for network, (ours, theirs) in claim["values"].items()
+        if network in (networks or claim["networks"][:1])
+    )
+    said["S1"].append(f"The paper has {paper} (Figure 1).")
+    said["S2"].append(
+        "The paper says that StochGradAdam is ahead before pruning and at every rate (Figures"
+        " 1 and 3)."
+    )
+    said["S3"].append("The paper shows wider weights and gives no number (Figure 6).")
+    return {key: " ".join(sentences) for key, sentences in said.items()}
+
+
+def reestimated(runs: list[Record]) -> str:
+    """What batch norm has to do with it, in sentences."""
+    return (
+        "With batch norm's statistics re-estimated, and no weight touched, the same pruned"
+        f" networks have {_late(runs, 'recalibrated')}. So most of what pruning seems to"
+        " destroy are statistics that no longer fit."
+    )
+
+
+def still_missing(evidence: list[Record], claim: Claim) -> str:
+    """Which of the claim's networks lack runs on record, in a sentence."""
+    left = [n for n in claim["networks"] if n not in ready(evidence, claim)]
+    if not left:
+        return "All of the paper's networks are on record."
+    todo = missing(evidence)
+    runs = f"{todo['runs missing'].sum()} of {todo['of'].sum()}"
+    return (
+        f"**{', '.join(left)} are not measured yet.** They need {claim['epochs']} epochs and"
+        f" {MIN_SEEDS} seeds with each optimizer, which is a GPU or days of computing; {runs}"
+        " runs of the paper-scale list are missing."
+    )
+
+
+def moves(runs: list[Record]) -> str:
+    """How far the pruned accuracy moves from one epoch to the next, in sentences."""
+    rows = late(runs, runs[0]["network"])
+    ours, theirs = (rows.loc[name(m), "moves an epoch"] for m in (rules.OURS, rules.THEIRS))
+    return (
+        "From one epoch to the next the accuracy with half of the weights removed moves by"
+        f" {ours} points after StochGradAdam and by {theirs} after Adam ({about(runs)}). So"
+        " the last epoch of one training is largely a matter of luck."
+    )
+
+
+def caption(runs: list[Record]) -> str:
+    """How a figure was drawn, and on what."""
+    return f"{about(runs)}." if runs else "Nothing on record yet."
