@@ -88,4 +88,5 @@ def answer(evidence: list[Record], authors: list[Record]) -> str:
 def caption(evidence: list[Record]) -> str:
     """What a dot of the figure is, and how many seeds there are."""
     frame = records.table(evidence)
-    return f"A dot is a pair of inputs of one network; {frame.seed.nunique()} seeds a task."
+    seeds = frame.seed.nunique()
+    return f"Paper scale, {seeds} seeds a task. A dot is a pair of inputs of one network."

@@ -113,4 +113,4 @@ def answer(evidence: list[Record], board: dict[str, Claim]) -> dict[str, str]:
 def caption(evidence: list[Record]) -> str:
     """How the figures were drawn."""
     seeds = records.table(evidence).groupby("density").seed.nunique()
-    return f"MNIST, {seeds.min()} networks a density."
+    return f"Paper scale: MNIST, {seeds.min()} networks a density."

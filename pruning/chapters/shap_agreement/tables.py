@@ -142,6 +142,6 @@ def caption(evidence: list[Record]) -> str:
     """How the figures were drawn."""
     frame = records.table(evidence)
     return (
-        f"UCI Adult, {frame.seed.nunique()} networks a density, {frame.explained.max()} test"
-        " samples explained."
+        f"Paper scale: UCI Adult, {frame.seed.nunique()} networks a density,"
+        f" {frame.explained.max()} test samples explained."
     )

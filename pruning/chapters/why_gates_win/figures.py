@@ -110,6 +110,6 @@ def caption(evidence: list[Record]) -> str:
     frame = records.table(evidence)
     networks, times = frame.network.nunique(), frame.seed.nunique()
     return (
-        f"MNIST, {networks} networks of gates, each part trained again {times} times for"
-        f" {frame.epochs.max()} epochs. A dot is a run, a bar the mean over networks."
+        f"Paper scale: MNIST, {networks} networks of gates, each part trained again {times}"
+        f" times for {frame.epochs.max()} epochs. A dot is a run, a bar the mean of networks."
     )
