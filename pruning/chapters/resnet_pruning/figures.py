@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from pruning.chapters.resnet_pruning.looks import LOOKS, Look
 from pruning.chapters.resnet_pruning.rules import late
@@ -44,6 +45,8 @@ def course(evidence: Iterable[Record], ax: Axes, name: str = "pruned") -> Axes:
         ax.plot(epochs, values.T, color=look.colour, linewidth=0.8, alpha=0.6)
         ax.plot(epochs, values.mean(0), color=look.colour, linewidth=2.4, label=look.label)
     ax.set(xlabel="epoch", ylabel="test accuracy (%)", ylim=(0, 100), xlim=(1, None))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.label_outer()
     legend_below(ax)
     return ax
 
