@@ -35,11 +35,12 @@ def first_lines() -> str:
 
 
 def evidence_table() -> str:
-    """Markdown: notebook, paper figure, command, theirs, ours, verdict; one row a claim."""
+    """Markdown: notebook, paper figure, theirs, ours, verdict; one row a claim. Of ours the
+    first clause; the scoreboard has the rest."""
     board = scoreboard.board().set_index("id")
     rows = [
-        "| notebook | paper figure | command | theirs | ours | verdict |",
-        "|---|---|---|---|---|---|",
+        "| notebook | paper figure | theirs | ours | verdict |",
+        "|---|---|---|---|---|",
     ]
     for chapter, claim in scoreboard.all_claims():
         row = board.loc[claim["id"]]
@@ -47,9 +48,8 @@ def evidence_table() -> str:
         cells = (
             f"[{chapter}](notebooks/{chapter}.ipynb)",
             claim["figure"],
-            f"`make book ONLY={chapter}`",
             row.claim,
-            row.ours + seeds if row.ours else "not on record",
+            row.ours.split(";")[0] + seeds if row.ours else "not on record",
             f"**{row.verdict}**",
         )
         escaped = [cell.replace("|", "&#124;").replace("<", "&lt;") for cell in cells]

@@ -10,7 +10,13 @@ import pandas
 from pruning import chapters
 from pruning.evidence import claims, records
 from pruning.evidence.claims import Claim, Rule
-from pruning.evidence.statistics import NOT_MEASURED, NOT_REPRODUCED, PARTLY, REPRODUCED
+from pruning.evidence.statistics import (
+    NOT_MEASURED,
+    NOT_REPRODUCED,
+    PARTLY,
+    REPRODUCED,
+    VERDICTS,
+)
 
 VERDICT_COLOURS = {  # background, readable with black text in the light and the dark theme
     REPRODUCED: "#9fd8b4",
@@ -56,8 +62,8 @@ def all_claims() -> list[tuple[str, Claim]]:
 
 
 def board(chapter: str | None = None, folder: Path | None = None) -> pandas.DataFrame:
-    """One row a claim: id, paper, place, claim, verdict, seeds, ours; the claims of one
-    chapter or of all.
+    """One row a claim: id, paper, place, claim, verdict, seeds, ours, chapter; the claims of
+    one chapter or of all.
 
     Raises FileNotFoundError if the folder of the records does not exist.
     """
@@ -72,7 +78,8 @@ def board(chapter: str | None = None, folder: Path | None = None) -> pandas.Data
         if chapter is None
         else [(chapter, claim) for claim in of(chapter).values()]
     )
-    return pandas.DataFrame([claims.judge(claim, rules(its), folder) for its, claim in chosen])
+    verdicts = [claims.judge(claim, rules(its), folder) for its, claim in chosen]
+    return pandas.DataFrame(verdicts).assign(chapter=[its for its, _ in chosen])
 
 
 def badge(verdict: str) -> str:
@@ -81,18 +88,28 @@ def badge(verdict: str) -> str:
     return f'<span style="{style}background:{VERDICT_COLOURS[verdict]}">{verdict}</span>'
 
 
+def tally_html(rows: pandas.DataFrame) -> str:
+    """How many claims have each verdict, as a line of HTML."""
+    counts = rows.verdict.value_counts()
+    said = [f"{badge(name)} {counts[name]}" for name in VERDICTS if name in counts]
+    return f"<p>{len(rows)} claims: {', '.join(said)}.</p>"
+
+
 def as_html(rows: pandas.DataFrame) -> str:
     """The scoreboard as an HTML list, one claim an item: legible at any width, unlike a
     table."""
     items = []
     for row in rows.itertuples():
-        seeds = f", {row.seeds} seeds" if row.seeds else ""
+        seeds = f" ({row.seeds} seeds)" if row.seeds else ""
         ours = (
-            f"<br><strong>Ours</strong>: {html.escape(row.ours)}{seeds}." if row.ours else ""
+            f"<br><strong>Ours</strong>{seeds}: {html.escape(row.ours)}." if row.ours else ""
         )
+        title = html.escape(chapters.title(row.chapter).split(":")[0])
         items.append(
-            f"<li><strong>{row.id}</strong> {badge(row.verdict)} <br><strong>Claim</strong>"
-            f" ({html.escape(row.place)}): {html.escape(row.claim)}.{ours}</li>"
+            f"<li><strong>{row.id}</strong> {badge(row.verdict)}<br><strong>Claim</strong>"
+            f" ({html.escape(row.place)}): {html.escape(row.claim)}.{ours}<br>"
+            f'<strong>Chapter</strong>: <a href="{row.chapter}.html">{title}</a>'
+            "</li>"
         )
     return (
         f'<ul style="list-style:none;padding-left:0" class="scoreboard">{"".join(items)}</ul>'

@@ -153,6 +153,12 @@ def test_html_escapes_and_names_every_claim():
     page = scoreboard.as_html(board)
     assert "a &lt; b" in page
     assert page.count("<li>") == len(board)
+    assert 'href="smallest.html"' not in page  # G1's records are there, its chapter is another
+    assert page.count('<a href="relative_importance.html">') == 4
+    tally = scoreboard.tally_html(board)
+    assert f"{len(board)} claims:" in tally
+    counts = [int(n) for n in re.findall(r"</span> (\d+)", tally)]
+    assert sum(counts) == len(board)
 
 
 def test_committed_records_are_whole_and_tell_their_origin():
@@ -337,9 +343,7 @@ def test_a_value_reached_by_another_reading_is_partly(absolute, normalised, expe
     verdict, seeds, ours = reaches(REACHES, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert f"has at most {100 * normalised:.2f}" in ours
-    assert (
-        ("4" if normalised > 0.9763 else "2") + " of 4 combinations of reading" in ours
-    )
+    assert ("4" if normalised > 0.9763 else "2") + " of 4 combinations of reading" in ours
 
 
 def test_tests_are_scipy_s_own():
