@@ -40,4 +40,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf book/_build book/chapters .pytest_cache .ruff_cache
+	rm -rf book/_build book/chapters .pytest_cache .ruff_cache .hypothesis .coverage mutants
