@@ -103,6 +103,20 @@ def test_the_best_rule_is_the_best_of_all_pairs(measure, recall):
         assert found.pixels == (2, 5)
 
 
+@pytest.mark.parametrize("measure", ["f1", "precision", "accuracy"])
+def test_the_best_rule_where_no_pair_stands_out(measure):
+    for seed in range(20):
+        torch.manual_seed(seed)
+        on = torch.rand(60, 6) < torch.linspace(0.2, 0.9, 6)
+        is_class = torch.rand(60) < 0.3
+        pairs = itertools.combinations(range(6), 2)
+        best = max(
+            getattr(pixels.two_pixel_rule(on, is_class, pair), measure) for pair in pairs
+        )
+        found = pixels.best_two_pixel_rule(on, is_class, measure)
+        assert getattr(found, measure) == pytest.approx(best)
+
+
 def test_wrong_input_is_named():
     on, is_class = binary()
     with pytest.raises(ValueError, match="measure: got 'luck'"):
