@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pruning.chapters.resnet_pruning import experiment as resnet_pruning
-from pruning.chapters.resnet_pruning import figures, rules, says, tables
+from pruning.chapters.resnet_pruning import figures, readme, rules, says, tables
 from pruning.evidence import records, statistics
 
 RATES = resnet_pruning.RATES
@@ -230,6 +230,17 @@ def test_the_answer_claims_what_the_records_carry():
     assert {r["network"] for r in says.shown(both, CLAIM)} == {"ResNet-56"}
     assert "**ResNet-110 are not" in says.still_missing(both, CLAIM)
     assert {r["network"] for r in says.shown(short, CLAIM)} == {"ResNet-20"}
+
+
+def test_the_headline_is_of_the_claims_own_networks():
+    said = readme.headline(CLAIM, records.table(pairs([0.3, 0.3, 0.3], "ResNet-20", 50)))
+    assert "keeps **60.00 %** after" in said
+    assert "not measured yet" in said
+    short = readme.headline(CLAIM, records.table(pairs([0.3, 0.3, 0.3], epochs=10)))
+    assert "not measured yet" in short
+    said = readme.headline(CLAIM, records.table(pairs([0.3, 0.3, 0.3])))
+    assert said.startswith("ResNet-56 with half of its weights pruned keeps **70.0 %** after")
+    assert "40.0 % with Adam (mean of 3 seeds). The paper says: 60.00 and 30.00 %." in said
 
 
 def test_the_last_ten_epochs_of_a_course():

@@ -133,8 +133,8 @@ def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
     for part in runs:
         network = part[0]["network"]
         said["S1"].append(
-            f"With half of its weights removed, {network} has {_late(part, 'pruned')}"
-            f" (mean of the last {rules.LATE} of {part[0]['epochs']} epochs)."
+            f"With half of its weights removed, {network} has {_late(part, 'pruned')}. This is"
+            f" the mean of the last {rules.LATE} of {part[0]['epochs']} epochs."
         )
         said["S2"].append(f"Before pruning, {network} has {_late(part, 'unpruned')}.")
         sds = records.table(part).groupby("method")["weights.sd"].mean()
