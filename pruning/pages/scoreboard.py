@@ -104,7 +104,7 @@ def as_html(rows: pandas.DataFrame) -> str:
         ours = (
             f"<br><strong>Ours</strong>{seeds}: {html.escape(row.ours)}." if row.ours else ""
         )
-        title = html.escape(chapters.title(row.chapter).split(":")[0])
+        title = row.chapter.replace("_", " ")
         items.append(
             f"<li><strong>{row.id}</strong> {badge(row.verdict)}<br><strong>Claim</strong>"
             f" ({html.escape(row.place)}): {html.escape(row.claim)}.{ours}<br>"

@@ -154,7 +154,7 @@ def test_html_escapes_and_names_every_claim():
     assert "a &lt; b" in page
     assert page.count("<li>") == len(board)
     assert 'href="smallest.html"' not in page  # G1's records are there, its chapter is another
-    assert page.count('<a href="relative_importance.html">') == 4
+    assert page.count('<a href="relative_importance.html">relative importance</a>') == 4
     tally = scoreboard.tally_html(board)
     assert f"{len(board)} claims:" in tally
     counts = [int(n) for n in re.findall(r"</span> (\d+)", tally)]
