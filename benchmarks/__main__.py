@@ -3,7 +3,16 @@
 import importlib
 import sys
 
-ALL = ["gated_step", "batches", "prune", "contributions", "optimizer", "stacks", "compact"]
+ALL = [
+    "gated_step",
+    "batches",
+    "prune",
+    "contributions",
+    "optimizer",
+    "stacks",
+    "compact",
+    "accuracy",
+]
 
 for name in sys.argv[1:] or ALL:
     if name not in ALL:

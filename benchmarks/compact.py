@@ -44,7 +44,7 @@ def macs(model: nn.Module, x: torch.Tensor) -> int:
 
 def by_torch_pruning(model: nn.Module, x: torch.Tensor, at_most: int) -> nn.Module:
     """The model with as many channels removed by Torch-Pruning as the MACs of ours ask for."""
-    for ratio in (k / 100 for k in range(30, 80)):
+    for ratio in (k / 100 for k in range(5, 80)):
         cut = copy.deepcopy(model)
         last = [module for module in cut.modules() if isinstance(module, nn.Linear)][-1]
         torch_pruning.pruner.BasePruner(

@@ -39,8 +39,14 @@ def synflow(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     """The synaptic flow through each weight (Eq. 2), in float64, keyed as all scores.
 
     `inputs` gives the shape of a sample; its values are not used. Pruned weights carry no
-    flow. The model is left as it was. Raises ValueError for a model without layers to score.
+    flow. The model is left as it was. Raises ValueError for a model without layers to score,
+    TypeError for inputs that are no floating point numbers.
     """
+    if not inputs.is_floating_point():
+        raise TypeError(
+            f"inputs: got {inputs.dtype}, needs floating point numbers, because the flow"
+            " starts with ones in the place of the inputs, which embeddings do not take"
+        )
     flow = copy.deepcopy(model).double().eval()
     for module in list(flow.modules()):
         for name, child in module.named_children():

@@ -11,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pruning.networks.batches import evaluating
 from pruning.networks.chain import ELEMENTWISE
 from pruning.networks.compact import compact
 from pruning.networks.export import onnx_program
@@ -111,7 +112,8 @@ def _repeated(example_inputs: Examples, batch: int) -> Arguments:
 
 
 def _macs(network: nn.Module, one: Arguments) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    # the counter does not see into attention's fused kernels
+    with evaluating(network), FlopCounterMode(display=False) as counter, torch.no_grad():
         network(*one[0], **one[1])
     return counter.get_total_flops() // 2
 

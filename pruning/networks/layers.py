@@ -127,10 +127,11 @@ def visit_layers(
     hooked: dict[nn.Module, str] = {}
     for key, weight in chosen.items():
         if isinstance(weight.module, (nn.RNNBase, nn.RNNCellBase)):
+            layer = key.removesuffix(weight.parameter).removesuffix(".")
             raise ValueError(
                 f"model: {key!r} belongs to a recurrent layer, which does not show the inputs"
-                " of its weights; magnitude, random_scores and snip score it; else name it in"
-                " ignore="
+                f" of its weights: ignore={[layer]} leaves it out; magnitude, random_scores"
+                " and snip score it"
             )
         if not type(weight.module).forward.__module__.startswith("torch.nn."):
             raise ValueError(

@@ -24,8 +24,8 @@ from pruning.networks.prunable import Model, key_of, prunable, weights_of
 class Mask(nn.Module):
     """Parametrization W ↦ W ⊙ mask. Gradients of removed weights are 0.
 
-    The buffer ``keep`` has the weight's dtype, 1 where a weight is kept and 0 elsewhere, so that
-    applying it is one multiplication; `mask` gives it as booleans.
+    The buffer ``keep`` has the weight's dtype, 1 where a weight is kept and 0 elsewhere, so
+    that applying it is one multiplication; `mask` gives it as booleans.
     """
 
     def __init__(self, mask: Tensor, dtype: torch.dtype):

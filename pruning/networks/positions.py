@@ -50,8 +50,11 @@ def rows_that_count(
 ) -> Tensor | None:
     """Which rows of a layer's input, flattened to (rows, features), count; None for all.
 
-    leading : its shape without the features, or None for several sequences. (samples, length, …) and samples · length rows
-    are counted by position, (samples,) is counted whole. Raises ValueError for other shapes.
+    leading : its shape without the features, or None for several sequences. The shapes
+        (samples, length, …) and (samples · length,) are counted by position, and (samples,)
+        is counted whole.
+
+    Raises ValueError for other shapes.
     """
     if real is None or leading == real.shape[:1]:
         return None
@@ -63,6 +66,6 @@ def rows_that_count(
         return real.flatten()
     got = "several sequences" if leading is None else f"inputs of {(*leading, 'features')}"
     raise ValueError(
-        f"positions: are {tuple(real.shape)} for a batch, but layer {key!r} gets {got}; name it"
-        " in ignore=, or score it without positions"
+        f"positions: are {tuple(real.shape)} for a batch, but layer {key!r} gets {got}; name"
+        " it in ignore=, or score it without positions"
     )

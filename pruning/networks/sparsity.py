@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pruning.networks.chain import graph_of
 from pruning.networks.graph import Examples
 from pruning.networks.masks import masks
+from pruning.networks.notices import notice
 from pruning.networks.reach import reach
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ def sparsity_report(
 
     "layer" is the key of `pruning.masks`, "kept" counts the weights that it keeps, "density"
     is kept / weights, and "effective" counts those on a path from an input to an output: see
-    `effective_weights`, also for `example_inputs`. It is missing where the paths cannot be
-    followed, and for models other than chains of Linear layers without `example_inputs`.
+    `effective_weights`, also for `example_inputs`. It is missing for models other than chains
+    of Linear layers without `example_inputs`, and, with a warning, where the paths cannot be
+    followed; pandas takes a sum of missing numbers for 0 unless it has ``min_count=1``.
     Biases, batch norm and other layers are not counted. Sums over the rows speak for the
     network."""
     import pandas  # takes as long to import as everything else here
@@ -80,8 +82,10 @@ def sparsity_report(
         raise ValueError("model: has no layer with prunable weights, so nothing to report")
     try:
         effective = effective_masks(model, example_inputs)
-    except TypeError:
+    except TypeError as error:
         effective = {}
+        if example_inputs is not None:
+            notice(f"effective weights are missing: {error}")
     rows = [
         {
             "layer": name,

@@ -58,5 +58,7 @@ def test_no_layer_is_emptied_and_every_weight_lies_on_a_path():
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="rounds: got 0"):
         synflow.prune(models.mlp((4, 3)), torch.zeros(1, 4), weights=3, rounds=0)
+    with pytest.raises(TypeError, match=r"inputs: got torch\.int64, needs floating point"):
+        synflow.synflow(nn.Embedding(3, 2), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="Linear or Conv2d"):
         synflow.synflow(nn.Sequential(nn.ReLU()), torch.zeros(1, 4))

@@ -344,6 +344,46 @@ def test_the_graph_leaves_the_model_as_it_was():
     model(torch.randn(2, 4)).sum().backward()
 
 
+def test_fused_attention_is_counted_in_the_multiplications():
+    model, x = encoder().eval(), torch.randn(2, 5, 16)
+    report = hardware_report(model, x, batch=2, rounds=1).set_index(["network", "runtime"])
+    # nothing is pruned, so both do the same multiplications
+    assert report.macs["dense", "torch"] == report.macs["compact", "torch"]
+    linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
+    assert report.macs["dense", "torch"] > 5 * linear  # five positions, and the attention
+
+
+def test_a_padded_batch_goes_through_a_compact_transformer():
+    """A Hugging Face model casts, compares and indexes its attention mask."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        vocab_size=30,
+        num_labels=3,
+    )
+    model = transformers.BertForSequenceClassification(config).eval()
+    with torch.no_grad():  # as large as after training, so that attention matters
+        for weight in model.parameters():
+            weight.mul_(20 if weight.dim() == 2 else 1)
+    scores = pruning.magnitude(model, ignore=["bert.embeddings"])
+    pruning.prune_by_score(model, scores, 0.9)
+    ids = torch.randint(0, 30, (3, 6))
+    small = pruning.compact(
+        model, {"input_ids": ids[:1], "attention_mask": torch.ones(1, 6, dtype=torch.long)}
+    )
+    padded = {"input_ids": ids, "attention_mask": (torch.arange(6) < 4).long().expand(3, 6)}
+    expected = model(**padded).logits
+    found = small(**padded)
+    torch.testing.assert_close(found["logits"], expected, atol=1e-5, rtol=1e-4)
+    sizes = [sum(p.numel() for p in each.parameters()) for each in (small, model)]
+    assert sizes[0] < 0.9 * sizes[1]
+    assert not torch.allclose(model(ids).logits, expected, atol=1e-3)
+
+
 def test_hardware_report_of_a_sparse_chain():
     model = pruning.models.mlp((40, 30, 3))
     pruning.prune_by_score(model, pruning.random_scores(model), 0.9)

@@ -3,6 +3,7 @@ import itertools
 import pytest
 import torch
 from torch import nn
+from torch_models import Recurrent
 
 import pruning
 from pruning.networks.chain import ELEMENTWISE, chain
@@ -126,6 +127,10 @@ def test_report_of_a_model_with_branches_has_counts_but_no_paths():
     report = pruning.sparsity_report(Residual())
     assert report.kept.tolist() == [16]
     assert report.effective.isna().all()
+    with pytest.warns(UserWarning, match="effective weights are missing: model:") as said:
+        report = pruning.sparsity_report(Recurrent(), torch.zeros(2, 3, 4))
+    assert report.effective.isna().all()
+    assert said[0].filename == __file__
     with pytest.raises(TypeError, match="the model itself is a Residual"):
         pruning.effective_weights(Residual())
 
