@@ -3,13 +3,14 @@
 import math
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import pruning
-from pruning.chapters.attributions import experiment, information
+from pruning.chapters.attributions import experiment, figures, information, tables
 from pruning.evidence import records
 from pruning.networks import attribution
 
@@ -115,3 +116,90 @@ def test_what_is_refused():
         experiment.Config(study="words")
     with pytest.raises(ValueError, match="source: 'recorded' needs gates"):
         experiment.Config(method="dense", source="recorded")
+
+
+def record(study, method, seed, **more):
+    """A record as far as the tables read it."""
+    return {
+        "study": study,
+        "method": method,
+        "seed": seed,
+        "dataset": "mnist",
+        "kept": 404 if method == "gates" else 266_200,
+        "test_accuracy": 0.96,
+    } | more
+
+
+def evidence():
+    found = []
+    for seed in range(3):
+        for method, level in (("gates", 0.9), ("dense", 0.4)):
+            names = [name for name in tables.NAMES if name not in ("eq4", "random")]
+            level = level + 0.01 * seed
+            both = {kind: dict.fromkeys(names, level) for kind in ("pearson", "spearman")}
+            found.append(
+                record(
+                    "pixels",
+                    method,
+                    seed,
+                    varying_pixels=both,
+                    read_pixels=both,
+                    removed=[10, 20],
+                    without={name: [0.9, level] for name in tables.NAMES},
+                )
+            )
+        by = {"information": 0.3, "relative": 0.9 + 0.01 * seed}
+        by |= dict.fromkeys(("wanda", "magnitude", "random"), 0.5)
+        layer = {
+            "spearman": by,
+            "estimate": 0.25,
+            "sample": {"information": [0.1, 0.2], "relative": [1.0, 2.0], "loss": [0.0, 0.1]},
+        }
+        found.append(
+            record(
+                "information",
+                "dense",
+                seed,
+                layers={"0": layer, "2": layer},
+                sparsities=[0.5, 0.75],
+                after_pruning={name: [0.8, value] for name, value in by.items()},
+            )
+        )
+    return found
+
+
+def test_tables_and_sentences():
+    table = tables.agreement(evidence())
+    # the interval of 0.90, 0.91, 0.92: 0.91 ± t(0.975, 2) · 0.01 / √3
+    assert table.loc["gradient", ("gates, 404 weights", "Pearson")] == (
+        "0.91 ± 0.01 [0.89, 0.93]"
+    )
+    left = tables.without(evidence()).loc["Eq. 4", "dense, 266,200 weights"]
+    assert left.startswith("41.00 ± 1.00")
+    informed = tables.informed(evidence())
+    assert informed.loc["mutual information (scikit-learn)", "layer 2"] == "0.25 ± 0.00"
+    assert (
+        tables.pruned(evidence()).loc["relative importance", "75 % removed"].startswith("91.")
+    )
+    first, second = tables.answer(evidence())
+    assert "(Spearman 0.91, Pearson 0.91)" in first
+    assert "Low information does not mean" in second
+    assert "is 0.30 to 0.30 over" in second
+    assert "30.0 % by information and 91.0 % by" in second
+    better = evidence()
+    for one in better[2::3]:
+        one["layers"]["2"]["spearman"]["information"] = 0.95
+    assert tables.answer(better)[1].startswith("**In part.**")
+
+
+def test_figures_draw_what_is_there():
+    fig, axes = plt.subplots(1, 2)
+    figures.removal(evidence(), axes)
+    assert [len(ax.get_lines()) for ax in axes] == [6, 6]
+    assert axes[0].get_lines()[0].get_ydata().tolist() == pytest.approx([96, 90, 91])
+    plt.close(fig)
+    fig, ax = plt.subplots()
+    figures.scatter(evidence()[2], "0", "relative", ax)
+    (dots,) = ax.get_lines()
+    assert dots.get_xdata().tolist() == [2.0]  # without an effect: not on a log axis
+    plt.close(fig)

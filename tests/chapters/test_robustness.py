@@ -178,9 +178,11 @@ def test_pruned_networks_are_compared_with_dense_ones_of_their_accuracy():
 def test_the_answer_counts_both_sides():
     first, second, third = tables.answer(evidence())
     assert first.startswith("**Some are.**")
-    assert "larger ε to halve the accuracy of 1 of 2 kinds" in first
-    assert "smaller one for 1" in first
+    assert "Of 2 kinds of pruned networks, 1 are harder" in first
+    assert "accuracy and 1 easier" in first
     assert "96.0 % clean, half at ε = 0.061" in first
+    assert "PGD needs 2.9 times the ε" in first
+    assert "at ε = 0.1 PGD leaves at most 19 % right" in first  # 1 − 0.1 / 0.124
     assert "stopped after one epoch 96.0 % clean, half at ε = 0.051" in second
     assert "noise +0.50" in third
 

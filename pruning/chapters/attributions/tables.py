@@ -1,0 +1,167 @@
+"""What the chapter `attributions` shows of its records: tables and sentences."""
+
+import numpy as np
+import pandas
+
+from pruning.evidence import records
+from pruning.evidence.records import Record
+from pruning.evidence.statistics import estimate
+
+NAMES = {
+    "eq4": "Eq. 4",
+    "ig": "integrated gradients",
+    "gradient_input": "gradient × input",
+    "gradient": "gradient",
+    "deviation": "deviation of the pixel",
+    "random": "random pixels",
+}
+SCORES = {
+    "information": "mutual information (Gaussian)",
+    "estimate": "mutual information (scikit-learn)",
+    "relative": "relative importance",
+    "wanda": "Wanda",
+    "magnitude": "magnitude",
+    "random": "random",
+}
+KINDS = {"gates": "gates", "dense": "dense"}
+
+
+def kind(record: Record) -> str:
+    """What a network is, in words."""
+    return f"{KINDS[record['method']]}, {record['kept']:,} weights"
+
+
+def agreement(evidence: list[Record], among: str = "varying_pixels") -> pandas.DataFrame:
+    """One row an attribution, a column a kind of network and a correlation with Eq. 4: mean ±
+    deviation over seeds and the 95 % interval of the mean; over "varying_pixels" or
+    "read_pixels"."""
+    found = records.select(evidence, study="pixels")
+    table: dict[tuple[str, str], dict[str, str]] = {}
+    for method in dict.fromkeys(r["method"] for r in found):
+        part = records.select(found, method=method)
+        kinds = sorted({kind(record) for record in part})
+        for measure in ("pearson", "spearman"):
+            table[kinds[0], measure.title()] = {
+                NAMES[name]: estimate(pandas.Series([r[among][measure][name] for r in part]))
+                for name in part[0][among][measure]
+            }
+    return pandas.DataFrame(table)
+
+
+def on_income(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a density: seeds, weights, and Pearson's and Spearman's correlation of Eq. 4
+    with integrated gradients over the features of Income; from the chapter shap_agreement."""
+    rows = [
+        {
+            "density": f"{100 * r['density']:g} %",
+            "order": -r["density"],
+            "seed": r["seed"],
+            "kept": r["kept"],
+            "Pearson": r["pearson_ig"]["value"],
+            "Spearman": r["spearman_ig"]["value"],
+        }
+        for r in records.select(evidence, dataset="income")
+    ]
+    grouped = pandas.DataFrame(rows).sort_values("order").groupby("density", sort=False)
+    return pandas.DataFrame(
+        {
+            "seeds": grouped.seed.nunique(),
+            "weights": grouped.kept.mean().round().astype(int),
+            "Pearson": grouped.Pearson.apply(estimate),
+            "Spearman": grouped.Spearman.apply(estimate),
+        }
+    )
+
+
+def without(evidence: list[Record], count: int = 20) -> pandas.DataFrame:
+    """One row an attribution, a column a kind of network: test accuracy in per cent after its
+    first `count` pixels are removed, mean ± deviation over seeds."""
+    table: dict[str, dict[str, str]] = {}
+    for record in records.select(evidence, study="pixels"):
+        at = record["removed"].index(count)
+        for name, values in record["without"].items():
+            table.setdefault(NAMES[name], {}).setdefault(kind(record), []).append(values[at])
+    said = {
+        name: {k: estimate(100 * pandas.Series(v)) for k, v in row.items()}
+        for name, row in table.items()
+    }
+    return pandas.DataFrame.from_dict(said, orient="index")
+
+
+def informed(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a score, a column a layer: Spearman's correlation with how much the loss changes
+    without the weight, mean ± deviation over seeds and the 95 % interval of the mean."""
+    found = records.select(evidence, study="information")
+    table: dict[str, dict[str, str]] = {}
+    for number, layer in enumerate(found[0]["layers"], start=1):
+        column = table[f"layer {number}"] = {}
+        for score, title in SCORES.items():
+            values = [
+                part["estimate"] if score == "estimate" else part["spearman"][score]
+                for part in (record["layers"][layer] for record in found)
+            ]
+            column[title] = estimate(pandas.Series(values))
+    return pandas.DataFrame(table)
+
+
+def pruned(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a score, a column a sparsity: test accuracy in per cent without fine-tuning,
+    mean ± deviation over seeds."""
+    found = records.select(evidence, study="information")
+    rows = {}
+    for score in found[0]["after_pruning"]:
+        rows[SCORES[score]] = {
+            f"{100 * sparsity:g} % removed": estimate(
+                100 * pandas.Series([r["after_pruning"][score][k] for r in found])
+            )
+            for k, sparsity in enumerate(found[0]["sparsities"])
+        }
+    return pandas.DataFrame.from_dict(rows, orient="index")
+
+
+def _mean(evidence: list[Record], method: str, measure: str, name: str) -> str:
+    found = records.select(evidence, study="pixels", method=method)
+    return f"{np.mean([r['varying_pixels'][measure][name] for r in found]):.2f}"
+
+
+def answer(evidence: list[Record]) -> list[str]:
+    """The chapter's answers in sentences."""
+    pixels = records.select(evidence, study="pixels")
+    seeds = len({r["seed"] for r in pixels})
+    first = (
+        "Eq. 4 and integrated gradients rank the pixels of MNIST alike in networks of gates"
+        f" with 404 weights (Spearman {_mean(pixels, 'gates', 'spearman', 'ig')}, Pearson"
+        f" {_mean(pixels, 'gates', 'pearson', 'ig')}) and less so in dense networks (Spearman"
+        f" {_mean(pixels, 'dense', 'spearman', 'ig')}, Pearson"
+        f" {_mean(pixels, 'dense', 'pearson', 'ig')}); {seeds} seeds each."
+    )
+    found = records.select(evidence, study="information")
+    layers = [part for record in found for part in record["layers"].values()]
+    by = {
+        score: np.array([part["spearman"][score] for part in layers])
+        for score in ("information", "relative")
+    }
+    middle = found[0]["sparsities"].index(0.75)
+    after = {
+        score: 100 * np.mean([r["after_pruning"][score][middle] for r in found])
+        for score in ("information", "relative")
+    }
+    worse = by["information"].max() < by["relative"].min()
+    verdict = "**Low information does not mean safe to prune.**" if worse else "**In part.**"
+    second = (
+        f"{verdict} The correlation of mutual information with the change of the loss without"
+        f" the weight is {by['information'].min():.2f} to {by['information'].max():.2f} over"
+        f" layers and seeds; that of relative importance is {by['relative'].min():.2f} to"
+        f" {by['relative'].max():.2f}. With 75 % of the weights removed the accuracy is"
+        f" {after['information']:.1f} % by information and {after['relative']:.1f} % by"
+        " relative importance."
+    )
+    return [first, second]
+
+
+def caption(evidence: list[Record], profile: str, drawn: str) -> str:
+    """One line of Markdown for under a figure."""
+    seeds = len({record["seed"] for record in evidence})
+    data = ", ".join(sorted({record["dataset"] for record in evidence}))
+    plural = "s" * (seeds > 1)
+    return f"*{profile} profile · data: {data} · {seeds} seed{plural} · {drawn}*"
