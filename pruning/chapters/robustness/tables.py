@@ -199,8 +199,8 @@ def answer(evidence: list[Record]) -> list[str]:
     if len(table) > 1:
         first += (
             f" Of {len(table)} kinds of pruned networks, {sturdy} are harder to fool than the"
-            f" dense network of the nearest clean accuracy and {brittle} easier (95 % intervals"
-            " over seeds exclude 0)."
+            f" dense network of the nearest clean accuracy and {brittle} easier (95 %"
+            " intervals over seeds exclude 0)."
         )
     at = EPSILONS.index(TENTH)
     most = 100 * max(record["pgd"][-1][at] for record in evidence)
