@@ -33,7 +33,18 @@ def ratios(evidence: list[Record], network: str, axes: np.ndarray) -> None:
             for form in [name for name in FORMS if name in set(part.form)]:
                 _line(part[part.form == form], measure, form, *looks[form], ax)
             ax.axhline(1, color="0.3", linewidth=1.5, label="dense, torch")
-            ax.set_title(f"{title}, {PATTERNS[pattern]} removed", fontsize=11)
+            ax.set_title(f"{title},\n{PATTERNS[pattern]} removed", fontsize=11)
+    least = 100 * rows.asked.min()
+    ticks = [tick for tick in (100, 30, 10, 3, 1, 0.3) if tick >= least][
+        :: 1 if least > 5 else 2
+    ]
+    for ax in axes.flat:
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_xlim(150, 0.7 * least)
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.set_yticks([0.1, 0.3, 1, 3], ["0.1", "0.3", "1", "3"])
+        ax.minorticks_off()
     for ax in axes[-1]:
         ax.set_xlabel("weights left (%)")
     for ax in axes[:, 0]:
@@ -46,10 +57,3 @@ def _line(part, measure: str, form: str, colour, marker: str, ax: Axes) -> None:
     x = 100 * np.array(sorted(part.asked.unique()))
     ax.fill_between(x, grouped.min(), grouped.max(), color=colour, alpha=0.2, linewidth=0)
     ax.plot(x, grouped.median(), color=colour, marker=marker, markersize=5, label=form)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xlim(150, 0.7 * x.min())
-    ticks = [tick for tick in (100, 10, 1, 0.1) if tick >= x.min()]
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.set_yticks([0.1, 0.3, 1, 3], ["0.1", "0.3", "1", "3"])
-    ax.minorticks_off()
