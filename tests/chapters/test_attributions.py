@@ -182,7 +182,8 @@ def test_tables_and_sentences():
         tables.pruned(evidence()).loc["relative importance", "75 % removed"].startswith("91.")
     )
     first, second = tables.answer(evidence())
-    assert "(Spearman 0.91, Pearson 0.91)" in first
+    assert "is 0.91 over all pixels" in first
+    assert "networks it is 0.41" in first
     assert "Low information does not mean" in second
     assert "is 0.30 to 0.30 over" in second
     assert "30.0 % by information and 91.0 % by" in second

@@ -119,9 +119,9 @@ def pruned(evidence: list[Record]) -> pandas.DataFrame:
     return pandas.DataFrame.from_dict(rows, orient="index")
 
 
-def _mean(evidence: list[Record], method: str, measure: str, name: str) -> str:
+def _mean(evidence: list[Record], method: str, among: str) -> str:
     found = records.select(evidence, study="pixels", method=method)
-    return f"{np.mean([r['varying_pixels'][measure][name] for r in found]):.2f}"
+    return f"{np.mean([r[among]['spearman']['ig'] for r in found]):.2f}"
 
 
 def answer(evidence: list[Record]) -> list[str]:
@@ -129,11 +129,12 @@ def answer(evidence: list[Record]) -> list[str]:
     pixels = records.select(evidence, study="pixels")
     seeds = len({r["seed"] for r in pixels})
     first = (
-        "Eq. 4 and integrated gradients rank the pixels of MNIST alike in networks of gates"
-        f" with 404 weights (Spearman {_mean(pixels, 'gates', 'spearman', 'ig')}, Pearson"
-        f" {_mean(pixels, 'gates', 'pearson', 'ig')}) and less so in dense networks (Spearman"
-        f" {_mean(pixels, 'dense', 'spearman', 'ig')}, Pearson"
-        f" {_mean(pixels, 'dense', 'pearson', 'ig')}); {seeds} seeds each."
+        "**Eq. 4 says which pixels a sparse network reads, and little about how much they"
+        " count.** In networks of gates with 404 weights Spearman's correlation of Eq. 4 with"
+        f" integrated gradients is {_mean(pixels, 'gates', 'varying_pixels')} over all pixels of"
+        f" MNIST, but {_mean(pixels, 'gates', 'read_pixels')} over those that are read. In dense"
+        f" networks it is {_mean(pixels, 'dense', 'varying_pixels')}. There are {seeds} seeds of"
+        " each."
     )
     found = records.select(evidence, study="information")
     layers = [part for record in found for part in record["layers"].values()]
