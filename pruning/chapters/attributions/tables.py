@@ -128,12 +128,19 @@ def answer(evidence: list[Record]) -> list[str]:
     """The chapter's answers in sentences."""
     pixels = records.select(evidence, study="pixels")
     seeds = len({r["seed"] for r in pixels})
+    over_all, over_read, dense = (
+        _mean(pixels, method, among)
+        for method, among in (
+            ("gates", "varying_pixels"),
+            ("gates", "read_pixels"),
+            ("dense", "varying_pixels"),
+        )
+    )
     first = (
         "**Eq. 4 says which pixels a sparse network reads, and little about how much they"
         " count.** In networks of gates with 404 weights Spearman's correlation of Eq. 4 with"
-        f" integrated gradients is {_mean(pixels, 'gates', 'varying_pixels')} over all pixels of"
-        f" MNIST, but {_mean(pixels, 'gates', 'read_pixels')} over those that are read. In dense"
-        f" networks it is {_mean(pixels, 'dense', 'varying_pixels')}. There are {seeds} seeds of"
+        f" integrated gradients is {over_all} over all pixels of MNIST, but {over_read} over"
+        f" those that are read. In dense networks it is {dense}. There are {seeds} seeds of"
         " each."
     )
     found = records.select(evidence, study="information")
