@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+CUT    := $(VENV)/.installing# left by a set-up that was cut off: the next one starts anew
 # a process a core, at most eight; the tests that share something costly run in one of them
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 
@@ -35,9 +36,14 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV): the first time this downloads about 1 GB of packages and takes some minutes."
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test ! -e $(CUT) && $(BIN)/python -m pip --version >/dev/null 2>&1 \
+		|| $(PYTHON) -m venv --clear $(VENV)
+	touch $(CUT)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[book,test]"
+	rm $(CUT)
 	touch $@
 
 clean:
 	rm -rf book/_build book/chapters .pytest_cache .ruff_cache .hypothesis .coverage mutants
+	@echo "Left in place: .venv (the environment), data/cache (downloads and checkpoints) and" \
+		"book/records (the evidence, under version control)."

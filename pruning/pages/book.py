@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sysconfig
 import tempfile
@@ -96,6 +97,15 @@ def fingerprint(notebook: Path, parameters: dict) -> str:
     return digest.hexdigest()
 
 
+def _fingerprint_in(executed: Path) -> str | None:
+    """What an executed notebook was made from; None if the file was cut off."""
+    try:
+        content = nbformat.read(executed, as_version=4)
+    except ValueError:  # not JSON
+        return None
+    return content.metadata.get("pruning", {}).get("fingerprint")
+
+
 def execute(notebook: Path, target: Path, parameters: dict) -> bool:
     """Execute a notebook into `target` unless that is up to date; returns whether it was
     executed.
@@ -103,12 +113,13 @@ def execute(notebook: Path, target: Path, parameters: dict) -> bool:
     A failing notebook raises BookError and leaves `target` as it was.
     """
     made_from = fingerprint(notebook, parameters)
-    if target.is_file():
-        before = nbformat.read(target, as_version=4)
-        if before.metadata.get("pruning", {}).get("fingerprint") == made_from:
-            return False
+    if target.is_file() and _fingerprint_in(target) == made_from:
+        return False
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    prefix = f".{target.stem}-"
+    for left in target.parent.glob(f"{prefix}*"):  # an execution that was killed
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as folder:
         out = Path(folder) / target.name
         try:
             papermill.execute_notebook(

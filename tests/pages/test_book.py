@@ -1,5 +1,8 @@
 import json
 import re
+import signal
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -187,6 +190,33 @@ def test_execute_once_then_only_when_stale_and_never_half(tmp_path):
         book.execute(notebook, target, {"profile": "quick"})
     assert target.read_bytes() == before
     assert [p.name for p in target.parent.iterdir()] == ["one.ipynb"]
+
+
+@pytest.mark.parametrize("content", ["", '{"cells": [', "\0" * 50])
+def test_an_executed_notebook_that_was_cut_off_is_executed_again(tmp_path, content):
+    notebook, target = project(tmp_path), tmp_path / "chapters" / "one.ipynb"
+    target.parent.mkdir()
+    target.write_text(content)
+    assert book.execute(notebook, target, {"profile": "quick"})
+    assert nbformat.read(target, as_version=4).cells[-1].outputs[0].text == "2\n"
+
+
+def test_an_execution_that_is_killed_leaves_nothing_after_the_next(tmp_path):
+    kill = (
+        "import os, signal\nif not os.path.exists('again'):\n    open('again', 'w').close()\n"
+    )
+    notebook = project(tmp_path, f"{kill}    os.kill(os.getppid(), signal.SIGKILL)")
+    target = tmp_path / "chapters" / "one.ipynb"
+    work = (
+        "import sys; from pathlib import Path; from pruning.pages import book;"
+        " book.execute(Path(sys.argv[1]), Path(sys.argv[2]), {'profile': 'quick'})"
+    )
+    command = [sys.executable, "-c", work, str(notebook), str(target)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    assert not target.exists()
+    assert len(list(target.parent.iterdir())) == 1
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    assert [path.name for path in target.parent.iterdir()] == ["one.ipynb"]
 
 
 def test_only_must_name_a_notebook():

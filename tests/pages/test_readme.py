@@ -3,9 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 
-from pruning.pages import readme
+from pruning.pages import readme, scoreboard
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,3 +59,18 @@ def test_versions_agree():
         r"- ([\w.-]+)==(\S+)", (ROOT / "environment.yml").read_text()
     ):
         assert pins[name] == version, name
+
+
+def test_what_records_say_is_escaped_in_tables_and_pages(monkeypatch):
+    """A value in a record is text: it is no tag, and no cell of its own."""
+    hostile = "<script>alert(1)</script> | b"
+    chapter, claim = next(iter(scoreboard.all_claims()))
+    row = {"id": claim["id"], "chapter": chapter, "claim": hostile, "place": hostile}
+    board = pandas.DataFrame([row | {"ours": hostile, "seeds": 3, "verdict": "not measured"}])
+    monkeypatch.setattr(scoreboard, "board", lambda: board)
+    monkeypatch.setattr(scoreboard, "all_claims", lambda: [(chapter, claim)])
+    *head, written = readme.evidence_table().splitlines()
+    assert written.count("|") == head[0].count("|")
+    for said in (written, scoreboard.as_html(board)):
+        assert "<script" not in said
+        assert said.count("&lt;script>") + said.count("&lt;script&gt;") >= 2
