@@ -151,6 +151,14 @@ def test_gates_that_are_behind_are_said_to_be():
     assert tables.answer(table)[0].endswith("clearly ahead in 0 of 1 comparisons.")
 
 
+def test_the_first_look_ranks_what_was_tested(evidence):
+    part = [r for r in evidence if r["study"] == "opponents"]
+    look = tables.first_look([r | {"test_accuracy": r.get("test_accuracy")} for r in evidence])
+    assert len(look) == len(part)
+    assert look["test accuracy"].is_monotonic_decreasing
+    assert look.method.iloc[0] == "RigL"
+
+
 def test_what_the_search_found_and_what_is_missing(evidence):
     searched = tables.searched(evidence)
     assert searched.accuracy.tolist() == pytest.approx([60])

@@ -107,6 +107,16 @@ def shown(table: pandas.DataFrame) -> pandas.DataFrame:
     return found[names.split()]
 
 
+def first_look(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a run, the best first: method, weights kept and effective, test accuracy, a
+    fraction."""
+    columns = {"kept": "kept", "effective": "effective", "test_accuracy": "test accuracy"}
+    rows = records.table(r for r in evidence if r["test_accuracy"] is not None)
+    found = rows[list(columns)].rename(columns=columns)
+    found.insert(0, "method", [find(name).short for name in rows.method])
+    return found.sort_values("test accuracy", ascending=False)
+
+
 def searched(evidence: list[Record]) -> pandas.DataFrame:
     """One row a method and number of weights: the settings that won the search, with their
     validation accuracy in per cent."""
