@@ -17,6 +17,7 @@ if "PRUNING_DATA_MIRROR" not in os.environ and MIRROR.is_dir():
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items):
     """In parallel, the tests of a file run in one process, so that its fixtures are made once.
 

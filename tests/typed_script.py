@@ -71,6 +71,8 @@ def what_is_left(model: nn.Sequential, x: Tensor, folder: Path) -> None:
     )
     assert_type(pruning.effective_weights(model, x), int)
     small = assert_type(pruning.compact(model, example_inputs=x), nn.Module)
+    means = {name: each.mean for name, each in pruning.input_statistics(model, x).items()}
+    print([(key, module, name, means) for key, module, name in pruning.prunable(model)])
     assert_type(pruning.feature_importance(model), Tensor)
     small.load_state_dict(pruning.convert_state_dict(model.state_dict(), small))
     size = assert_type(pruning.export.to_onnx(model, folder / "model.onnx", x), int)

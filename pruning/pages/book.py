@@ -24,6 +24,8 @@ from pathlib import Path
 import joblib
 import nbformat
 import papermill
+from filelock import FileLock
+from jupyter_core.utils import ensure_event_loop
 
 from pruning.data.datasets import CHECKOUT
 
@@ -110,12 +112,19 @@ def execute(notebook: Path, target: Path, parameters: dict) -> bool:
     """Execute a notebook into `target` unless that is up to date; returns whether it was
     executed.
 
-    A failing notebook raises BookError and leaves `target` as it was.
+    Of two processes at the same target the second waits. A failing notebook raises BookError
+    and leaves `target` as it was.
     """
-    made_from = fingerprint(notebook, parameters)
-    if target.is_file() and _fingerprint_in(target) == made_from:
-        return False
     target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f".{target.stem}.lock")):
+        made_from = fingerprint(notebook, parameters)
+        if target.is_file() and _fingerprint_in(target) == made_from:
+            return False
+        _execute_into(target, notebook, parameters, made_from)
+    return True
+
+
+def _execute_into(target: Path, notebook: Path, parameters: dict, made_from: str) -> None:
     prefix = f".{target.stem}-"
     for left in target.parent.glob(f"{prefix}*"):  # an execution that was killed
         shutil.rmtree(left)
@@ -145,7 +154,6 @@ def execute(notebook: Path, target: Path, parameters: dict) -> bool:
                 cell.metadata.tags.append("remove-cell")
         nbformat.write(executed, out)
         out.replace(target)
-    return True
 
 
 def build(profile: str = "quick", only: str | None = None, root: Path | None = None) -> int:
@@ -199,7 +207,10 @@ def _cores_each(count: int) -> Iterator[None]:
 def _execute(notebook: Path, chapters: Path, profile: str) -> str:
     """What happened to a notebook, and how long it took."""
     start = time.monotonic()
-    executed = execute(notebook, chapters / notebook.name, {"profile": profile})
+    try:
+        executed = execute(notebook, chapters / notebook.name, {"profile": profile})
+    finally:
+        ensure_event_loop().close()  # this thread's, on which nbclient spoke to the kernel
     seconds = time.monotonic() - start
     return f"{notebook.stem}: {'executed' if executed else 'up to date'} ({seconds:.0f} s)"
 

@@ -75,6 +75,6 @@ def test_no_chapter_is_listed_in_the_makefile():
 
 def test_another_chapter_is_an_error_that_lists_the_right_ones():
     with pytest.raises(
-        ValueError, match=r"chapter: got 'nothing', needs one of \['compression_curves'"
+        ValueError, match=r"chapter: got 'nothing', needs one of \['attributions', 'com"
     ):
         chapters.part("nothing", "experiment")

@@ -64,8 +64,8 @@ def test_a_killed_worker_loses_and_repeats_nothing(tmp_path, address):
         for record in records.sweep(slow, configs, path, progress=False):
             done.append(record["seed"])
             if killed is None:
-                busy = [name.name.split("-") for name in started.iterdir()]
-                killed = next(int(pid) for seed, pid in busy if int(seed) not in done)
+                newest = max(started.iterdir(), key=lambda path: path.stat().st_mtime)
+                killed = int(newest.name.split("-")[1])  # it has just begun
                 os.kill(killed, signal.SIGKILL)
     found = records.read(path)
     assert sorted(done) == sorted(r["seed"] for r in found) == list(range(8))

@@ -312,7 +312,8 @@ def test_what_cannot_be_followed_is_named(find):
         find(Branching(4, 4), torch.zeros(1, 4))
     with pytest.raises(TypeError, match=r"example_inputs: got int"):
         find(Branching(4, 4), 3)
-    report = pruning.sparsity_report(Unfollowed(), torch.zeros(1, 3, 4))
+    with pytest.warns(UserWarning, match=r"effective weights are missing: model: 'lstm'"):
+        report = pruning.sparsity_report(Unfollowed(), torch.zeros(1, 3, 4))
     assert report.effective.isna().all()
 
 

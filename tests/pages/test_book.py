@@ -189,7 +189,7 @@ def test_execute_once_then_only_when_stale_and_never_half(tmp_path):
     with pytest.raises(book.BookError, match=r"(?s)one\.ipynb.*ValueError: no"):
         book.execute(notebook, target, {"profile": "quick"})
     assert target.read_bytes() == before
-    assert [p.name for p in target.parent.iterdir()] == ["one.ipynb"]
+    assert [p.name for p in target.parent.iterdir() if p.suffix != ".lock"] == ["one.ipynb"]
 
 
 @pytest.mark.parametrize("content", ["", '{"cells": [', "\0" * 50])
@@ -214,9 +214,9 @@ def test_an_execution_that_is_killed_leaves_nothing_after_the_next(tmp_path):
     command = [sys.executable, "-c", work, str(notebook), str(target)]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
     assert not target.exists()
-    assert len(list(target.parent.iterdir())) == 1
+    assert len(list(target.parent.glob(".one-*"))) == 1
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
-    assert [path.name for path in target.parent.iterdir()] == ["one.ipynb"]
+    assert {path.name for path in target.parent.iterdir()} == {"one.ipynb", ".one.lock"}
 
 
 def test_only_must_name_a_notebook():

@@ -73,6 +73,7 @@ def run(config: Config) -> Record:
         "effective": int(report.effective.sum()),
         "test_accuracy": None,
         "energy_counter": any(COUNTERS.glob("*rapl*")) if COUNTERS.is_dir() else False,
+        "provenance": {"data": "random images"},
     }
     if config.study == "memory":
         return found | {"peak_bytes": forms.peaks(model, config.network, config.batch)}
