@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 CUT    := $(VENV)/.installing# left by a set-up that was cut off: the next one starts anew
 # a process a core, at most eight; the tests that share something costly run in one of them
-PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 
 .PHONY: book test coverage bench paper clean setup
 

@@ -12,21 +12,36 @@ if "PRUNING_DATA_MIRROR" not in os.environ and MIRROR.is_dir():
     os.environ["PRUNING_DATA_MIRROR"] = str(MIRROR)
 
 
+# files, beside those of tests/browser, whose tests read the rendered book
+BOOK = ("tests/pages/test_book.py", "tests/pages/test_extensions.py")
+
 # the networks here are small: a second thread gains little, and loses much where another
 # process has its core
 torch.set_num_threads(1)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items):
-    """In parallel, the tests of a file run in one process, so that its fixtures are made once.
+def _reads_the_book(item) -> bool:
+    return "html" in item.fixturenames
 
-    Those that read the rendered book share one too; they take longest, and begin.
-    """
-    items.sort(key=lambda item: "html" not in item.fixturenames)
-    for item in items:
-        group = "book" if "html" in item.fixturenames else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+
+def pytest_collection_modifyitems(items):
+    """The files whose tests read the rendered book begin: they take longest."""
+    files = {item.path for item in items if _reads_the_book(item)}
+    items.sort(key=lambda item: item.path not in files)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """In parallel, the tests of a file run in one process, so that its fixtures are made once;
+    the files whose tests read the rendered book share one process."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.partition("::")[0]
+            return "book" if path in BOOK or path.startswith("tests/browser/") else path
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
