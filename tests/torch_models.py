@@ -1,6 +1,7 @@
 """Small models of every kind that torch has layers for, which tests of masks and gates
 share."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -63,3 +64,17 @@ def steps(model, x, count=3):
         model(x).square().sum().backward()
         optimizer.step()
     return model
+
+
+def tiny_bert(vocab_size):
+    """A Hugging Face classifier of two small layers, or a skip without the package."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        vocab_size=vocab_size,
+        num_labels=3,
+    )
+    return transformers.BertForSequenceClassification(config).eval()

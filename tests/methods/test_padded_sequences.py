@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch_models import tiny_bert
 
 import pruning
 
@@ -20,16 +21,7 @@ def attention_mask(batch):
 
 @pytest.fixture
 def bert():
-    transformers = pytest.importorskip("transformers")
-    config = transformers.BertConfig(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        vocab_size=50,
-        num_labels=3,
-    )
-    return transformers.BertForSequenceClassification(config).eval()
+    return tiny_bert(50)
 
 
 def padded_and_alone():

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch_models import tiny_bert
 
 import pruning
 from pruning.networks import export
@@ -356,17 +357,8 @@ def test_fused_attention_is_counted_in_the_multiplications():
 
 def test_a_padded_batch_goes_through_a_compact_transformer():
     """A Hugging Face model casts, compares and indexes its attention mask."""
-    transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    config = transformers.BertConfig(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        vocab_size=30,
-        num_labels=3,
-    )
-    model = transformers.BertForSequenceClassification(config).eval()
+    model = tiny_bert(30)
     with torch.no_grad():  # as large as after training, so that attention matters
         for weight in model.parameters():
             weight.mul_(20 if weight.dim() == 2 else 1)
