@@ -97,9 +97,11 @@ def _run(arguments: argparse.Namespace) -> int:
 def _unlike_asked(record: dict) -> list[str]:
     """What a user would overlook in a record: far more weights than were asked for, and layers
     without any."""
+    from pruning.methods.hardening import MANY
+
     kept, density, total = (record.get(key) for key in ("kept", "density", "dense_weights"))
     said = []
-    if None not in (kept, density, total) and kept > 1.5 * density * total:
+    if None not in (kept, density, total) and kept > MANY * density * total:
         said.append(
             f"{kept:,} weights are kept, {round(density * total):,} were asked for: train"
             " longer, or give a budget if the method has one (pruning methods NAME)"

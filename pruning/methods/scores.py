@@ -19,7 +19,7 @@ the papers' own reading (NNrelief also globally, see there).
 import math
 import numbers
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -77,13 +77,13 @@ def _by_inputs(
     inputs: Batches,
     of_weight: Callable[[Tensor], Tensor],
     of_input: Callable[[InputStatistics], Tensor],
-    options: dict[str, Any],
+    options: tuple[Names, Names, int, Positions | None],
 ) -> Scores:
     """`of_weight` (groups, outputs, inputs) times `of_input` (groups, inputs).
 
     In the weight's precision, float32 or more; in float64 where that overflows or underflows.
     """
-    statistics = input_statistics(model, inputs, **options)
+    statistics = input_statistics(model, inputs, *options)
     scores = {}
     for key, weight in weights(model, statistics).items():
         w, feature = weight.matrix(), of_input(statistics[key])[:, None]
@@ -121,12 +121,7 @@ def wanda(
     of a layer are NaN or infinite, a layer is not reached, or what its weight is multiplied
     with cannot be seen (recurrent layers).
     """
-    options = {
-        "layers": layers,
-        "ignore": ignore,
-        "batch_size": batch_size,
-        "positions": positions,
-    }
+    options = layers, ignore, batch_size, positions
     return _by_inputs(model, inputs, torch.abs, lambda s: s.norm, options)
 
 
@@ -141,12 +136,7 @@ def stade(
 ) -> Scores:
     """W² · Var(x) (arXiv:2503.22451): the variance a weight adds to its neuron. The mean it
     adds can go into the bias, see `prune_by_score`. Parameters as in `wanda`."""
-    options = {
-        "layers": layers,
-        "ignore": ignore,
-        "batch_size": batch_size,
-        "positions": positions,
-    }
+    options = layers, ignore, batch_size, positions
     return _by_inputs(model, inputs, torch.square, lambda s: s.variance, options)
 
 
@@ -170,12 +160,7 @@ def ria(
             size, size.sum(2, keepdim=True)
         )
 
-    options = {
-        "layers": layers,
-        "ignore": ignore,
-        "batch_size": batch_size,
-        "positions": positions,
-    }
+    options = layers, ignore, batch_size, positions
     return _by_inputs(model, inputs, relative, lambda s: s.norm.sqrt(), options)
 
 

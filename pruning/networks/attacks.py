@@ -22,18 +22,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pruning.networks.batches import evaluating
+
 
 @contextlib.contextmanager
 def _attacked(model: nn.Module) -> Iterator[None]:
     """In evaluation mode, and without gradients of the weights, which no attack needs."""
-    modes = {module: module.training for module in model.modules()}
     asked = {p: p.requires_grad for p in model.parameters()}
-    model.eval().requires_grad_(False)
+    model.requires_grad_(False)
     try:
-        yield
+        with evaluating(model):
+            yield
     finally:
-        for module, training in modes.items():
-            module.training = training
         for parameter, needed in asked.items():
             parameter.requires_grad_(needed)
 
