@@ -9,7 +9,7 @@ Chapters extend `Config` by what they measure.
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -67,6 +67,14 @@ class Config:
     def settings_of(method: str) -> type:
         """The dataclass of a method's settings."""
         return methods.find(method).settings
+
+
+def shared(config: Any, method: str) -> Config:
+    """The comparison's config with those fields that a chapter's own config has too, and with
+    the default settings of a method."""
+    names = {field.name for field in fields(Config)} - {"method", "settings"}
+    found = {name: getattr(config, name) for name in names if hasattr(config, name)}
+    return Config(method=method, **found)
 
 
 def budgeted(base: Config, weights: int) -> Config:

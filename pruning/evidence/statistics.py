@@ -33,9 +33,15 @@ def estimate(values: pandas.Series, within: tuple[float, float] = (-np.inf, np.i
     far as it is `within` what is possible: "95.53 ± 0.14 [95.36, 95.70]". No interval where
     all values are the same.
     """
+    return plus_minus(values.mean(), values.std()) + _ends(values, 2, within)
+
+
+def _ends(values: pandas.Series, digits: int, within: tuple[float, float]) -> str:
     found = interval(values) if values.nunique() > 1 else None
-    ends = "" if found is None else " [{:.2f}, {:.2f}]".format(*np.clip(found, *within))
-    return plus_minus(values.mean(), values.std()) + ends
+    if found is None:
+        return ""
+    low, high = np.clip(found, *within)
+    return f" [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def mean_interval(
@@ -45,11 +51,7 @@ def mean_interval(
 ) -> str:
     """Mean and the 95 % interval of the mean, as a sentence takes them: "−0.41 [−0.73,
     −0.09]". The mean alone where there is no interval or all values are the same."""
-    found = interval(values) if values.nunique() > 1 else None
-    said = f"{values.mean():.{digits}f}"
-    if found is not None:
-        low, high = np.clip(found, *within)
-        said += f" [{low:.{digits}f}, {high:.{digits}f}]"
+    said = f"{values.mean():.{digits}f}{_ends(values, digits, within)}"
     return said.replace("-", "−")
 
 
@@ -98,6 +100,17 @@ def larger(ours: pandas.Series, theirs: pandas.Series) -> float:
     return float(
         stats.ttest_ind_from_stats(*groups, equal_var=False, alternative="greater").pvalue
     )
+
+
+def welch(ours: pandas.Series, theirs: pandas.Series) -> tuple[float, float] | None:
+    """Welch's 95 % interval of the difference of two means, for runs that are not pairs; None
+    of fewer than MIN_SEEDS values or without any spread."""
+    if min(ours.count(), theirs.count()) < MIN_SEEDS:
+        return None
+    if max(ours.sem(), theirs.sem()) < ROUNDING:
+        return None
+    found = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(1 - LEVEL)
+    return float(found.low), float(found.high)
 
 
 def holm(values: Iterable[float]) -> np.ndarray:

@@ -131,3 +131,17 @@ def paper_point(ax: Axes, density: float, accuracy: float, label: str) -> Axes:
     )
     legend_below(ax)
     return ax
+
+
+def mean_mark(ax: Axes, mean: float, y: float, said: str, colour: str, **text: object) -> None:
+    """A bar at the mean of a row of dots, with its number above it; `text` as of a label."""
+    ax.plot(mean, y, "|", color=colour, markersize=18, markeredgewidth=3)
+    ax.annotate(
+        said,
+        (mean, y),
+        xytext=(0, 11),
+        textcoords="offset points",
+        ha="center",
+        color=colour,
+        **text,
+    )

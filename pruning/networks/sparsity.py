@@ -97,3 +97,14 @@ def sparsity_report(
         for name, mask in found.items()
     ]
     return pandas.DataFrame(rows).astype({"effective": "Int64"})
+
+
+def totals(model: nn.Module, example_inputs: Examples | None = None) -> dict[str, int]:
+    """The sums of `sparsity_report`, by the names that records give them: "dense_weights",
+    "kept" and "effective"."""
+    report = sparsity_report(model, example_inputs)
+    return {
+        "dense_weights": int(report.weights.sum()),
+        "kept": int(report.kept.sum()),
+        "effective": int(report.effective.sum()),
+    }

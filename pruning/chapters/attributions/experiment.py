@@ -64,17 +64,7 @@ def network(config: Config) -> nn.Sequential:
     """The network of a config."""
     if config.source == "recorded":
         return recorded(config.seed)
-    settings = comparison.Config(
-        config.dataset,
-        config.method,
-        config.density,
-        config.seed,
-        config.hidden,
-        epochs=config.epochs,
-        finetune_epochs=config.finetune_epochs,
-        batch_size=config.batch_size,
-    )
-    return trained(config.dataset, settings)
+    return trained(config.dataset, comparison.shared(config, config.method))
 
 
 class OwnLogit(nn.Module):
@@ -233,12 +223,9 @@ def run(config: Config) -> Record:
     """The metrics of one record."""
     data = comparison.load(config.dataset)
     model = network(config)
-    report = sparsity.sparsity_report(model)
     study = pixels if config.study == "pixels" else informed
     return {
-        "dense_weights": int(report.weights.sum()),
-        "kept": int(report.kept.sum()),
-        "effective": int(report.effective.sum()),
+        **sparsity.totals(model),
         "test_accuracy": training.evaluate(
             model, data.test.inputs, data.test.targets
         ).accuracy,

@@ -66,11 +66,8 @@ def run(config: Config) -> Record:
     """Measure one network: the metrics of one record."""
     model = pruned(config)
     example = networks.images(config.network, 2)
-    report = sparsity.sparsity_report(model, example)
     found: Record = {
-        "dense_weights": int(report.weights.sum()),
-        "kept": int(report.kept.sum()),
-        "effective": int(report.effective.sum()),
+        **sparsity.totals(model, example),
         "test_accuracy": None,
         "energy_counter": any(COUNTERS.glob("*rapl*")) if COUNTERS.is_dir() else False,
         "provenance": {"data": "random images"},

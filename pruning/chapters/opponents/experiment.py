@@ -11,7 +11,7 @@ trains on the whole training set, over several seeds, and is measured on the tes
 import contextlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -197,11 +197,11 @@ def searches(weights: int, method: str) -> list[Config]:
 
 def _accuracies(configs: list[Config], evidence: list[Record]) -> np.ndarray:
     """The validation accuracy on record of each config, −1 where there is none."""
-    study = configs[0].study
+    study, method = configs[0].study, configs[0].method
     done = {
         flat.of_record(r, Config): r["validation_accuracy"]
         for r in evidence
-        if r["study"] == study
+        if r["study"] == study and r["method"] == method
     }
     return np.array([done.get(config, -1.0) for config in configs])
 
@@ -263,10 +263,8 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
                 full = searches(weights, method)
                 found += [full[k] for k in finalists(weights, method, known)]
         elif profile == "paper":
-            for seed in range(seeds or SEEDS):
-                found += [
-                    config for config in best(weights, seed, known) if config.method in group
-                ]
+            settled = [c for c in best(weights, 0, known) if c.method in group]
+            found += [replace(c, seed=k) for k in range(seeds or SEEDS) for c in settled]
         else:
             names = ["paper", "quick", "screen", "search"]
             raise ValueError(f"profile: got {profile!r}, needs one of {names}")

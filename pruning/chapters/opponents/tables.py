@@ -20,6 +20,7 @@ from pruning.evidence import configs as flat
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import LEVEL, holm, interval, larger
+from pruning.figures.captions import numbered
 from pruning.methods import find
 
 PUBLISHED = Path(__file__).with_name("published.yml")
@@ -204,18 +205,21 @@ def missing(evidence: list[Record]) -> str:
 def caption(tested: list[Record]) -> str:
     """One line of Markdown for under the ranking."""
     seeds = sorted({r["seed"] for r in tested})
-    return (
-        "**Figure 1.** What to see: the distance from the first row to the second. A dot is a"
-        " seed, the bar is the 95 % interval of the mean. Open symbols: gates are not clearly"
-        " ahead of this method. What is below the left edge stands at it, with its number."
-        f" *data: mnist · {len(tested)} runs, up to {len(seeds)} seeds a method*"
+    return numbered(
+        1,
+        "What to see: the distance from the first row to the second. A dot is a seed, the bar"
+        " is the 95 % interval of the mean. Open symbols: gates are not clearly ahead of this"
+        " method. What is below the left edge stands at it, with its number.",
+        f"*data: mnist · {len(tested)} runs, up to {len(seeds)} seeds a method*",
     )
 
 
 def published_caption(gates: list[Record], points: list[dict]) -> str:
     """One line of Markdown for under the frontier."""
     sources = "; ".join(f"{point['name']}: {point['source']}" for point in points)
-    return (
-        "**Figure 2.** What to see: gates against crosses at equal numbers of weights. A dot"
-        f" is a run of the gates. *data: mnist · {len(gates)} runs · {sources}*"
+    return numbered(
+        2,
+        "What to see: gates against crosses at equal numbers of weights. A dot is a run of the"
+        " gates.",
+        f"*data: mnist · {len(gates)} runs · {sources}*",
     )

@@ -144,16 +144,13 @@ def run(config: Config) -> Record:
     wanted = torch.zeros_like(found)
     for output, inputs in enumerate(task.paths):
         wanted[output, list(inputs)] = True
-    report = sparsity.sparsity_report(model)
     pairs = list(itertools.combinations(range(task.inputs), 2))
     score = {f"{a}-{b}": structure.symmetry(model, a, b) for a, b in pairs}
     same = [score[f"{a}-{b}"] for a, b in task.same_role]
     other = [score[f"{a}-{b}"] for a, b in pairs if (a, b) not in task.same_role]
     return {
         "dataset": config.task,
-        "dense_weights": int(report.weights.sum()),
-        "kept": int(report.kept.sum()),
-        "effective": int(report.effective.sum()),
+        **sparsity.totals(model),
         "test_accuracy": None,  # a regression: see r_squared
         "r_squared": r_squared(model, task),
         "reaches": found.int().tolist(),

@@ -8,7 +8,7 @@ import pandas
 from matplotlib.axes import Axes
 
 from pruning.evidence.records import Record
-from pruning.figures.style import PAPER_COLOUR, legend_below
+from pruning.figures.style import PAPER_COLOUR, legend_below, mean_mark
 
 
 def mark_pixels(pairs: Sequence[Sequence[int]], shape: Sequence[int], ax: Axes) -> Axes:
@@ -42,15 +42,7 @@ def neighbour_ratios(ratios: pandas.DataFrame, ax: Axes) -> Axes:
         colour, values = "0.45" if chance else "C0", ratios[column]
         ax.plot(values, [y] * len(values), "o", color=colour, alpha=0.45)
         mean = values.mean()
-        ax.plot(mean, y, "|", color=colour, markersize=18, markeredgewidth=3)
-        ax.annotate(
-            f"{mean:.2f}",
-            (mean, y),
-            xytext=(0, 11),
-            textcoords="offset points",
-            ha="center",
-            color=colour,
-        )
+        mean_mark(ax, mean, y, f"{mean:.2f}", colour)
     ax.set_yticks(range(len(RATIOS)), [fill(label, 20) for label, _ in RATIOS.values()])
     ax.set_ylim(len(RATIOS) - 0.5, -0.6)
     ax.set_xlim(0, 1)

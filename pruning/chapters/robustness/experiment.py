@@ -74,16 +74,7 @@ def network(config: Config, data: datasets.Dataset) -> nn.Module:
     if config.source == "recorded":
         return recorded(config.seed)
     method = config.method if config.method in ("gates", "dense") else "magnitude"
-    base = comparison.Config(
-        config.dataset,
-        method,
-        config.density,
-        config.seed,
-        config.hidden,
-        epochs=config.epochs,
-        finetune_epochs=config.finetune_epochs,
-        batch_size=config.batch_size,
-    )
+    base = comparison.shared(config, method)
     if config.method == method:
         return comparison.train(base, data)[0]
     problem = comparison.problem_of(base, data)
@@ -205,13 +196,10 @@ def run(config: Config) -> Record:
     """Train or rebuild one network and attack it: the metrics of one record."""
     data = comparison.load(config.dataset)
     model = network(config, data)
-    report = sparsity.sparsity_report(model)
     small = compact(model)  # the same outputs and gradients, sooner
     x, y = data.test.inputs, data.test.targets
     return {
-        "dense_weights": int(report.weights.sum()),
-        "kept": int(report.kept.sum()),
-        "effective": int(report.effective.sum()),
+        **sparsity.totals(model),
         "inputs_read": len(small[0].indices),
         "test_accuracy": training.evaluate(model, x, y).accuracy,
         "levels": {name: list(levels) for name, levels in LEVELS.items()},

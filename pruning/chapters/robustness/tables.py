@@ -2,11 +2,10 @@
 
 import numpy as np
 import pandas
-from scipy import stats
 
 from pruning.chapters.robustness.experiment import EPSILONS
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import MIN_SEEDS, ROUNDING, interval
+from pruning.evidence.statistics import interval, welch
 
 AT = 0.05  # the ε of the tables
 SHOWN = {"noise": 0.2, "shift": 2, "rotate": 20.0}  # the levels of the tables
@@ -54,6 +53,7 @@ def frame(evidence: list[Record]) -> pandas.DataFrame:
             "kind": kind(record),
             "method": record["method"],
             "whole": record["density"] == 1,
+            "long": record["epochs"] + record["finetune_epochs"] > LONG,
             "seed": record["seed"],
             "kept": record["kept"],
             "inputs": record["inputs_read"],
@@ -98,38 +98,51 @@ def overview(evidence: list[Record]) -> pandas.DataFrame:
 def nearest(rows: pandas.DataFrame, name: str) -> str:
     """The kind of narrowed dense network whose mean clean accuracy is nearest to a kind's."""
     mean = rows.groupby("kind").clean.mean()
-    alike = (rows.method == "dense") & ~rows.whole & ~rows.kind.str.contains("epochs")
+    alike = (rows.method == "dense") & ~rows.whole & ~rows.long
     narrow = rows[alike].kind.unique()
     return (mean[narrow] - mean[name]).abs().idxmin()
 
 
 def difference(ours: pandas.Series, theirs: pandas.Series) -> str:
     """Difference of two means with Welch's 95 % interval, "+1.2 [0.8, 1.6]"."""
-    mean = ours.mean() - theirs.mean()
-    parts = [(values.sem() ** 2, values.count() - 1) for values in (ours, theirs)]
-    error = sum(squared for squared, _ in parts)
-    if min(ours.count(), theirs.count()) < MIN_SEEDS or error < ROUNDING:
-        return f"{mean:+.2f}"
-    freedom = error**2 / sum(squared**2 / degrees for squared, degrees in parts)
-    half = stats.t.ppf(0.975, freedom) * error**0.5
-    return f"{mean:+.2f} [{mean - half:.2f}, {mean + half:.2f}]"
+    found = welch(ours, theirs)
+    ends = "" if found is None else " [{:.2f}, {:.2f}]".format(*found)
+    return f"{ours.mean() - theirs.mean():+.2f}{ends}"
 
 
 def matched(evidence: list[Record]) -> pandas.DataFrame:
     """One row a kind of pruned network: the narrowed dense network of the nearest clean
     accuracy, and pruned minus dense, in points, with Welch's 95 % interval."""
-    rows = frame(evidence)
     table = {}
-    for name in rows[rows.method != "dense"].kind.unique():
-        ours, other = rows[rows.kind == name], nearest(rows, name)
-        theirs = rows[rows.kind == other]
-        columns = {"clean": "clean", f"PGD {AT:g}": "pgd", "half at ε": "radius"}
-        columns |= dict(zip(SHOWN_AS, SHOWN, strict=True))
+    columns = {"clean": "clean", f"PGD {AT:g}": "pgd", "half at ε": "radius"}
+    columns |= dict(zip(SHOWN_AS, SHOWN, strict=True))
+    for name, (other, ours, theirs) in _pairs(frame(evidence)).items():
         table[name] = {"dense network": other} | {
             title: difference(ours[column], theirs[column])
             for title, column in columns.items()
         }
     return pandas.DataFrame.from_dict(table, orient="index")
+
+
+def _pairs(
+    rows: pandas.DataFrame,
+) -> dict[str, tuple[str, pandas.DataFrame, pandas.DataFrame]]:
+    """{kind of pruned network: the nearest dense kind, the rows of each}."""
+    found = {}
+    for name in rows[rows.method != "dense"].kind.unique():
+        other = nearest(rows, name)
+        found[name] = other, rows[rows.kind == name], rows[rows.kind == other]
+    return found
+
+
+def _sturdier(rows: pandas.DataFrame) -> list[int]:
+    """For each of `_pairs` 1 or −1 where the interval of the difference of radii lies above or
+    below 0; else 0."""
+    signs = []
+    for _, ours, theirs in _pairs(rows).values():
+        low, high = welch(ours.radius, theirs.radius) or (0.0, 0.0)
+        signs.append(int(low > 0) - int(high < 0))
+    return signs
 
 
 def checks(evidence: list[Record]) -> pandas.Series:
@@ -188,8 +201,8 @@ def answer(evidence: list[Record]) -> list[str]:
     def said(name: str) -> str:
         return f"{mean.clean[name]:.1f} % clean, half at ε = {mean.radius[name] / 100:.3f}"
 
-    signs = table["half at ε"].map(_sign)
-    sturdy, brittle = (signs > 0).sum(), (signs < 0).sum()
+    signs = _sturdier(rows)
+    sturdy, brittle = signs.count(1), signs.count(-1)
     verdict = "**No.**" if not brittle else "**Some are.**" if sturdy else "**Yes.**"
     times = mean.radius[few] / mean.radius[narrow]
     first = (
@@ -225,11 +238,3 @@ def said_of_shifts(evidence: list[Record]) -> str:
         f"Under {title}, *{mean[name].idxmax()}* is best and *{mean[name].idxmin()}* worst."
         for title, name in zip(SHOWN_AS, SHOWN, strict=True)
     )
-
-
-def _sign(said: str) -> int:
-    """−1 or 1 where an interval, "+1.2 [0.8, 1.6]", lies on one side of 0; else 0."""
-    if "[" not in said:
-        return 0
-    low, high = (float(end) for end in said.split("[")[1].rstrip("]").split(","))
-    return int(low > 0) - int(high < 0)

@@ -11,7 +11,7 @@ from pruning.chapters.why_gates_win.tables import KEPT
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.figures.drawing import AMOUNTS
-from pruning.figures.style import legend_below
+from pruning.figures.style import legend_below, mean_mark
 
 
 def arms(evidence: list[Record], ax: Axes, reference: float | None = None) -> Axes:
@@ -28,16 +28,7 @@ def arms(evidence: list[Record], ax: Axes, reference: float | None = None) -> Ax
         accuracy = 100 * part.test_accuracy
         ax.plot(accuracy, [y] * len(part), "o", color=colour, alpha=0.35, markersize=6)
         mean = 100 * part.groupby("network").test_accuracy.mean().mean()
-        ax.plot(mean, y, "|", color=colour, markersize=18, markeredgewidth=3)
-        ax.annotate(
-            f"{mean:.1f}",
-            (mean, y),
-            xytext=(0, 11),
-            textcoords="offset points",
-            ha="center",
-            color=colour,
-            fontsize=11,
-        )
+        mean_mark(ax, mean, y, f"{mean:.1f}", colour, fontsize=11)
     if reference is not None:
         ax.axvline(100 * reference, color="0.3", linewidth=1)
         named = f"the networks\nthemselves\n{100 * reference:.1f}"
