@@ -63,6 +63,10 @@ def test_a_chapter_has_the_skeleton(path):
         "## The sweep",
         "## The evidence",
         "## Verdict",
+        "## Exercises",
+        "**1.",
+        "**2.",
+        "## Where the numbers come from",
     ]
     positions = [text.find(part) for part in parts]
     assert -1 not in positions, dict(zip(parts, positions, strict=True))
@@ -72,6 +76,18 @@ def test_a_chapter_has_the_skeleton(path):
     assert {"hide-output", "hide-input"} & set(
         code_cells(path)[-1].metadata.get("tags", [])
     ), "provenance"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_a_chapter_answers_first_and_hides_two_solutions(path):
+    cells = read(path).cells
+    assert "answers." in cells[1].source
+    assert cells[1].metadata.tags == ["hide-input"]
+    tags = [cell.metadata.get("tags", []) for cell in cells]
+    method = next(k for k, cell in enumerate(cells) if "## The method" in cell.source)
+    assert tags.index(["parameters"]) > method
+    prompts = [cell.metadata.get("mystnb", {}).get("code_prompt_show") for cell in cells]
+    assert prompts.count("Show a solution") == 2
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
