@@ -40,7 +40,7 @@ def by_accuracy(evidence: list[Record], ax: Axes) -> Axes:
         ax.plot(part.clean, part.radius, marker, color=colour, markersize=5, alpha=0.5)
         mean = means.loc[name]
         ax.plot(mean.clean, mean.radius, marker, color=colour, markersize=11)
-    ax.margins(0.14, 0.12)
+    ax.margins(0.16, 0.22)  # room for the names
     return ax
 
 
@@ -50,7 +50,7 @@ def annotate(ax: Axes, evidence: list[Record]) -> None:
     for name, part in rows.groupby("kind"):
         method = part.method.iloc[0]
         ax.annotate(
-            name.replace(", ", "\n", 1),
+            name.replace(", ", "\n"),
             (part.clean.mean(), part.radius.mean()),
             (0, -12 if method == "dense" else 12),
             textcoords="offset points",
