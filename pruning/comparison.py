@@ -21,6 +21,7 @@ from pruning import methods, training
 from pruning.data import datasets
 from pruning.evidence.configs import changed, settle
 from pruning.networks import models, sparsity
+from pruning.networks.layers import layers
 from pruning.training import recipes, stacks
 from pruning.training.recipes import Phase, Problem
 
@@ -224,12 +225,17 @@ def train_stack(
 
 
 def measured(
-    config: Config, data: datasets.Dataset, model: nn.Sequential, told: Record
+    config: Config,
+    data: datasets.Dataset,
+    model: nn.Sequential,
+    told: Record,
+    example_inputs: Tensor | None = None,
 ) -> Record:
-    """The metrics of a network that `train` returned."""
+    """The metrics of a network that `train` returned; `example_inputs` as of
+    `sparsity_report`."""
     split = getattr(config, "split", "test")
     after = training.evaluate(model, data.test.inputs, data.test.targets)
-    report = sparsity.sparsity_report(model)
+    report = sparsity.sparsity_report(model, example_inputs)
     # a validation run must not touch the test set, so its figures go by another name
     accuracy, other = ("test", "validation") if split == "test" else ("validation", "test")
     return {
@@ -237,7 +243,7 @@ def measured(
         "kept": int(report.kept.sum()),
         "kept_by_layer": report.kept.tolist(),
         "effective": int(report.effective.sum()),
-        "biases": sum(layer.out_features for layer in model if isinstance(layer, nn.Linear)),
+        "biases": sum(len(layer.bias) for layer in layers(model).values()),
         f"{accuracy}_accuracy": after.accuracy,
         f"{accuracy}_accuracy_before_finetune": told["before_finetune"],
         f"{accuracy}_loss": after.loss,

@@ -68,6 +68,18 @@ class Dataset:
         """The same data on another device."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
+    def as_images(self) -> "Dataset":
+        """The same data with inputs (samples, channels, height, width). Raises ValueError
+        where they are no images."""
+        if self.image_shape is None:
+            raise ValueError(f"dataset: got {self.name!r}, needs one of images")
+        shape = self.image_shape if len(self.image_shape) == 3 else (1, *self.image_shape)
+        train, test = (
+            replace(part, inputs=part.inputs.view(-1, *shape))
+            for part in (self.train, self.test)
+        )
+        return replace(self, train=train, test=test, image_shape=shape)
+
     def validation(self, fraction: float = 1 / 12, seed: int = 0) -> "Dataset":
         """The training set split in two, stratified; the test set does not appear.
 

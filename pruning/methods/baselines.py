@@ -16,6 +16,7 @@ from torch import nn
 
 from pruning.methods import scores, shares
 from pruning.networks import models
+from pruning.networks.layers import layers
 from pruning.networks.masks import set_mask
 from pruning.training.recipes import (
     Adam,
@@ -47,15 +48,16 @@ class RandomSettings:
     )
 
 
-def delete_at_random(model: nn.Sequential, density: float) -> None:
-    """Mask all but the fraction `density` of the Linear layers' weights, chosen at random."""
-    layers = [layer for layer in model if isinstance(layer, nn.Linear)]
-    counts = [layer.weight.numel() for layer in layers]
+def delete_at_random(model: nn.Module, density: float) -> None:
+    """Mask all but the fraction `density` of the weights of Linear and Conv2d layers, chosen
+    at random."""
+    found = list(layers(model).values())
+    counts = [layer.weight.numel() for layer in found]
     removed = sum(counts) - round(density * sum(counts))
     keep = torch.ones(sum(counts), dtype=torch.bool)
     if removed:
         keep[torch.rand(sum(counts)).topk(removed).indices] = False
-    for layer, part in zip(layers, keep.split(counts), strict=True):
+    for layer, part in zip(found, keep.split(counts), strict=True):
         set_mask(layer, part.view_as(layer.weight))
 
 

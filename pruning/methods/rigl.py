@@ -45,7 +45,8 @@ def moving(progress: float, fraction: float = 0.3, until: float = 0.75) -> float
 
 def dense_gradient(layer: nn.Module, x: Tensor, gradient: Tensor) -> Tensor:
     """∂L/∂W of every weight, masked ones included, from a layer's input and the gradient of
-    its output."""
+    its output, in the precision of the weight also under autocast."""
+    x, gradient = (part.to(masks.original(layer).dtype) for part in (x, gradient))
     if isinstance(layer, nn.Linear):
         return gradient.flatten(0, -2).T @ x.flatten(0, -2)
     shape, place = (
@@ -128,15 +129,15 @@ class RigL(Callback):
         if self.steps % self.every or not share:
             return
         for name, layer in layers(model).items():
-            weight, keep = masks.original(layer).view(-1), masks.mask_of(layer).view(-1)
+            weight, keep = masks.original(layer), masks.mask_of(layer).reshape(-1)
             count = int(share * int(keep.sum()))
-            size = weight.abs().masked_fill(~keep, math.inf)
+            size = weight.abs().reshape(-1).masked_fill(~keep, math.inf)
             stay = keep.index_fill(0, size.argsort(stable=True)[:count], False)  # Eq. 2
-            gradient = self.gradients[name].abs().view(-1).masked_fill(stay, -1)
+            gradient = self.gradients[name].abs().reshape(-1).masked_fill(stay, -1)
             grown = gradient.argsort(descending=True, stable=True)[:count]  # Eq. 3
             new = stay.index_fill(0, grown, True)
-            weight[new & ~keep] = 0
-            masks.set_mask(layer, new.view_as(masks.original(layer)))
+            weight[(new & ~keep).view(weight.shape)] = 0
+            masks.set_mask(layer, new.view(weight.shape))
 
     def finish(self, model: nn.Module) -> None:
         """Stop watching."""

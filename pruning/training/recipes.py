@@ -73,6 +73,7 @@ class Problem:
     """What a method is asked to do: reach a density with so many epochs on these data.
 
     inputs, targets : the training set. sizes : features of each layer of the full network.
+    dense_weights : weights of the full network, where it is no chain of Linear layers.
     seed : of the run. The last `finetune_epochs` are for the weights that a method has chosen;
     a method that has its mask from the start spends `epochs` + `finetune_epochs` on them.
     """
@@ -84,11 +85,12 @@ class Problem:
     epochs: int
     finetune_epochs: int
     seed: int = 0
+    dense_weights: int = 0
 
     @property
     def total(self) -> int:
         """Weights of the full network, without biases."""
-        return models.weight_count(self.sizes)
+        return self.dense_weights or models.weight_count(self.sizes)
 
     @property
     def weights(self) -> int:

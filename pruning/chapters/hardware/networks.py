@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.methods import baselines, scores
-from pruning.networks import models
+from pruning.networks import models, small
 from pruning.networks.masks import set_mask
 from pruning.networks.prunable import prunable
 from pruning.networks.sparsity import effective_weights
@@ -18,21 +18,10 @@ from pruning.networks.sparsity import effective_weights
 PATHS = 0.02  # below it, scattered weights of LeNet lie on paths: else layers would be empty
 
 
-def cnn() -> nn.Sequential:
-    """Four 3 × 3 convolutions and a Linear layer for (3, 32, 32) images: 103,264 weights."""
-    channels = (3, 32, 64, 64, 64)
-    layers: list[nn.Module] = []
-    for k in range(4):
-        layers += [nn.Conv2d(channels[k], channels[k + 1], 3, padding=1), nn.ReLU()]
-        if k != 2:
-            layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 4 * 4, 10))
-
-
 # network → how it is made, and the shape of one input
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "lenet": (lambda: models.mlp((784, 300, 100, 10), "silu"), (784,)),
-    "cnn": (cnn, (3, 32, 32)),
+    "cnn": (lambda: small.convnet((3, 32, 32)), (3, 32, 32)),
     "resnet20": (lambda: models.cifar_resnet(20), (3, 32, 32)),
 }
 

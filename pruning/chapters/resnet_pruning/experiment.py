@@ -180,15 +180,7 @@ def optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
 def load(name: str, device: str = "cpu") -> datasets.Dataset:
     """A data set of images, inputs (samples, channels, height, width), on a device; kept
     between runs."""
-    data = datasets.load(name)
-    shape = data.image_shape
-    if shape is None:
-        raise ValueError(f"dataset: got {name!r}, needs one of images")
-    shape = shape if len(shape) == 3 else (1, *shape)
-    parts = [
-        replace(part, inputs=part.inputs.view(-1, *shape)) for part in (data.train, data.test)
-    ]
-    return replace(data, train=parts[0], test=parts[1], image_shape=shape).to(device)
+    return datasets.load(name).as_images().to(device)
 
 
 def train(

@@ -1,0 +1,1 @@
+"""Gates elsewhere: Fashion-MNIST, a convolutional network on CIFAR-10, and the temperature."""

@@ -1,0 +1,107 @@
+"""The chapter on gates beyond MNIST and beyond fully connected networks."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pruning import comparison
+from pruning.chapters.gates_elsewhere import convolutional, experiment
+from pruning.evidence import records
+from pruning.methods import baselines
+from pruning.networks import small
+from pruning.networks.masks import masks
+
+
+def quick(method, network):
+    found = [
+        c
+        for c in experiment.configs("quick")
+        if c.method == method and c.network == network and c.density < 1
+    ]
+    return replace(found[0], epochs=2, finetune_epochs=1)
+
+
+@pytest.mark.parametrize("method", ["gates", "rigl", "gradual"])
+def test_a_convolutional_network_keeps_what_its_method_promises(method):
+    config = quick(method, "cnn")
+    (record,) = records.sweep(experiment.run, [config], None, jobs=1, progress=False)
+    full = small.convnet_weights((1, 8, 8), 10, config.hidden)
+    assert record["dense_weights"] == full
+    assert 0 < record["effective"] <= record["kept"] <= full
+    if method != "gates":
+        assert record["kept"] == round(config.density * full)
+
+
+def test_a_dense_convolutional_network_is_narrowed_until_it_fits(digits):
+    config = experiment.changed(quick("gates", "cnn"), method="dense", density=0.3)
+    data = digits.as_images()
+    problem = convolutional.problem_of(config, data)
+    model = convolutional.untrained(config, data, problem.weights)
+    weights = sum(p.numel() for name, p in model.named_parameters() if "weight" in name)
+    assert problem.weights / 3 < weights <= problem.weights
+
+
+def test_random_deletion_reaches_convolutions_too():
+    model = small.convnet((1, 8, 8), widths=(4, 4, 4, 4))
+    torch.manual_seed(0)
+    baselines.delete_at_random(model, 0.25)
+    kept = {name: mask.float().mean().item() for name, mask in masks(model).items()}
+    total = sum(mask.numel() for mask in masks(model).values())
+    assert sum(int(mask.sum()) for mask in masks(model).values()) == round(0.25 * total)
+    assert len(kept) == 5
+    assert all(share < 0.6 for share in kept.values())
+
+
+def test_everyone_is_given_the_same_search():
+    for name in experiment.SEARCHED:
+        runs = experiment.searches(name)
+        assert {c.split for c in runs} == {"validation"}
+        for method in {c.method for c in runs}:
+            mine = [c for c in runs if c.method == method]
+            assert len(set(mine)) == experiment.TRIED
+            assert {(c.epochs, c.finetune_epochs, c.seed) for c in mine} == {
+                (runs[0].epochs, runs[0].finetune_epochs, 0)
+            }
+
+
+def test_the_best_on_the_validation_split_is_taken_and_else_the_first():
+    runs = [c for c in experiment.searches("many") if c.method == "rigl"]
+    evidence = [
+        experiment.flat.flat(c) | {"validation_accuracy": accuracy}
+        for c, accuracy in zip(runs, (0.7, 0.9, 0.8), strict=True)
+    ]
+    first = experiment.chosen(experiment.SHORT, "rigl", 0.1, [])
+    best = experiment.chosen(experiment.SHORT, "rigl", 0.1, evidence)
+    assert first.settings.finetune_lr == experiment.RATES["rigl"][1][0]
+    assert best.settings.finetune_lr == experiment.RATES["rigl"][1][1]
+    # what was found for many weights says nothing of few, and nothing of convolutions
+    few = experiment.chosen(experiment.SHORT, "rigl", 0.001, evidence)
+    assert few.settings.finetune_lr == first.settings.finetune_lr
+    assert experiment.chosen(experiment.CNN, "rigl", 0.1, evidence).settings == first.settings
+
+
+def test_few_weights_are_a_budget():
+    config = experiment.chosen(experiment.HEADLINE, "gates", experiment.FEW, [])
+    assert config.settings.at_most == comparison.PAPER_WEIGHTS
+    assert config.settings.alpha == pytest.approx(comparison.CHOSEN["alpha"])
+    thinner = experiment.chosen(experiment.HEADLINE, "gates", 0.001, [])
+    assert thinner.settings.at_most == 266
+    assert thinner.settings.alpha == pytest.approx(300 * 404 / 266)
+
+
+def test_the_paper_runs_are_those_of_the_question():
+    runs = experiment.configs("paper")
+    settings = [c for c in runs if isinstance(c, experiment.Config)]
+    curves = {(c.method, c.density) for c in settings if c.study == "curves"}
+    assert {d for m, d in curves if m == "gates"} == set(experiment.DENSITIES)
+    assert {c.settings.tau for c in settings if c.study == "temperature"} == {
+        0.01,
+        0.1,
+        1.0,
+        10.0,
+    }
+    networks = [c for c in settings if c.study == "cnn"]
+    assert {c.dataset for c in networks} == {"cifar10"}
+    assert min(c.density for c in networks) == 0.01
+    assert {c.seed for c in settings} == {0, 1, 2}
