@@ -79,7 +79,7 @@ def test_leads_are_over_the_best_threshold_and_paired_by_seed():
     _, ax = plt.subplots()
     figures.leads(CLAIMS["R2"], runs, ax)
     rows = [text.get_text() for text in ax.get_yticklabels()]
-    assert rows == ["ReLU, λ = 0, 75 % removed", "ReLU, λ = 0.1, 75 % removed"]
+    assert rows == ["ReLU, λ = 0", "75 % removed", "ReLU, λ = 0.1", "75 % removed"]
     means = [line for line in ax.get_lines() if len(line.get_xdata()) == 1]
     filled = [line.get_markerfacecolor() for line in means]
     assert filled == [figures.OURS, figures.PAPER_COLOUR]

@@ -122,16 +122,26 @@ def leads(claim: dict, runs: pandas.DataFrame, ax: Axes) -> Axes:
     filled, the others open."""
     found = 100 * rules.leads(claim, runs)
     ahead, behind = rules.clear(found.items())
-    for row, cell in enumerate(found):
+    *fields, last = claim["cells"]
+    ticks, names, group = [], [], None
+    for cell in found:
+        *case, end = cell
+        if case != group:  # a line of its own for what the next rows have in common
+            group = case
+            ticks.append(len(ticks))
+            names.append(words.case(fields, tuple(case)))
+        row = len(ticks)
         colour = OURS if ahead[cell] else PAPER_COLOUR if behind[cell] else "0.45"
         ax.plot(found[cell], [row] * len(found), "o", color=colour, alpha=0.25, markersize=4)
         filled = colour if ahead[cell] or behind[cell] else "white"
         look = {"color": colour, "marker": "o", "markerfacecolor": filled}
         _mean_and_interval(found[cell], row, ax, **look)
+        ticks.append(row)
+        names.append(words.value(last, end))
     ax.axvline(0, color="0.2", linewidth=1)
-    said = [words.case(claim["cells"], cell) for cell in found]
-    ax.set_yticks(range(len(said)), said, fontsize=11)
-    ax.set_ylim(len(said) - 0.5, -0.5)
+    ax.set_yticks(ticks, names)
+    ax.tick_params("y", length=0)
+    ax.set_ylim(len(ticks) - 0.5, -0.5)
     ax.set_xlabel("ahead of the best competitor (points)")
     return ax
 
