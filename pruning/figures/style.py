@@ -38,6 +38,13 @@ def use_style() -> None:
     )
 
 
+def not_measured(ax: Axes, command: str) -> Axes:
+    """In place of a figure without evidence: not measured yet, and the command that does."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, f"not measured yet\n{command}", ha="center", va="center", fontsize=12)
+    return ax
+
+
 def legend_below(ax: Axes) -> None:
     """Under the axes, where it covers no curve at any width; the layout makes room for it."""
     for legend in list(ax.figure.legends):

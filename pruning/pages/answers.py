@@ -48,6 +48,8 @@ def provenance(evidence: Iterable[Record]) -> Styler:
     """A small table: how many runs, how long they took on one thread each, data, commits,
     devices and versions. Checksums and commits are cut to twelve characters."""
     origin = records.table(evidence).filter(like="provenance.")
+    if origin.empty:
+        origin = pandas.DataFrame({"provenance.seconds": []})
     origin.columns = [name.removeprefix("provenance.") for name in origin.columns]
     rows = {"runs on record": f"{len(origin):,}"}
     rows["hours of computing"] = f"{origin['seconds'].sum() / 3600:.1f}"

@@ -1,0 +1,68 @@
+"""The figures of the chapter. They draw what they are given."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from pruning.chapters.gates_elsewhere.tables import COMMAND, ranking
+from pruning.chapters.opponents import figures as opponents
+from pruning.evidence import records
+from pruning.evidence.records import Record
+from pruning.figures import compression, drawing, style
+
+
+def at_few(evidence: list[Record], density: float, ax: Axes) -> Axes:
+    """The methods at few weights, the best on top, as in the chapter `opponents`."""
+    tested = records.select(evidence, study="headline")
+    table = ranking(tested, "headline", density)
+    if table.empty:
+        return style.not_measured(ax, COMMAND)
+    lowest = min(80.0, 5 * np.floor(table[table["mean"] > 30]["mean"].min() / 5 - 1))
+    opponents.ranking(tested, table, int(table.weights[0]), ax, lowest)
+    return ax
+
+
+def curves(evidence: list[Record], study: str, ax: Axes, best: float) -> Axes:
+    """Test accuracy against density, one line a method, up to `best` per cent."""
+    found = records.select(evidence, study=study)
+    if len({r["density"] for r in found}) < 2:
+        return style.not_measured(ax, COMMAND)
+    return compression.curves(found, ax, accuracy_range=(10, best))
+
+
+def maps(evidence: list[Record], axes: np.ndarray) -> None:
+    """Importance of each pixel with many weights and with few, seed 0."""
+    found = records.select(evidence, study="representatives", seed=0)
+    for ax in axes:
+        if len(found) < len(axes):
+            style.not_measured(ax, COMMAND if ax is axes[0] else "")
+    if len(found) == len(axes):
+        ordered = sorted(found, key=lambda r: -r["density"])
+        for ax, record in zip(axes, ordered, strict=True):
+            drawing.importance_map(record["importance"], record["shape"], ax, bar=False)
+            ax.set_title(f"{record['kept']:,} weights", fontsize=12)
+
+
+def temperatures(evidence: list[Record], ax: Axes) -> Axes:
+    """Test accuracy against τ, a line a density: mean over seeds, band from worst to best."""
+    found = records.select(evidence, study="temperature")
+    if not found:
+        return style.not_measured(ax, COMMAND)
+    for density in sorted({r["density"] for r in found}, reverse=True):
+        part = records.table(records.select(found, density=density)).groupby("tau")
+        accuracy = 100 * part.test_accuracy.agg(["mean", "min", "max"])
+        (line,) = ax.plot(
+            accuracy.index, accuracy["mean"], marker="o", label=f"{100 * density:.2g} % kept"
+        )
+        ax.fill_between(
+            accuracy.index,
+            accuracy["min"],
+            accuracy["max"],
+            color=line.get_color(),
+            alpha=0.2,
+            linewidth=0,
+        )
+    ax.set_xscale("log")
+    ax.set_xlabel("temperature τ")
+    ax.set_ylabel("test accuracy (%)")
+    style.label_ends(ax)
+    return ax

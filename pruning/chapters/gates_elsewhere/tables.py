@@ -1,0 +1,272 @@
+"""What the chapter `gates_elsewhere` shows of its records: tables and sentences."""
+
+import contextlib
+
+import numpy as np
+import pandas
+
+from pruning.chapters.gates_elsewhere.experiment import (
+    FEW,
+    METHODS,
+    TEMPERATURES,
+    Config,
+    configs,
+)
+from pruning.chapters.pixel_representatives.rules import representatives
+from pruning.comparison import FEWEST, PAPER_WEIGHTS
+from pruning.evidence import configs as flat
+from pruning.evidence import records
+from pruning.evidence.records import Record
+from pruning.evidence.statistics import (
+    LEVEL,
+    MIN_SEEDS,
+    PARTLY,
+    REPRODUCED,
+    estimate,
+    holm,
+    interval,
+    larger,
+    mean_interval,
+    percent,
+    percent_interval,
+    welch,
+)
+from pruning.methods import find
+
+COMMAND = "pruning sweep gates_elsewhere --profile paper"
+MANY = 0.04  # the larger of the two densities of `pixel_representatives`
+
+
+def final(evidence: list[Record]) -> list[Record]:
+    """The runs with the settings that the search has found so far, none with earlier ones."""
+    wanted = {config for config in configs("paper") if isinstance(config, Config)}
+    found = []
+    for record in evidence:
+        with contextlib.suppress(ValueError):  # of a map of pixels without a network
+            if flat.of_record(record, Config) in wanted:
+                found.append(record)
+    return found
+
+
+def _accuracy(evidence: list[Record], **where) -> pandas.Series:
+    found = records.select(evidence, **where)
+    return pandas.Series([r["test_accuracy"] for r in found], dtype=float)
+
+
+def ranking(evidence: list[Record], study: str, density: float) -> pandas.DataFrame:
+    """One row a method at a density, the best first: weights, seeds, kept, effective, the mean
+    accuracy in per cent with its 95 % interval, the lead of gates in points, and p, that gates
+    are not more accurate (Welch's t-test, corrected by Holm)."""
+    at = records.select(evidence, study=study, density=density)
+    rows, ours = [], 100 * _accuracy(at, method="gates")
+    for method in METHODS:
+        part = records.select(at, method=method)
+        if not part:
+            continue
+        values = 100 * _accuracy(part)
+        low, high = interval(values) or (np.nan, np.nan)
+        rows.append(
+            {
+                "weights": round(density * part[0]["dense_weights"]),
+                "method": method,
+                "seeds": len(part),
+                "kept": np.mean([r["kept"] for r in part]),
+                "effective": np.mean([r["effective"] for r in part]),
+                "mean": values.mean(),
+                "low": low,
+                "high": high,
+                "lead": np.nan if method == "gates" else ours.mean() - values.mean(),
+            }
+        )
+    names = ["weights", "method", "seeds", "kept", "effective", "mean", "low", "high", "lead"]
+    table = pandas.DataFrame(rows, columns=names).sort_values("mean", ascending=False)
+    table["p"] = np.nan
+    others = table[table.method != "gates"]
+    table.loc[others.index, "p"] = holm(
+        larger(ours, 100 * _accuracy(at, method=method)) for method in others.method
+    )
+    return table.reset_index(drop=True)
+
+
+def shown(table: pandas.DataFrame) -> pandas.DataFrame:
+    """`ranking` as a page shows it."""
+    if table.empty:
+        return pandas.DataFrame({"": ["not measured yet"]})
+    named = table.assign(method=[find(name).short for name in table.method])
+    return named.drop(columns="weights").set_index("method")
+
+
+def by_density(evidence: list[Record], study: str) -> pandas.DataFrame:
+    """Rows densities, columns methods: mean ± deviation over seeds, per cent."""
+    rows = [
+        record | {"asked for": record["density"], "by": find(record["method"]).short}
+        for record in records.select(evidence, study=study)
+    ]
+    table = records.mean_table(rows, ["asked for"], ["by"], digits=1)
+    if table.empty:
+        return pandas.DataFrame({"": ["not measured yet"]})
+    table = table.sort_index(ascending=False)
+    table.index = [f"{100 * density:.3g} %" for density in table.index]
+    order = [find(name).short for name in METHODS]
+    return table[[name for name in order if name in table.columns]]
+
+
+def by_temperature(evidence: list[Record]) -> pandas.DataFrame:
+    """Rows τ, columns densities: accuracy and weights kept, means over seeds."""
+    table: dict[str, dict[str, str]] = {}
+    for record in records.select(evidence, study="temperature"):
+        alike = records.select(
+            evidence, study="temperature", tau=record["tau"], density=record["density"]
+        )
+        kept = np.mean([r["kept"] for r in alike])
+        said = f"{percent(_accuracy(alike))}, {kept:,.0f} kept"
+        table.setdefault(f"{100 * record['density']:.3g} %", {})[f"τ = {record['tau']:g}"] = (
+            said
+        )
+    if not table:
+        return pandas.DataFrame({"": ["not measured yet"]})
+    return pandas.DataFrame(table)
+
+
+def caption(evidence: list[Record], drawn: str) -> str:
+    """One line of Markdown for under a figure."""
+    if not evidence:
+        return f"*paper profile: nothing on record yet, `{COMMAND}`*"
+    frame = records.table(evidence)
+    seeds = frame.groupby(["method", "density"]).seed.nunique()
+    count = f"{seeds.min()}" + (f" to {seeds.max()}" if seeds.max() > seeds.min() else "")
+    epochs = sorted({r["epochs"] + r["finetune_epochs"] for r in evidence})
+    data = ", ".join(sorted(frame.dataset.unique()))
+    return (
+        f"*paper profile · data: {data} · {len(frame)} networks, {count} seeds a point ·"
+        f" {' or '.join(map(str, epochs))} epochs · {drawn}*"
+    )
+
+
+def answer(
+    evidence: list[Record], mnist: list[Record], dense_on_mnist: list[Record]
+) -> list[str]:
+    """The chapter's answer in sentences: 0.15 %, pixels, CIFAR-10, the temperature. `mnist`
+    are networks of gates with 404 weights on MNIST, `dense_on_mnist` whole ones."""
+    tested = final(evidence)
+    return [
+        _holds(tested, mnist, dense_on_mnist),
+        _pixels(evidence),
+        _convolutional(tested),
+        _temperature(tested),
+    ]
+
+
+def _pending(question: str) -> str:
+    return f"**{question}** Not measured yet; *{COMMAND}* fills it."
+
+
+def _holds(tested: list[Record], mnist: list[Record], dense_on_mnist: list[Record]) -> str:
+    question = "Does 0.15 % hold beyond MNIST?"
+    ours = _accuracy(tested, study="headline", method="gates")
+    whole = _accuracy(tested, study="headline", method="dense", density=1.0)
+    if len(ours) < MIN_SEEDS or len(whole) < MIN_SEEDS:
+        return _pending(question)
+    there = _accuracy(mnist), _accuracy(dense_on_mnist)
+    lost = 100 * (whole.mean() - ours.mean())
+    ends = welch(100 * whole, 100 * ours)
+    said = "" if ends is None else " [{:.1f}, {:.1f}]".format(*ends)
+    table = ranking(tested, "headline", FEW)
+    best = table[(table.method != "gates") & (table.seeds >= MIN_SEEDS)]
+    rival = ""
+    if len(best):
+        first = best.iloc[0]
+        sure = "clearly " if first.p < LEVEL else "not clearly "
+        rival = (
+            f" The best other method on record, {find(first.method).short}, has"
+            f" {first['mean']:.1f} %: gates are {sure}ahead, by {first.lead:.1f} points."
+        )
+    return (
+        f"**{question}** On Fashion-MNIST {PAPER_WEIGHTS} weights classify"
+        f" **{percent_interval(ours)}** correctly, and all 266,200"
+        f" {percent_interval(whole)}: the cost is {lost:.1f}{said} points. On MNIST it is"
+        f" {100 * (there[1].mean() - there[0].mean()):.1f} points.{rival}"
+    )
+
+
+def _pixels(evidence: list[Record]) -> str:
+    question = "Do representatives and the centre hold on Fashion-MNIST?"
+    frame = records.table(r for r in evidence if r["study"] in ("representatives", "pixels"))
+    if frame.empty or frame.seed.nunique() < MIN_SEEDS:
+        return _pending(question)
+    verdict, seeds, _ = representatives({"few": FEWEST, "many": MANY}, frame)
+    if seeds < MIN_SEEDS:
+        return _pending(question)
+    few = frame[frame.density == FEWEST]
+    many = frame[frame.density == MANY]
+    side = max(int(name.removeprefix("central.")) for name in few.filter(like="central."))
+    share, variance = (
+        few[f"central.{side}"].map(lambda pair, k=k: 100 * pair[k]) for k in (0, 1)
+    )
+    kept = {
+        REPRODUCED: "Representatives do: neighbours matter less than chance would make them",
+        PARTLY: "Representatives do in part: neighbours matter less, as chance alone explains",
+    }.get(verdict, "Representatives do not: neighbours do not matter less")
+    low, high = interval(share - variance) or (0.0, 0.0)
+    centre = "more" if low > 0 else "less" if high < 0 else "about as much"
+    return (
+        f"**{question}** {kept} (neighbour ratio {mean_interval(few.neighbour_ratio)} with"
+        f" 0.15 % of the weights, {mean_interval(many.neighbour_ratio)} with 4 %). The central"
+        f" {side} × {side} pixels have {mean_interval(share, 0)} % of the importance and"
+        f" {variance.mean():.0f} % of the pixels' variance: the network looks at the centre"
+        f" {centre}{' than' if centre != 'about as much' else ' as'} the images vary there."
+    )
+
+
+def _convolutional(tested: list[Record]) -> str:
+    question = "Do gates work in a convolutional network on CIFAR-10?"
+    whole = _accuracy(tested, study="cnn", method="dense", density=1.0)
+    found = records.select(tested, study="cnn", method="gates")
+    densities = [
+        density
+        for density in sorted({r["density"] for r in found}, reverse=True)
+        if len(records.select(found, density=density)) >= MIN_SEEDS
+    ]
+    if not densities or len(whole) < MIN_SEEDS:
+        return _pending(question)
+    parts = []
+    for density in densities:
+        table = ranking(tested, "cnn", density)
+        others = table[(table.method != "gates") & (table.seeds >= MIN_SEEDS)]
+        rival = ""
+        if len(others):
+            first = others.iloc[0]
+            rival = f" (best other: {find(first.method).short}, {first['mean']:.1f} %)"
+        ours = percent_interval(_accuracy(found, density=density))
+        parts.append(f"{100 * density:g} %: {ours}{rival}")
+    return (
+        f"**{question}** The whole network of 103,264 weights has {percent_interval(whole)};"
+        f" gates have, by density, {'; '.join(parts)}."
+    )
+
+
+def _temperature(tested: list[Record]) -> str:
+    question = "Does the temperature matter?"
+    found = records.select(tested, study="temperature")
+    groups = {
+        density: {tau: _accuracy(found, density=density, tau=tau) for tau in TEMPERATURES}
+        for density in sorted({r["density"] for r in found}, reverse=True)
+    }
+    whole = {
+        density: group
+        for density, group in groups.items()
+        if min(map(len, group.values())) >= MIN_SEEDS
+    }
+    if not whole:
+        return _pending(question)
+    parts = []
+    for density, group in whole.items():
+        best = max(group, key=lambda tau: group[tau].mean())
+        worst = min(group, key=lambda tau: group[tau].mean())
+        apart = 100 * (group[best].mean() - group[worst].mean())
+        parts.append(
+            f"at {100 * density:.2g} % τ = {best:g} is best,"
+            f" {estimate(100 * group[best])} %, and τ = {worst:g} worst, {apart:.1f} points"
+            " below"
+        )
+    return f"**{question}** Of τ = 0.01, 0.1, 1 and 10: {'; '.join(parts)}."
