@@ -69,7 +69,7 @@ def test_a_control_that_is_not_on_record_is_said():
     assert "further" not in whole
     without = [r for r in FOUND if r["method"] != "unpruned"]
     none = tables.answers(CLAIMS, [*without, run(0, 0.9, "unpruned", activation="tanh")])["R4"]
-    assert none.startswith("The paper says: up to 1.13 points. In 2 further cases")
+    assert none.startswith("The paper reports up to 1.13 points. In 2 further cases")
 
 
 def test_leads_are_over_the_best_threshold_and_paired_by_seed():

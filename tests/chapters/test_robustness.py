@@ -180,11 +180,12 @@ def test_the_answer_counts_both_sides():
     assert first.startswith("**Some are.**")
     assert "Of 2 kinds of pruned networks, 1 are harder" in first
     assert "accuracy and 1 easier" in first
-    assert "96.0 % clean, half at ε = 0.061" in first
+    assert "96.0 % of the unchanged" in first
+    assert "half of the images right at ε = 0.061" in first
     assert "PGD needs 2.9 times the ε" in first
     assert "at ε = 0.1 PGD leaves at most 19 % right" in first  # 1 − 0.1 / 0.124
-    assert "stopped after one epoch 96.0 % clean, half at ε = 0.051" in second
-    assert "noise +0.50" in third
+    assert "after one epoch, it has 96.0 % and is down to half at ε = 0.051" in second
+    assert "+0.50" in third.split("under noise")[0]
 
 
 def test_the_checks_name_the_worst_case():

@@ -245,6 +245,11 @@ def test_wirings_of_methods_stand_beside_their_own_networks():
     assert table.method.tolist() == ["gates", "RigL"]
     assert table.own.tolist() == pytest.approx([96, 91])
     assert table.wiring.tolist() == pytest.approx([94, 89])
+    said = tables.wirings_say(table)
+    assert "that of RigL (1 network). New weights on it are 5.0 points less accurate" in said
+    better = table.assign(wiring=[88.0, 89.0])
+    assert "are 1.0 points more accurate" in tables.wirings_say(better)
+    assert "not on record" in tables.wirings_say(table[:1])
 
 
 @pytest.mark.parametrize(
@@ -280,7 +285,9 @@ def _arms(wiring, random):
 
 def test_the_last_sentence_says_no_more_than_the_records():
     again, networks = _arms([0.94, 0.94, 0.94], [0.76, 0.76, 0.76])
-    assert "is worth 90 % of their lead" in tables.moral(again, networks)
+    said = tables.moral(again, networks)
+    assert "is worth 90 % of their lead" in said
+    assert "the gates lose 2.0 points, and on a random wiring of the same shape 20.0" in said
     unsettled = _arms([0.94, 0.94, 0.78], [0.76, 0.76, 0.76])
     assert "do not say yet" in tables.moral(*unsettled)
     few = [r for r in again if r["network"] < 2], networks[:2]
@@ -299,7 +306,10 @@ def test_the_answer_compares_networks_with_their_own_parts():
     assert "another 1.0 [−1.5, 3.5] points, and their sizes 1.0" in second
     other = wirings.assign(method="RigL", wiring=89.0)
     *_, third = tables.answer(again, networks, other)
-    assert "(RigL) reaches 89.0 %" in third
+    assert third.startswith("The strong opponents lack this wiring.")
+    assert "(RigL, 3 networks) reaches 89.0 %" in third
+    *_, level = tables.answer(again, networks, wirings.assign(method="RigL", wiring=93.0))
+    assert "lack" not in level
 
 
 def test_pixels_are_counted_over_networks(wiring, varying):

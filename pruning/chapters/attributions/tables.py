@@ -82,7 +82,7 @@ def without(evidence: list[Record], count: int = 20) -> pandas.DataFrame:
         for name, values in record["without"].items():
             table.setdefault(NAMES[name], {}).setdefault(kind(record), []).append(values[at])
     said = {
-        name: {k: estimate(100 * pandas.Series(v)) for k, v in row.items()}
+        name: {k: estimate(100 * pandas.Series(v), (0, 100)) for k, v in row.items()}
         for name, row in table.items()
     }
     return pandas.DataFrame.from_dict(said, orient="index")
@@ -112,7 +112,7 @@ def pruned(evidence: list[Record]) -> pandas.DataFrame:
     for score in found[0]["after_pruning"]:
         rows[SCORES[score]] = {
             f"{100 * sparsity:g} % removed": estimate(
-                100 * pandas.Series([r["after_pruning"][score][k] for r in found])
+                100 * pandas.Series([r["after_pruning"][score][k] for r in found]), (0, 100)
             )
             for k, sparsity in enumerate(found[0]["sparsities"])
         }
@@ -159,7 +159,7 @@ def answer(evidence: list[Record]) -> list[str]:
     second = (
         f"{verdict} The correlation of mutual information with the change of the loss without"
         f" the weight is {by['information'].min():.2f} to {by['information'].max():.2f} over"
-        f" layers and seeds; that of relative importance is {by['relative'].min():.2f} to"
+        f" layers and seeds. That of relative importance is {by['relative'].min():.2f} to"
         f" {by['relative'].max():.2f}. With 75 % of the weights removed the accuracy is"
         f" {after['information']:.1f} % by information and {after['relative']:.1f} % by"
         " relative importance."

@@ -26,6 +26,6 @@ def headline(claim: dict, found: pandas.DataFrame) -> str:
     return (
         f"A network with {claim['weights']} of its 266,200 weights classifies"
         f" **{100 * found.test_accuracy.mean():.2f} %** of MNIST's test images correctly (mean"
-        f" of {found.seed.nunique()} seeds). The paper says: above"
-        f" {100 * claim['value']:.0f} %."
+        f" of {found.seed.nunique()} seeds). The paper reports more"
+        f" than {100 * claim['value']:.0f} %."
     )

@@ -29,21 +29,21 @@ def answers(curves: list[Record], budgeted: list[Record]) -> dict[str, str]:
             f"With at most {PAPER_WEIGHTS} of its {LENET_WEIGHTS:,} weights the network"
             f" classifies **{percent_interval(small.test_accuracy)}** of MNIST's test images"
             f" correctly ({small.seed.nunique()} seeds; brackets are 95 % intervals). The"
-            " paper says: above 94 %. With the settings of this chapter it is"
-            f" {percent_interval(few.test_accuracy)} (*Figure 2*); the settings and the budget"
+            " paper reports more than 94 %. With the settings of this chapter it is"
+            f" {percent_interval(few.test_accuracy)} (*Figure 2*). The settings and the budget"
             " behind the first number come from the next chapter."
         ),
         "G2": (
-            f"At equal density gates are clearly more accurate in **{found.clear.sum()} of"
-            f" {len(found)}** comparisons: {how_often(found, 'than')}. The lead grows as"
-            " weights get few (*Figure 2*). The paper shows gates ahead everywhere."
+            f"At equal density gates are clearly more accurate {how_often(found, 'than')}."
+            f" These are **{found.clear.sum()} of {len(found)}** comparisons. The lead grows"
+            " as weights get few (*Figure 2*). The paper shows gates ahead everywhere."
         ),
         "G3": (
             f"With 1 % of the weights gates classify **{on_income('gates')}** of Income"
-            f" correctly, the whole network {on_income('dense', 1.0)}. A random choice of as"
-            f" many weights reaches {on_income('random')}, because no path from an input to"
-            " an output is left. That makes it a weak opponent: random weights along paths"
-            f" reach {on_income('random_paths')}, a logistic regression"
+            f" correctly, and the whole network {on_income('dense', 1.0)}. A random choice of"
+            f" as many weights reaches {on_income('random')}, because no path from an input"
+            " to an output is left. So it is a weak opponent. Random weights along paths"
+            f" reach {on_income('random_paths')}, and a logistic regression reaches"
             f" {on_income('logistic_regression', 1.0)} (*Figure 3*). The paper gives a curve"
             " and no number."
         ),

@@ -195,10 +195,10 @@ def missing(evidence: list[Record]) -> str:
     if not any(left.values()):
         return ""
     return (
-        f"Of the runs at paper scale {left['screen']} short ones and {left['search']} long"
+        f"Of the runs at paper scale, {left['screen']} short ones and {left['search']} long"
         f" ones of the search and {left['paper']} on the test set are not on record yet. Where"
         " they are missing, a method stands with the best settings so far, and the lead of the"
-        " gates is an upper bound."
+        " gates may shrink."
     )
 
 
@@ -207,9 +207,10 @@ def caption(tested: list[Record]) -> str:
     seeds = sorted({r["seed"] for r in tested})
     return numbered(
         1,
-        "What to see: the distance from the first row to the second. A dot is a seed, the bar"
-        " is the 95 % interval of the mean. Open symbols: gates are not clearly ahead of this"
-        " method. What is below the left edge stands at it, with its number.",
+        "The distance from the first row to the second is the lead of the best method. A dot"
+        " is a seed, and the bar is the 95 % interval of the mean. An open symbol means that"
+        " gates are not clearly ahead of the method. A method below the left edge stands at"
+        " the edge, with its number.",
         f"*data: mnist · {len(tested)} runs, up to {len(seeds)} seeds a method*",
     )
 
@@ -219,7 +220,7 @@ def published_caption(gates: list[Record], points: list[dict]) -> str:
     sources = "; ".join(f"{point['name']}: {point['source']}" for point in points)
     return numbered(
         2,
-        "What to see: gates against crosses at equal numbers of weights. A dot is a run of the"
-        " gates.",
+        "Compare dots and crosses at equal numbers of weights. A dot is a run of the gates,"
+        " and a cross is a published number.",
         f"*data: mnist · {len(gates)} runs · {sources}*",
     )

@@ -27,12 +27,12 @@ def overview(evidence: list[Record]) -> pandas.DataFrame:
         "accuracy (%)": 100 * grouped.test_accuracy.mean(),
         "pixels used": grouped.pixels_used.mean(),
         "neighbour ratio": grouped.neighbour_ratio.mean(),
-        "± over seeds": grouped.neighbour_ratio.std(),
+        "neighbour ratio, ± over seeds": grouped.neighbour_ratio.std(),
         "Moran's I": grouped.morans_i.mean(),
-        "± over seeds, I": grouped.morans_i.std(),
-        "… shuffled": grouped.null.mean(),
-        "… among pixels that vary": grouped.inside.mean(),
-        "… in deviations above it": grouped.above.mean(),
+        "Moran's I, ± over seeds": grouped.morans_i.std(),
+        "Moran's I, shuffled": grouped.null.mean(),
+        "Moran's I, shuffled among pixels that vary": grouped.inside.mean(),
+        "Moran's I, in deviations above that": grouped.above.mean(),
     }
     table = pandas.DataFrame(table).sort_index(ascending=False)
     table.index = [f"{100 * density:g} %" for density in table.index]
@@ -100,12 +100,12 @@ def answer(evidence: list[Record], board: dict[str, Claim]) -> dict[str, str]:
         "G8": (
             f"If both of the two most important pixels are on, the image is a"
             f" “{two['label']}” in **{precision} %** of the cases, and not in"
-            f" {100 * two['value']:.0f} % as in the paper; {base:.0f} % of all images are."
-            " Pairs that precise"
-            f" exist, {pairs['reaching']:,} of {pairs['pairs']:,} on the training images, but"
-            f" no network's own two come near. If the paper means accuracy, ours is"
-            f" {accuracy} %, and always answering “no” has {100 - base:.0f} %. The rule finds"
-            f" {recall} % of the digit's images (Figures 4 and 5)."
+            f" {100 * two['value']:.0f} % as in the paper. Of all images, {base:.0f} % are. On"
+            f" the training images {pairs['reaching']:,} of {pairs['pairs']:,} pairs are as"
+            " precise as the paper says, but no network's own two come near. If the paper"
+            f" means accuracy, ours is {accuracy} %, and always answering “no” has"
+            f" {100 - base:.0f} %. The rule finds {recall} % of the digit's images"
+            " (Figures 4 and 5)."
         ),
     }
 

@@ -13,9 +13,9 @@ def headline(claim: dict, found: pandas.DataFrame) -> str:
     ours = chosen(found, claim["chosen"]).test_accuracy
     named = chosen(found, claim["named"]).groupby(claim["cells"]).test_accuracy.mean().max()
     return (
-        "With 75 % of its weights pruned by relative importance a network classifies"
-        f" **{100 * ours.mean():.2f} %** of MNIST's test images correctly under the reading"
-        f" chosen on a validation split, and at most {100 * named:.2f} % under the one that"
-        f" names the method (mean of {len(ours)} seeds). The paper says:"
-        f" {100 * claim['value']:.2f} %."
+        "With 75 % of its weights pruned by relative importance, a network classifies"
+        f" **{100 * ours.mean():.2f} %** of MNIST's test images correctly (mean of"
+        f" {len(ours)} seeds). The paper reports {100 * claim['value']:.2f} %. A validation"
+        " split chose this reading of the method. The one that gives the method its name"
+        f" reaches at most {100 * named:.2f} %."
     )

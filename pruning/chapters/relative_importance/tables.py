@@ -98,7 +98,7 @@ def _reached(claim: dict, runs: pandas.DataFrame) -> str:
         "With 75 % of the weights removed the network classifies"
         f" **{percent_interval(picked)}** of MNIST's test images correctly, under the reading"
         f" of the method that a validation split chose ({len(picked)} seeds; brackets are 95 %"
-        f" intervals). The paper says: {100 * claim['value']:.2f} %. The normalised"
+        f" intervals). The paper reports {100 * claim['value']:.2f} %. The normalised"
         f" contribution, from which the method has its name, reaches at most"
         f" {percent_interval(normalised)}. Of {combinations} combinations of reading,"
         f" threshold and training {count} reach the paper's number (*Figure 3*)."
@@ -113,8 +113,8 @@ def _ahead(claim: dict, runs: pandas.DataFrame) -> str:
         f"Relative importance is clearly ahead of the best competitor in **{ahead.sum()} of"
         f" {len(ahead)}** cases and clearly behind in {behind.sum()} (*Figure 4*). A case is"
         f" {words.kinds(claim['cells'])}. The mean differences reach from"
-        f" {_signed(means.min())} to {_signed(means.max())} points. The paper says: ahead at"
-        " 25 to 75 % for different activations."
+        f" {_signed(means.min())} to {_signed(means.max())} points. The paper says that the"
+        " method is ahead at 25 to 75 % sparsity, for different activations."
     )
 
 
@@ -143,7 +143,7 @@ def _gained(claim: dict, runs: pandas.DataFrame) -> str:
             f" above it in {ahead.sum()} of {len(means)} cases, once their number is taken"
             " into account. "
         )
-    said += f"The paper says: up to {100 * claim['value']:.2f} points."
+    said += f"The paper reports up to {100 * claim['value']:.2f} points."
     if absent:
         said += (
             f" In {absent} further cases the unpruned network was not fine-tuned alike, so"
@@ -161,8 +161,8 @@ def at_penalty(evidence: list[Record], activity: float) -> str:
     at = compared(records.select(evidence, activity=activity, sparsity=0.75))
     mean = 100 * records.table(at).groupby("method").test_accuracy.mean()
     mean = mean.drop("unpruned", errors="ignore").sort_values(ascending=False)
-    said = [f"{name(method)} {value:.2f} %" for method, value in mean.items()]
-    return f"At {words.training(activity)}: {', '.join(said)}."
+    said = [f"{value:.2f} % ({name(method)})" for method, value in mean.items()]
+    return f"The mean accuracies at {words.training(activity)} are {', '.join(said)}."
 
 
 def best_over_penalties(evidence: list[Record]) -> str:

@@ -21,7 +21,7 @@ def headline(claim: dict, found: pandas.DataFrame) -> str:
             return (
                 f"{network} with half of its weights pruned keeps **{ours:.1f} %** after"
                 f" training with StochGradAdam and {adam:.1f} % with Adam (mean of"
-                f" {runs.count()[METHODS[0]]} seeds). The paper says: {theirs} %."
+                f" {runs.count()[METHODS[0]]} seeds). The paper reports {theirs} %."
             )
     network = claim["networks"][0]
     ours, adam = (f"{100 * value:.2f} %" for value in claim["values"][network])

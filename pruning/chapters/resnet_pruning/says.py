@@ -158,12 +158,19 @@ def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
 
 
 def reestimated(runs: list[Record]) -> str:
-    """What batch norm has to do with it, in sentences."""
-    return (
+    """What batch norm has to do with it, in sentences: where re-estimated statistics bring
+    back most of what pruning cost, it says so."""
+    said = (
         "With batch norm's statistics re-estimated, and no weight touched, the same pruned"
-        f" networks have {_late(runs, 'recalibrated')}. So most of what pruning seems to"
-        " destroy are statistics that no longer fit."
+        f" networks have {_late(runs, 'recalibrated')}."
     )
+    frame = records.table(runs)
+    whole, pruned, again = (
+        rules.late(frame, key).mean() for key in ("unpruned", "pruned", "recalibrated")
+    )
+    if again - pruned > (whole - pruned) / 2:
+        said += " So most of the damage comes from statistics that no longer fit."
+    return said
 
 
 def still_missing(evidence: list[Record], claim: Claim) -> str:
@@ -175,8 +182,8 @@ def still_missing(evidence: list[Record], claim: Claim) -> str:
     runs = f"{todo['runs missing'].sum()} of {todo['of'].sum()}"
     return (
         f"**{', '.join(left)} are not measured yet.** They need {claim['epochs']} epochs and"
-        f" {MIN_SEEDS} seeds with each optimizer, which is a GPU or days of computing; {runs}"
-        " runs of the paper-scale list are missing."
+        f" {MIN_SEEDS} seeds with each optimizer, which takes a GPU or days of computing."
+        f" {runs} runs of the paper-scale list are missing."
     )
 
 

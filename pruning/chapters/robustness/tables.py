@@ -11,6 +11,7 @@ AT = 0.05  # the ε of the tables
 SHOWN = {"noise": 0.2, "shift": 2, "rotate": 20.0}  # the levels of the tables
 TENTH = 0.1  # an ε that defeats all of these networks
 LONG = 50  # epochs; more are named
+COUNTS = {"weights": "{:,.0f}", "pixels read": "{:.0f}"}  # formats of `overview`
 SHOWN_AS = ("noise", "shift", "rotation")
 NAMES = {
     "gates": "gates",
@@ -198,18 +199,22 @@ def answer(evidence: list[Record]) -> list[str]:
     mean = rows.groupby("kind")[["clean", "radius"]].mean()
     few, narrow, early, dense = four(evidence)
 
-    def said(name: str) -> str:
-        return f"{mean.clean[name]:.1f} % clean, half at ε = {mean.radius[name] / 100:.3f}"
-
     signs = _sturdier(rows)
     sturdy, brittle = signs.count(1), signs.count(-1)
     verdict = "**No.**" if not brittle else "**Some are.**" if sturdy else "**Yes.**"
     times = mean.radius[few] / mean.radius[narrow]
+    epsilon = {name: f"ε = {radius / 100:.3f}" for name, radius in mean.radius.items()}
+    clean = {name: f"{accuracy:.1f} %" for name, accuracy in mean.clean.items()}
     first = (
-        f"{verdict} Networks of gates with 404 weights have {said(few)}; narrow dense networks"
-        f" of about that accuracy have {said(narrow)}. PGD needs {times:.1f} times the ε."
+        f"{verdict} Networks of gates with 404 weights classify {clean[few]} of the unchanged"
+        " test images correctly. The attack PGD leaves half of the images right at"
+        f" {epsilon[few]}, where ε is how far it may change each pixel. Narrow dense networks"
+        f" of about that accuracy ({clean[narrow]}) are down to half at {epsilon[narrow]}. So"
+        f" PGD needs {times:.1f} times the ε."
     )
-    if len(table) > 1:
+    if len(table) == 1:
+        first += " Other kinds of pruned networks are not on record yet."
+    else:
         first += (
             f" Of {len(table)} kinds of pruned networks, {sturdy} are harder to fool than the"
             f" dense network of the nearest clean accuracy and {brittle} easier (95 %"
@@ -219,13 +224,15 @@ def answer(evidence: list[Record]) -> list[str]:
     most = 100 * max(record["pgd"][-1][at] for record in evidence)
     first += f" No network is robust: at ε = {TENTH:g} PGD leaves at most {most:.0f} % right."
     second = (
-        "Clean accuracy does not tell how brittle a network is: the same dense network has "
-        f"{said(dense)}, and stopped after one epoch {said(early)}."
+        "The accuracy on unchanged images does not tell how brittle a network is. The whole"
+        f" dense network has {clean[dense]} and is down to half at {epsilon[dense]}. Stopped"
+        f" after one epoch, it has {clean[early]} and is down to half at {epsilon[early]}."
     )
-    changed = ", ".join(f"{name} {table[name][few]}" for name in SHOWN_AS)
+    *most_of, last = (f"{table[name][few]} under {name}" for name in SHOWN_AS)
     third = (
-        "Where images are changed without an attack, gates with 404 weights minus the narrow "
-        f"dense network is, in points: {changed}."
+        "On images that are changed without an attack, the accuracy of gates with 404 weights"
+        " minus that of the narrow dense network is, in points,"
+        f" {', '.join(most_of)} and {last} (brackets are 95 % intervals)."
     )
     return [first, second, third]
 

@@ -103,7 +103,7 @@ def answer(
         "G4": (
             f"With {100 * density:g} % of the weights, structure and SHAP put the features in"
             f" nearly the same **order**: Spearman's correlation is **{rank[0]}**. With all"
-            f" weights it is {rank[1]}, so they agree without pruning too. The"
+            f" weights it is {rank[1]}, so the agreement does not begin with pruning. The"
             " **values** disagree: the points lie far from the diagonal, with R² ="
             f" **{line[0]}**, against {line[1]} with all weights. The paper shows one plot"
             f" without a number. ({len(sparse)} seeds; brackets are 95 % intervals; Figures 1"

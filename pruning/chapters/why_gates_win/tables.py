@@ -73,7 +73,7 @@ def overlap(
         most are shared.
 
     Chance draws as many pixels uniformly among those that vary ("uniform"), or in proportion
-    to `likely` ("by variance"), and for connections keeps what pixels and neurons have
+    to `likely` ("by deviation"), and for connections keeps what pixels and neurons have
     ("degrees"). Deviations are those of the mean over pairs, between `draws` repetitions.
     """
     rng = np.random.default_rng(0)
@@ -84,7 +84,7 @@ def overlap(
     places = varying.nonzero().flatten().numpy()
     weight = likely[varying].double().numpy()
     rows = {"pixels": {"shared": np.mean([int((read[a] & read[b]).sum()) for a, b in pairs])}}
-    for name, chances in (("uniform", None), ("by variance", weight / weight.sum())):
+    for name, chances in (("uniform", None), ("by deviation", weight / weight.sum())):
         means = []
         for _ in range(draws):
             drawn = [set(rng.choice(places, size, replace=False, p=chances)) for size in sizes]
@@ -207,8 +207,7 @@ def moving_says(table: pandas.DataFrame) -> str:
 
 def wirings_of(evidence: list[Record], networks: list[Record]) -> pandas.DataFrame:
     """One row a method, the best first: the accuracy of its own networks, and of their wiring
-    with new
-    weights, in per cent. `networks` are the methods' own, recorded whole."""
+    with new weights, in per cent. `networks` are the methods' own, recorded whole."""
     again = records.table([r for r in evidence if r["arm"] == "mask"])
     rows = []
     for method, part in again.groupby("method"):
@@ -250,12 +249,12 @@ def overlap_says(table: pandas.DataFrame) -> str:
     """What `overlap` shows, in sentences."""
     pixels, connections = table.loc["pixels"], table.loc["connections"]
     return (
-        f"Of {pixels.of:.0f} pixels two networks share {pixels.shared:.0f}. Pixels drawn in"
-        f" proportion to their standard deviation would share {pixels['by variance']:.0f}. Of"
-        f" {connections.of:.0f} connections of the first layer they share"
-        f" {connections.shared:.0f}. Wirings with the same number of connections of each pixel"
-        f" and neuron would share {connections.degrees:.0f}. So gates return to the same"
-        " pixels, and yet most of a network is its own."
+        f"A network reads {pixels.of:.0f} pixels, and two networks share {pixels.shared:.0f}."
+        " Pixels drawn in proportion to their standard deviation would share"
+        f" {pixels['by deviation']:.0f}. Of {connections.of:.0f} connections of the first"
+        f" layer they share {connections.shared:.0f}. Wirings with the same number of"
+        f" connections of each pixel and neuron would share {connections.degrees:.0f}. So"
+        " gates return to the same pixels, and yet most of a network is its own."
     )
 
 
@@ -279,28 +278,50 @@ def answer(
     wiring, signs, random = (_by_network(again, arm) for arm in ("mask", "signs", "paths"))
     others = wirings[wirings.method != find("gates").short]
     said = [
-        "**The wiring.** Keep only which connections a network of gates has, and train new"
-        f" weights on them: the accuracy is **{mean_interval(wiring, 1)} %**. On a random"
-        " wiring of the same shape, whose every weight lies on a path, it is"
-        f" **{mean_interval(random, 1)} %** ({len(wiring)} networks of"
-        f" {networks[0]['kept']} weights on MNIST, which have {mean_interval(own, 1)} %"
-        " themselves; brackets are 95 % intervals; Figure 1).",
+        "They found **the wiring**, that is, which connections to keep. If new weights are"
+        " trained on the connections of a network of gates, the accuracy is"
+        f" **{mean_interval(wiring, 1)} %**. On a random wiring of the same shape, whose every"
+        f" weight lies on a path, it is **{mean_interval(random, 1)} %** (*Figure 1*). The"
+        f" {len(wiring)} networks of {networks[0]['kept']} weights on MNIST have"
+        f" {mean_interval(own, 1)} % themselves. Brackets are 95 % intervals.",
         "The signs of the trained weights are worth another"
         f" {mean_interval(signs - wiring, 1)} points, and their sizes"
         f" {mean_interval(own - signs, 1)}.",
     ]
     if len(others):
         best = others.iloc[0]
+        lacks = "The strong opponents lack this wiring. " if best.wiring < wiring.min() else ""
         said.append(
-            "The strong opponents lack the wiring: trained in the same way, the best of"
-            f" theirs ({best.method}) reaches {best.wiring:.1f} % (Figure 2)."
+            f"{lacks}Trained in the same way, the best of theirs ({best.method},"
+            f" {_networks(best.networks)}) reaches {best.wiring:.1f} % (*Figure 2*)."
         )
     return said
 
 
+def _networks(count: int) -> str:
+    return f"{count} network{'s' if count > 1 else ''}"
+
+
+def wirings_say(wirings: pandas.DataFrame) -> str:
+    """How far the best opponent's wiring is from the gates', in a sentence."""
+    name = find("gates").short
+    gates, others = wirings[wirings.method == name], wirings[wirings.method != name]
+    if gates.empty or others.empty:
+        return "Wirings to compare are not on record yet."
+    ours, best = gates.iloc[0], others.iloc[0]
+    points = ours.wiring - best.wiring
+    return (
+        f"The best wiring of an opponent is that of {best.method}"
+        f" ({_networks(best.networks)}). New weights on it are {abs(points):.1f} points"
+        f" {'less' if points > 0 else 'more'} accurate than new weights on the wiring of"
+        f" the gates ({_networks(ours.networks)})."
+    )
+
+
 def moral(again: list[Record], networks: Sequence[Record]) -> str:
-    """The chapter in one sentence, as far as the records carry it: most of what a random
-    wiring lacks must come with the wiring alone, beyond the 95 % interval over networks."""
+    """What new weights lose, and the chapter in one sentence, as far as the records carry it:
+    most of what a random wiring lacks must come with the wiring alone, beyond the 95 %
+    interval over networks."""
     own = pandas.Series({r["network"]: 100 * r["test_accuracy"] for r in networks})
     wiring, random = _by_network(again, "mask"), _by_network(again, "paths")
     share = 100 * (wiring - random) / (own - random)
@@ -308,7 +329,9 @@ def moral(again: list[Record], networks: Sequence[Record]) -> str:
     if found is None or found[0] <= 50:
         return "**The records do not say yet what gates find.**"
     return (
-        "**What gates find is which connections to keep: that alone is worth"
+        f"New weights on the wiring of the gates lose {mean_interval(own - wiring, 1)} points,"
+        f" and on a random wiring of the same shape {mean_interval(own - random, 1)}. **What"
+        " gates find is which connections to keep. That alone is worth"
         f" {mean_interval(share, 0)} % of their lead over a random network of the same"
         " shape.**"
     )
