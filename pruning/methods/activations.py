@@ -137,12 +137,13 @@ class Activity:
 def activity_penalty(model: nn.Module) -> Iterator[Activity]:
     """Collect the mean |neuron output| of every hidden layer, for pruning-aware training.
 
-        with pruning.activity_penalty(model) as activity:
-            ...
-            loss = cross_entropy(model(x), y) + lam * activity.take()
-
     Hidden outputs are those of activation modules, so logits do not count. Raises ValueError
     for a model without such a module.
+
+    Examples
+    --------
+    >>> with pruning.activity_penalty(model) as activity:
+    ...     loss = cross_entropy(model(x), y) + lam * activity.take()
     """
     modules = [module for module in model.modules() if isinstance(module, ACTIVATIONS)]
     if not modules:

@@ -157,7 +157,7 @@ class Gradual(Callback):
         return {"done": torch.tensor(self.pruning.done)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take `state` back."""
+        """Restore what `state` returned."""
         self.pruning.done = int(state["done"])
 
 

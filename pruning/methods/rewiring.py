@@ -123,7 +123,7 @@ class SET(_Rewiring):
         return {"done": torch.tensor(self.done)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take `state` back."""
+        """Restore what `state` returned."""
         self.done = int(state["done"])
 
     @torch.no_grad()
@@ -148,8 +148,8 @@ class SET(_Rewiring):
 
 
 class DeepR(_Rewiring):
-    """Deep rewiring: signs are fixed, and what crosses zero makes room for a random
-    connection.
+    """Deep rewiring: signs are fixed, and a random connection replaces a weight that crosses
+    zero.
 
     Parameters
     ----------

@@ -150,7 +150,7 @@ class RigL(Callback):
         return {"steps": torch.tensor(self.steps)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take `state` back."""
+        """Restore what `state` returned."""
         self.steps = int(state["steps"])
 
 

@@ -47,7 +47,7 @@ SCOPES = get_args(Scope)
 
 
 def magnitude(model: nn.Module, *, layers: Names = None, ignore: Names = None) -> Scores:
-    """|W|: what magnitude pruning keeps the largest of.
+    """|W|. Magnitude pruning keeps the weights with the largest.
 
     `layers` and `ignore` name the weights to score, as in `wanda`, in every score.
     Raises ValueError for a model without weights, for gates, and for weights that are not
@@ -111,10 +111,11 @@ def wanda(
         yields.
     layers, ignore : names of weights, or of modules that hold them, to score and to leave out.
     batch_size : samples at a time, which bounds the memory of a pass; a larger batch is split.
-    positions : of padded sequences those that count: a function of a batch, as the model is
-        called with it, that gives a tensor (samples, length), 1 or True where a position
-        counts, such as ``lambda batch: batch["attention_mask"]``. None: every position is a
-        sample, with a warning where an "attention_mask" in the batch says otherwise.
+    positions : which positions of padded sequences count. It is a function of a batch, as the
+        model is called with it, and gives a tensor (samples, length), 1 or True where a
+        position counts, such as ``lambda batch: batch["attention_mask"]``. By default every
+        position is a sample, with a warning where an "attention_mask" in the batch says
+        otherwise.
 
     The same in `nnrelief`, `stade`, `ria`. Scores are float32 for models of half precision,
     and float64 where float32 overflows. Raises ValueError where there are no samples, inputs
@@ -178,8 +179,7 @@ def nnrelief(
     batch_size: int = BATCH,
     positions: Positions | None = None,
 ) -> Scores:
-    """What the connections stronger than this one leave of their neuron's total
-    (arXiv:2109.10795).
+    """The share of a neuron's total that all stronger connections leave (arXiv:2109.10795).
 
     The importance of a connection is mean |W·x|, the bias is one more connection with |b|, and
     NNrelief keeps the strongest that make up a share α of each neuron's total. A connection is

@@ -39,8 +39,8 @@ class StochGradAdam(Optimizer):
     eps : added to √v̂.
     weight_decay : λ, as Adam's: λθ is added to the gradient, before the sampling.
     sampling_rate : s, the probability with which a coordinate's gradient is used, in (0, 1].
-    generator : of the masks, on the parameters' device; torch's own where None. Its state is
-        not part of ``state_dict()``: save it beside, if training is to continue bit for bit.
+    generator : draws the masks, on the parameters' device; torch's own where None. Its state
+        is not part of ``state_dict()``. Save it too if training is to continue bit for bit.
         Copies and pickles of the optimizer have it.
     maximize : ascend instead of descend.
 

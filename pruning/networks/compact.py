@@ -26,14 +26,14 @@ TOLERANCE = 1e-4  # of the outputs, relative to the largest
 def compact(model: nn.Module, example_inputs: Examples | None = None) -> nn.Module:
     """A smaller network with the outputs of the pruned one.
 
-    Cut out are neurons and channels that no output reads, those that no input reaches, whose
-    constant values the layers after them take over, and, for inputs of shape (batch,
-    features), features that nothing reads: the network still takes the full input and picks
-    the columns it uses. Batch norm is written into the layer before it. Outputs equal those of
-    ``model.eval()`` up to rounding, which is checked on random inputs. Features that are
-    normalised over, attended to or multiplied with each other all stay, and single zeros
-    inside a layer stay zeros. The result is in evaluation mode and shares no tensor with the
-    model.
+    Neurons and channels that no output reads are cut out. So are those that no input reaches;
+    the layers after them take over their constant values. For inputs of shape (batch,
+    features), features that nothing reads are cut out too. The network still takes the full
+    input and picks the columns it uses. Batch norm is written into the layer before it.
+    Outputs equal those of ``model.eval()`` up to rounding, which is checked on random inputs.
+    Features that are normalised over, attended to or multiplied with each other all stay, and
+    single zeros inside a layer stay zeros. The result is in evaluation mode and shares no
+    tensor with the model.
 
     Parameters
     ----------
@@ -44,10 +44,11 @@ def compact(model: nn.Module, example_inputs: Examples | None = None) -> nn.Modu
 
     Returns
     -------
-    For a chain without examples, an ``nn.Sequential`` of Linear layers and activations that
-    begins with a ``Select`` of inputs (after the model's Flatten); otherwise a
-    ``torch.fx.GraphModule`` whose layers keep their names. It saves, pickles and deep-copies
-    as any module.
+    torch.nn.Module
+        For a chain without examples, an ``nn.Sequential`` of Linear layers and activations
+        that begins with a ``Select`` of inputs (after the model's Flatten); otherwise a
+        ``torch.fx.GraphModule`` whose layers keep their names. It saves, pickles and
+        deep-copies as any module.
 
     Raises TypeError for a model that needs `example_inputs` and has none, that torch.export
     cannot trace, or that runs an operation through which paths cannot be followed; ValueError

@@ -37,8 +37,8 @@ class Callback:
         """After the optimizer's step."""
 
     def after_epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
-        """After an epoch (counted from 1): what the history is to say of it. The model stays
-        as it is."""
+        """After an epoch (counted from 1). Returns what is added to the epoch's entry of the
+        history. The model must stay as it is."""
         return {}
 
     def finish(self, model: nn.Module) -> None:
@@ -50,7 +50,7 @@ class Callback:
         return {}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take `state` back, after `start`."""
+        """Restore what `state` returned; called after `start`."""
 
 
 def adam(model: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer:
@@ -128,7 +128,8 @@ def fit(
     augment : a batch of inputs ↦ the batch to train on, e.g. `images.crop_and_flip`.
     precision : the dtype of torch.autocast, e.g. torch.bfloat16; None for none.
     checkpoint : where to keep the state of the training. If the file is there, the training
-        goes on from it, to the same weights bit by bit; give the model as at the first call.
+        continues from it, to the same weights bit for bit. Give the model as it was at the
+        first call.
     seed : fixes the order of the batches and everything sampled in training (gates, dropout);
         the caller's random state is left as it was.
     generators : of a stack of networks (`pruning.stacks`), one each, on the CPU, in place of
