@@ -1,6 +1,7 @@
 """The command `pruning`: data, chapters, sweeps, claims and the book, for the terminal."""
 
 import argparse
+import dataclasses
 import os
 import sys
 from contextlib import nullcontext
@@ -57,8 +58,6 @@ def _chapters(arguments: argparse.Namespace) -> int:
 
 
 def _methods(arguments: argparse.Namespace) -> int:
-    import dataclasses
-
     from pruning import methods
 
     if arguments.method is None:
@@ -149,31 +148,46 @@ def _sweep(arguments: argparse.Namespace) -> int:
 def _records(arguments: argparse.Namespace) -> int:
     from pruning.evidence import records
 
-    folder = records.records_folder()
     paths = [Path(file.removesuffix(".xz")) for file in arguments.files]
     if not paths and arguments.do_what == "pack":
         raise ValueError("records: pack needs the file to pack")
-    if not paths:
-        if not folder.is_dir():
-            raise ValueError(f"records: there is no folder {folder}")
-        paths = sorted(
-            {folder / path.name.removesuffix(".xz") for path in folder.glob("*.jsonl*")}
-        )
-    wrong = 0
     for path in paths:
         if not path.is_file() and not records.packed(path).is_file():
             raise ValueError(f"records: there is no file {path}")
-        known = path.stem in chapters.names()
-        kind = chapters.part(path.stem, "experiment").Config if known else None
-        try:
-            count = records.check(path, kind)
-            if arguments.do_what == "pack":
-                records.pack(path)
-            print(f"{path}: {count} records, all sound")
-        except records.RecordError as error:
+    names = chapters.names()
+    wrong = 0
+    for found in records.check(
+        paths or _record_files(),
+        lambda path: chapters.kinds(path.stem) if path.stem in names else (),
+    ):
+        alone = "" if found.path.stem in names else f"; {found.path.stem!r} is no chapter"
+        if not found.error and alone and not paths:
+            error = f"{found.path}: belongs to no chapter; needs the name of one of {names}"
+            found = dataclasses.replace(found, error=error)
+        if found.error:
             wrong += 1
-            print(f"pruning: {error}", file=sys.stderr)
+            print(f"pruning: {found.error}", file=sys.stderr)
+            continue
+        if arguments.do_what == "pack":
+            records.pack(found.path)
+        print(f"{found.path}: {found.count} records, all sound{alone}")
     return int(wrong > 0)
+
+
+def _record_files() -> list[Path]:
+    """The files in the folder of records. Raises ValueError if there is none."""
+    from pruning.evidence import records
+
+    folder = records.records_folder()
+    if not folder.is_dir():
+        raise ValueError(f"records: there is no folder {folder}")
+    found = {folder / path.name.removesuffix(".xz") for path in folder.glob("*.jsonl*")}
+    if not found:
+        raise ValueError(
+            f"records: {folder} has no record file; $PRUNING_RECORDS must name a folder of"
+            " them, such as book/records of a checkout"
+        )
+    return sorted(found)
 
 
 def _claims(_: argparse.Namespace) -> int:

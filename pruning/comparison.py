@@ -11,15 +11,18 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import joblib
 import torch
 from torch import Tensor, nn
 
 from pruning import methods, training
+from pruning.bounds import Count, Part, Positive, Text
 from pruning.data import datasets
+from pruning.evidence.compared import Compared
 from pruning.evidence.configs import changed, settle
+from pruning.evidence.metrics import Metrics
 from pruning.networks import models, sparsity
 from pruning.networks.layers import layers
 from pruning.training import recipes, stacks
@@ -42,32 +45,37 @@ CHOSEN = {"tau": 30.0, "init": 0.5, "descent": 0.25, "alpha": 300.0}
 class Config:
     """One network. `settings` are the method's own; None stands for its defaults.
 
-    Raises ValueError for a density out of range, an unknown method or the settings of
+    Raises ValueError for a field out of its bounds, an unknown method or the settings of
     another.
     """
 
-    dataset: str = "mnist"
-    method: str = "gates"
-    density: float = 0.01  # asked for; the record's `kept` says what it came to
-    seed: int = 0
-    hidden: tuple[int, ...] = (300, 100)
-    activation: str = "silu"  # of the authors' notebook; the paper names none
-    epochs: int = 60
-    finetune_epochs: int = 20
-    batch_size: int = 256
+    metrics: ClassVar[type[Metrics]] = Compared  # what a run yields
+
+    dataset: Text = "mnist"
+    method: Text = "gates"
+    density: Part = 0.01  # asked for; the record's `kept` says what it came to
+    seed: Count = 0
+    hidden: tuple[Positive, ...] = (300, 100)
+    activation: Text = "silu"  # of the authors' notebook; the paper names none
+    epochs: Count = 60
+    finetune_epochs: Count = 20
+    batch_size: Positive = 256
     settings: Any = None
 
     def __post_init__(self):
-        if not 0 < self.density <= 1:
-            raise ValueError(
-                f"density: got {self.density!r}, needs a fraction to keep, in (0, 1]"
-            )
-        settle(self)
+        settle(self, activation=models.ACTIVATIONS)
+        trains(self)
 
     @staticmethod
     def settings_of(method: str) -> type:
         """The dataclass of a method's settings."""
         return methods.find(method).settings
+
+
+def trains(config: Any) -> None:
+    """Raise ValueError for a config without any epoch."""
+    if not config.epochs + config.finetune_epochs:
+        raise ValueError("epochs: got 0, needs 1 or more where finetune_epochs is 0")
 
 
 def shared(config: Any, method: str) -> Config:
@@ -88,11 +96,14 @@ def budgeted(base: Config, weights: int) -> Config:
     return changed(base, **CHOSEN | asked)
 
 
+SPLITS = ("test", "validation")
+
+
 @lru_cache(maxsize=2)
 def load(name: str, split: str = "test") -> datasets.Dataset:
     """A data set, or for "validation" its training set split in two; kept between runs."""
-    if split not in ("test", "validation"):
-        raise ValueError(f"split: got {split!r}, needs 'test' or 'validation'")
+    if split not in SPLITS:
+        raise ValueError(f"split: got {split!r}, needs one of {list(SPLITS)}")
     data = datasets.load(name)
     return data if split == "test" else data.validation()
 

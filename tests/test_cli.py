@@ -138,7 +138,16 @@ def test_another_data_set(tmp_path, monkeypatch, capsys):
     listed = [cc.Config(dataset="mnist", seed=seed) for seed in range(2)]
     monkeypatch.setattr(cc, "configs", lambda profile, seeds=None: listed)
     seen = []
-    metrics = {"kept": 1, "effective": 1, "test_accuracy": 1.0, "provenance": {"data": "none"}}
+    metrics = {
+        "dense_weights": 64 * 300 + 300 * 100 + 100 * 10,
+        "kept": 1,
+        "kept_by_layer": [1, 0, 0],
+        "effective": 1,
+        "biases": 410,
+        "test_accuracy": 1.0,
+        "validation_accuracy": None,
+        "provenance": {"data": "none"},
+    }
     monkeypatch.setattr(cc, "run", lambda config: seen.append(config.dataset) or dict(metrics))
     out = tmp_path / "curves.jsonl"
     arguments = ["sweep", "compression_curves", "--jobs", "1", "--out", str(out), "--data"]

@@ -4,7 +4,9 @@ captions.
 The package knows no chapter by name: it finds them here. CONTRIBUTING.md says how to add one.
 `experiment` defines `configs(profile, seeds)`, which lists the runs, and `run(config)`, which
 makes one record; `DATASETS` names the data sets that its runs can be on, and `TOGETHER` says
-how several runs train at once, if they do. `claims.yml` and `rules` bring the chapter's
+how several runs train at once, if they do. `CONFIGS` lists
+the classes of its configs, if `Config` is not the only one, and each class names as `metrics`
+what a run of it yields. `claims.yml` and `rules` bring the chapter's
 claims, `readme` its part of README.md. All but `experiment` are optional.
 """
 
@@ -34,6 +36,24 @@ def part(chapter: str, name: str) -> ModuleType | None:
     if not (FOLDER / chapter / f"{name}.py").is_file():
         return None
     return importlib.import_module(f"{__name__}.{chapter}.{name}")
+
+
+def kinds(chapter: str) -> tuple[type, ...]:
+    """The classes of a chapter's configs: `CONFIGS` of its experiment, or `Config` alone."""
+    experiment = part(chapter, "experiment")
+    return getattr(experiment, "CONFIGS", None) or (experiment.Config,)
+
+
+def evidence(chapter: str, folder: Path | None = None) -> list[dict[str, Any]]:
+    """A chapter's records, each checked against what its runs yield; `folder` is that of all
+    records unless it is given.
+
+    Raises RecordError that names file, line and field of a record that is wrong.
+    """
+    from pruning.evidence import records
+
+    path = (folder or records.records_folder()) / f"{chapter}.jsonl"
+    return records.read(path, kinds(chapter))
 
 
 def title(chapter: str) -> str:

@@ -5,7 +5,7 @@ its `where` selects, and returns the verdict, the number of seeds, and a sentenc
 `where` holds pairs of field and value; a list of values stands for any of them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pandas
 import yaml
 
 from pruning.evidence import records
+from pruning.evidence.schema import Record
 from pruning.evidence.statistics import NOT_MEASURED
 
 Claim = dict[str, Any]
@@ -64,12 +65,11 @@ def chosen(evidence: pandas.DataFrame, where: Mapping[str, Any]) -> pandas.DataF
     return evidence
 
 
-def judge(claim: Claim, rules: Mapping[str, Rule], folder: Path | None = None) -> Verdict:
-    """The verdict on one claim from the record files in `folder`."""
+def judge(claim: Claim, rules: Mapping[str, Rule], found: Iterable[Record]) -> Verdict:
+    """The verdict on one claim from the records that it names."""
     verdict, seeds, ours = NOT_MEASURED, 0, ""
     if "rule" in claim:
-        path = (folder or records.records_folder()) / f"{claim['records']}.jsonl"
-        evidence = records.table(records.read(path))
+        evidence = records.table(found)
         if not evidence.empty:
             verdict, seeds, ours = rules[claim["rule"]](
                 claim, chosen(evidence, claim["where"])

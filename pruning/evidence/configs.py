@@ -8,8 +8,13 @@ command line the fields of both stand side by side, so that tau is tau wherever 
 import dataclasses
 import math
 from ast import literal_eval
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from pruning.evidence.schema import said
 
 C = TypeVar("C")
 
@@ -46,11 +51,39 @@ def _split(kind: type, values: dict[str, Any], method: str) -> tuple[dict, dict]
     return mine, {name: value for name, value in values.items() if names[name]}
 
 
-def settle(config: Any) -> None:
-    """Give a new config the default settings of its method, or check those that it has.
+@lru_cache
+def _fields(kind: type) -> type[msgspec.Struct]:
+    """The fields of a dataclass with their annotations, for msgspec to check."""
+    hints = get_type_hints(kind, include_extras=True)
+    names = [f.name for f in dataclasses.fields(kind) if f.name != "settings"]
+    return msgspec.defstruct(kind.__name__, [(name, hints[name]) for name in names])
 
-    For ``__post_init__``. Raises ValueError for an unknown method or the settings of another.
+
+def _check_types(values: Any) -> None:
+    try:
+        msgspec.convert(values, _fields(type(values)), from_attributes=True)
+    except msgspec.ValidationError as error:
+        raise ValueError(said(error, flat(values))) from None
+    for name, value in flat(values).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name}: got {value!r}, needs a finite number")
+
+
+def settle(config: Any, **choices: Collection[Any]) -> None:
+    """Check a new config, and give it the default settings of its method if it has none.
+
+    For ``__post_init__``. `choices` are the values that a field may have. Raises ValueError
+    for a field of another type or out of its bounds (see `pruning.bounds`), an unknown method,
+    or the settings of another method.
     """
+    _check_types(config)
+    for name, known in choices.items():
+        if getattr(config, name) not in known:
+            raise ValueError(
+                f"{name}: got {getattr(config, name)!r}, needs one of {list(known)}"
+            )
+    if not hasattr(config, "settings_of"):
+        return
     kind = config.settings_of(config.method)
     if config.settings is None:
         object.__setattr__(config, "settings", kind())
@@ -58,6 +91,7 @@ def settle(config: Any) -> None:
         raise ValueError(
             f"settings: got {config.settings!r}, needs those of {config.method!r}: {kind()!r}"
         )
+    _check_types(config.settings)
 
 
 def make(kind: type[C], /, **values: Any) -> C:
@@ -89,9 +123,15 @@ def of_record(record: dict[str, Any], kind: type[C]) -> C:
 
     Fields of the record that neither the config nor its method's settings have are ignored.
     """
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-    names = _names(kind, values)
-    return make(kind, **{name: value for name, value in values.items() if name in names})
+    mine, _ = parted(record, kind)
+    return make(kind, **{k: tuple(v) if isinstance(v, list) else v for k, v in mine.items()})
+
+
+def parted(record: dict[str, Any], kind: type) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a record that belong to a config of its method, and all others."""
+    names = _names(kind, record)
+    mine = {name: value for name, value in record.items() if name in names}
+    return mine, {name: value for name, value in record.items() if name not in names}
 
 
 def parse(config: Any, assignments: Iterable[str]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ appended since.
 import contextlib
 import lzma
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,21 @@ import pandas
 from filelock import FileLock, Timeout
 
 from pruning.data.datasets import CHECKOUT
-from pruning.evidence import schema
+from pruning.evidence import metrics, schema
 from pruning.evidence.configs import of_record
 from pruning.evidence.schema import Record, RecordError
 
 ABSENT = object()  # equals no value
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `check` finds in a file: how many sound records, and the error after them, if
+    any."""
+
+    path: Path
+    count: int
+    error: str = ""
 
 
 def records_folder() -> Path:
@@ -41,7 +52,8 @@ def packed(path: Path) -> Path:
 
 def _raw(path: Path) -> Iterator[tuple[str, bytes]]:
     """Place ("FILE:NUMBER") and bytes of every line, those of the packed part first; a line
-    that stands in both parts counts once, because packing may have been cut off."""
+    that stands in both parts counts once, because packing may have been cut off. Blank lines
+    at the end are none."""
     settled = set()
     for part in (packed(path), path):
         if not part.is_file():
@@ -54,7 +66,8 @@ def _raw(path: Path) -> Iterator[tuple[str, bytes]]:
                 said = f"{part}: not a whole xz file ({error}); restore the file from git"
                 raise RecordError(said) from None
             settled = set(content.split(b"\n"))
-        for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+        whole = content[: content.rfind(b"\n") + 1].rstrip()
+        for number, line in enumerate(whole.split(b"\n") if whole else [], start=1):
             if part != path or line not in settled:
                 yield f"{part}:{number}", line
 
@@ -83,35 +96,46 @@ def lines(path: Path) -> Iterator[tuple[str, Record]]:
 
 
 def append_line(path: Path, content: Record) -> None:
-    """Write one JSON object at the end and flush it to disk; a torn last line is cut off
-    first."""
+    """Write one JSON object at the end and flush it to disk; a torn last line, and blank ones,
+    are cut off first."""
     line = schema.encode(content)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
-        file.seek(max(0, file.tell() - 1))
-        if file.read() != b"\n":
+        file.seek(max(0, file.tell() - 2))
+        if not file.read().endswith(b"}\n"):
             file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
+            content = file.read()
+            file.truncate(len(content[: content.rfind(b"\n") + 1].rstrip()))
+            if file.tell():
+                file.write(b"\n")
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
 
 
-def read(path: Path) -> list[Record]:
+def read(path: Path, kinds: Sequence[type] = ()) -> list[Record]:
     """All records of a file, oldest first; [] where there is none.
 
+    `kinds` are the classes of configs that its records were made with, if these are to be
+    checked against what their runs yield (`metrics`); `pruning.chapters.evidence` knows them.
     Raises RecordError that names file, line and field, if a record lacks a field or has a
     wrong one (see `schema`), or if two stand for the same config.
     """
-    found, places = [], {}
+    return [record for _, record in _checked(path, kinds)]
+
+
+def _checked(path: Path, kinds: Sequence[type]) -> Iterator[tuple[str, Record]]:
+    """Place and content of every record. With `kinds` configs are compared, else the fields
+    that are written: a record from before a field was added stands for the field's default."""
+    places: dict[Any, str] = {}
     for place, line in _raw(path):
         with _at(place):
             record = schema.parse(line)
             schema.check(line, record)
-            if (first := places.setdefault(schema.config_key(record), place)) != place:
+            key = metrics.check(record, kinds) if kinds else schema.config_key(record)
+            if (first := places.setdefault(key, place)) != place:
                 raise RecordError(f"stands for the same config as {first}")
-        found.append(record)
-    return found
+        yield place, record
 
 
 def append(path: Path, record: Record) -> None:
@@ -127,29 +151,38 @@ def append(path: Path, record: Record) -> None:
     append_line(path, record)
 
 
-def checked(record: Record) -> Record:
+def checked(record: Record, kinds: Sequence[type] = ()) -> Record:
     """A record as it reads back from disk (tuples are lists). Raises RecordError that names a
     wrong field."""
     line = schema.encode(record)
     found = schema.parse(line.rstrip())
     schema.check(line, found)
+    if kinds:
+        metrics.check(found, kinds)
     return found
 
 
-def check(path: Path, kind: type | None = None) -> int:
-    """The number of records in a file, all sound, and no two of them the same config of
-    dataclass `kind`.
+def check(paths: Iterable[Path], kinds: Callable[[Path], Sequence[type]]) -> Iterator[Found]:
+    """What is found in each file, one after the other.
 
-    `read` compares the fields that are written. This compares configs: a record from before a
-    field was added stands for the field's default. Raises RecordError.
+    `kinds` maps a file to the classes of its configs. A file without a record, a wrong record,
+    and a record that an earlier file has as well are errors.
     """
-    found = read(path)
-    places: dict[Any, str] = {}
-    for place, record in lines(path) if kind is not None else ():
-        with contextlib.suppress(ValueError), _at(place):
-            if (first := places.setdefault(config_of(record, kind), place)) != place:
-                raise RecordError(f"stands for the same config as {first}")
-    return len(found)
+    places: dict[bytes, str] = {}
+    for path in paths:
+        count = 0
+        try:
+            for place, record in _checked(path, kinds(path)):
+                count += 1
+                with _at(place):
+                    line = schema.encode(record)
+                    if (first := places.setdefault(line, place)) != place:
+                        raise RecordError(f"is the same record as {first}")
+            if not count:
+                raise RecordError(f"{path}: has no record; restore it from git or remove it")
+            yield Found(path, count)
+        except RecordError as error:
+            yield Found(path, count, str(error))
 
 
 @contextlib.contextmanager

@@ -103,7 +103,7 @@ def _record(
         "seconds": round(seconds, 2),
     }
     whole = {"provenance": origin | metrics.get("provenance", {}) | own | more}
-    return records.checked(flat(config) | metrics | whole)
+    return records.checked(flat(config) | metrics | whole, [type(config)])
 
 
 def run_one(run: Callable[[Any], Record], config: Any, threads: int = 1) -> Record:

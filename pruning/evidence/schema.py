@@ -1,25 +1,30 @@
-"""What every record holds. msgspec checks it when a line is read and before one is written."""
+"""What every record holds. msgspec checks it when a line is read and before one is written.
+
+A chapter's configs say more: their attribute `metrics` is a `Metrics` (see
+`pruning.evidence.metrics`) with all that a run of theirs yields.
+"""
 
 import json
+import math
+import re
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import takewhile
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
+
+from pruning.bounds import Amount, Count, Fraction, Positive, Text
 
 Record = dict[str, Any]
-Count = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
-Fraction = Annotated[float, Meta(ge=0, le=1)]
-Text = Annotated[str, Meta(min_length=1)]
 
 
 class RecordError(RuntimeError):
     """A record, or a file of records, that is not what it should be or is in use."""
 
 
-class Provenance(Struct):
+class Provenance(Struct, forbid_unknown_fields=True):
     """What a number comes from."""
 
     commit: str | None
@@ -27,7 +32,7 @@ class Provenance(Struct):
     device: Text
     threads: Positive
     finished: datetime
-    seconds: Annotated[float, Meta(ge=0)]
+    seconds: Amount
     data: Text | None = None  # checksum
     together: Positive | None = None  # runs that shared the time
 
@@ -69,15 +74,17 @@ _MARKS = {
     b"=======": "is a conflict marker of git",
     b">>>>>>>": "is a conflict marker of git",
 }
+_LARGE = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}|\d{300}")  # what may not be a finite number
 
 
 def parse(line: bytes) -> Record:
-    """A line as a JSON object. Raises RecordError in one line for anything else."""
+    """A line as a JSON object. Raises RecordError in one line for anything else, for a number
+    that is not finite, and for a name that stands twice in one object."""
     for mark, what in _MARKS.items():
         if line.startswith(mark):
             raise RecordError(f"not JSON: it {what}")
     try:
-        found = msgspec.json.decode(line)
+        found = json.loads(line, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise RecordError(f"not UTF-8 ({error.reason})") from None
     except RecursionError:
@@ -86,27 +93,61 @@ def parse(line: bytes) -> Record:
         raise RecordError(f"not JSON ({error})") from None
     if not isinstance(found, dict):
         raise RecordError("not a JSON object")
+    for place, value in _endless(found) if _LARGE.search(line) else ():
+        raise RecordError(f"{place}: got {value}, needs a finite number")
     return found
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Record:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RecordError(f"{twice}: stands twice in one object, needs to stand once")
+    return found
+
+
+def _endless(content: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """Place and value of every number that is not finite."""
+    if isinstance(content, float) and not math.isfinite(content):
+        yield place, content
+    elif isinstance(content, dict):
+        for name, value in content.items():
+            yield from _endless(value, f"{place}.{name}" if place else name)
+    elif isinstance(content, list):
+        for k, value in enumerate(content):
+            yield from _endless(value, f"{place}[{k}]")
 
 
 def check(line: bytes, record: Record) -> None:
     """Check a line that reads as `record`.
 
-    Raises RecordError that names the field: one that is missing or has another type, a
-    fraction outside of [0, 1], or more effective weights than weights.
+    Raises RecordError that names the field, its value and what would be right: one that is
+    missing or has another type, a fraction outside of [0, 1], or numbers of weights that
+    contradict each other.
     """
     try:
         found = _evidence.decode(line)
     except ValueError as error:
-        raise RecordError(_said(error)) from None
+        raise RecordError(said(error, record)) from None
     for name, value in record.items():
         if "accuracy" in name:
             try:
                 msgspec.convert(value, Accuracies)
             except ValueError as error:
-                raise RecordError(_said(error, name)) from None
-    if found.kept is not None and (found.effective or 0) > found.kept:
+                raise RecordError(said(error, record, name)) from None
+    if found.kept is None:
+        return
+    if (found.effective or 0) > found.kept:
         raise RecordError(f"effective: got {found.effective}, needs at most kept={found.kept}")
+    if found.dense_weights is not None and found.kept > found.dense_weights:
+        raise RecordError(
+            f"kept: got {found.kept}, needs at most dense_weights={found.dense_weights}"
+        )
+    if found.kept_by_layer is not None and sum(found.kept_by_layer) != found.kept:
+        raise RecordError(
+            f"kept_by_layer: got {found.kept_by_layer}, needs a sum of kept={found.kept}"
+        )
 
 
 def encode(content: Record) -> bytes:
@@ -129,8 +170,22 @@ def config_key(record: Record) -> bytes:
     return msgspec.json.encode(dict(config), order="sorted")
 
 
-def _said(error: ValueError, name: str = "") -> str:
-    """msgspec's "what - at `$.field`" as "field: what"."""
+def said(error: ValueError, content: Any, name: str = "") -> str:
+    """msgspec's "Expected … - at `$.field`" as "field: got …, needs …".
+
+    `content` is what was checked; a `name` says that it was this field of it.
+    """
     what, _, place = str(error).partition(" - at `$")
-    field = name + place.rstrip("`").removeprefix("." if not name else "")
-    return f"{field}: {what[0].lower()}{what[1:]}" if field else what
+    place = name + place.rstrip("`")
+    field = place.removeprefix(".")
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what):
+        field = f"{field}.{unknown[1]}".removeprefix(".")
+        what = "Expected to be left out, a record of this kind has no such field"
+    if not what.startswith("Expected"):
+        return f"{field}: {what[0].lower()}{what[1:]}" if field else what
+    value = content
+    for key, index in re.findall(r"([^.[]+)|\[(\d+)\]", field):
+        value = value[key] if key else value[int(index)]
+    return (
+        f"{field}: got {value!r}, needs {what.removeprefix('Expected ').partition(', got')[0]}"
+    )

@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from pruning.bounds import Fraction, Rate
 from pruning.methods import scores, shares
 from pruning.networks import models
 from pruning.networks.layers import layers
@@ -33,17 +34,21 @@ from pruning.training.recipes import (
 class Settings:
     """Chosen on validation splits."""
 
-    finetune_lr: float = setting(3e-3, "learning rate")
-    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
+    finetune_lr: Rate = setting(3e-3, "learning rate")
+    descent: Fraction = setting(
+        0.5, "fraction of the epochs after which the learning rate falls"
+    )
 
 
 @dataclass(frozen=True)
 class RandomSettings:
     """Chosen on validation splits."""
 
-    finetune_lr: float = setting(3e-3, "learning rate")
-    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
-    allocation: tuple[float, ...] = setting(
+    finetune_lr: Rate = setting(3e-3, "learning rate")
+    descent: Fraction = setting(
+        0.5, "fraction of the epochs after which the learning rate falls"
+    )
+    allocation: tuple[Fraction, ...] = setting(
         (), "share of the kept weights of each layer; (): any weights of the network"
     )
 

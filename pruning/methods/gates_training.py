@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from pruning.bounds import Amount, Count, Fraction, Probability, Rate
 from pruning.methods import gates, hardening, noise
 from pruning.training import Callback
 from pruning.training.recipes import (
@@ -30,19 +31,19 @@ from pruning.training.stacks import StackedLinear, on_device
 class Settings:
     """Chosen on validation splits."""
 
-    lr: float = setting(1e-2, "learning rate of weights and biases")
-    finetune_lr: float = setting(3e-3, "their learning rate once the mask is fixed")
-    gate_lr: float = setting(0.1, "learning rate of the logits ℓ")
-    tau: float = setting(2.0, "temperature τ of the soft gate, above 0")
-    init: float = setting(0.9, "keep probability θ^g at the start, in (0, 1)")
-    alpha: float = setting(1.0, "factor α of the density loss")
+    lr: Rate = setting(1e-2, "learning rate of weights and biases")
+    finetune_lr: Rate = setting(3e-3, "their learning rate once the mask is fixed")
+    gate_lr: Rate = setting(0.1, "learning rate of the logits ℓ")
+    tau: Rate = setting(2.0, "temperature τ of the soft gate, above 0")
+    init: Probability = setting(0.9, "keep probability θ^g at the start, in (0, 1)")
+    alpha: Amount = setting(1.0, "factor α of the density loss")
     penalty: str = setting("log", "'log': |log mean(g) − log D|, or 'absolute': |mean(g) − D|")
     target: str = setting("falling", "'falling': D falls from 1, 'constant': D from the start")
-    descent: float = setting(0.5, "fraction of the epochs after which the target is D")
-    allocation: tuple[float, ...] = setting(
+    descent: Fraction = setting(0.5, "fraction of the epochs after which the target is D")
+    allocation: tuple[Fraction, ...] = setting(
         (), "share of the kept weights of each layer; (): one loss for all"
     )
-    at_most: int = setting(0, "budget: of more open gates the largest so many stay; 0: all")
+    at_most: Count = setting(0, "budget: of more open gates the largest so many stay; 0: all")
 
     def __post_init__(self):
         if self.penalty not in ("log", "absolute"):

@@ -23,6 +23,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from pruning.bounds import Fraction, Positive, Rate
 from pruning.methods import scores, shares
 from pruning.networks import masks
 from pruning.networks.layers import layers
@@ -165,14 +166,16 @@ class Gradual(Callback):
 class Settings:
     """Of gradual pruning beside other methods."""
 
-    lr: float = setting(3e-3, "learning rate while weights are removed")
-    finetune_lr: float = setting(3e-3, "learning rate once the mask is fixed")
-    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
-    begin: float = setting(0.0, "fraction of the epochs after which pruning begins")
-    end: float = setting(0.75, "fraction of the epochs after which it ends")
-    updates: int = setting(200, "how many times weights are removed")
+    lr: Rate = setting(3e-3, "learning rate while weights are removed")
+    finetune_lr: Rate = setting(3e-3, "learning rate once the mask is fixed")
+    descent: Fraction = setting(
+        0.5, "fraction of the epochs after which the learning rate falls"
+    )
+    begin: Fraction = setting(0.0, "fraction of the epochs after which pruning begins")
+    end: Fraction = setting(0.75, "fraction of the epochs after which it ends")
+    updates: Positive = setting(200, "how many times weights are removed")
     score: str = setting("magnitude", "'magnitude': |W|, or 'deviation': |W| · σ of its input")
-    allocation: tuple[float, ...] = setting(
+    allocation: tuple[Fraction, ...] = setting(
         (), "share of the kept weights of each layer; (): layers compete"
     )
 

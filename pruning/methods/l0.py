@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from pruning.bounds import Amount, Fraction, Probability, Rate
 from pruning.methods import shares
 from pruning.methods.noise import logistic_noise
 from pruning.networks import masks
@@ -197,19 +198,19 @@ class L0(Callback):
 class Settings:
     """Of L0 regularisation beside other methods."""
 
-    lr: float = setting(1e-2, "learning rate of weights and biases")
-    finetune_lr: float = setting(3e-3, "their learning rate once the mask is fixed")
-    gate_lr: float = setting(0.1, "learning rate of log α")
-    temperature: float = setting(2 / 3, "temperature β of the gates")
-    init: float = setting(0.5, "sigmoid(log α) at the start, in (0, 1)")
-    factor: float = setting(3.0, "factor of the penalty")
+    lr: Rate = setting(1e-2, "learning rate of weights and biases")
+    finetune_lr: Rate = setting(3e-3, "their learning rate once the mask is fixed")
+    gate_lr: Rate = setting(0.1, "learning rate of log α")
+    temperature: Rate = setting(2 / 3, "temperature β of the gates")
+    init: Probability = setting(0.5, "sigmoid(log α) at the start, in (0, 1)")
+    factor: Amount = setting(3.0, "factor of the penalty")
     penalty: str = setting(
         "target", "'sum': of P(z ≠ 0), or 'target': its distance to the budget"
     )
-    descent: float = setting(
+    descent: Fraction = setting(
         0.5, "fraction of the epochs after which the target is the budget"
     )
-    allocation: tuple[float, ...] = setting(
+    allocation: tuple[Fraction, ...] = setting(
         (), "share of the kept weights of each layer; (): layers compete"
     )
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pruning.bounds import Fraction, Rate
 from pruning.methods import scores, shares
 from pruning.training.recipes import (
     Adam,
@@ -157,9 +158,11 @@ RANDOM = Score(
 class Settings:
     """Chosen on validation splits, as those of the dense network."""
 
-    finetune_lr: float = setting(3e-3, "learning rate")
-    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
-    allocation: tuple[float, ...] = setting(
+    finetune_lr: Rate = setting(3e-3, "learning rate")
+    descent: Fraction = setting(
+        0.5, "fraction of the epochs after which the learning rate falls"
+    )
+    allocation: tuple[Fraction, ...] = setting(
         (), "share of the kept weights of each layer; (): where the score competes by itself"
     )
 

@@ -16,9 +16,11 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from pruning.bounds import Amount, Rate
 from pruning.methods.contributions import (
     KINDS,
     ContributionStatistics,
+    Kind,
     contribution_statistics,
     contributions,
 )
@@ -116,11 +118,11 @@ def layer_sparsities(
 class Settings:
     """The reading that the validation split chose among those with blind ranges."""
 
-    kind: str = setting("absolute", "contribution: 'relative', 'absolute' or 'output'")
-    alpha: float = setting(1.0, "factor α of |μ|")
-    beta: float = setting(1.0, "factor β of σ")
-    decay: float = setting(1.0, "s: below 1 later layers keep fewer weights")
-    form: str = setting("sum", "'sum' or 'product' of mean and deviation")
+    kind: Kind = setting("absolute", "contribution: 'relative', 'absolute' or 'output'")
+    alpha: Amount = setting(1.0, "factor α of |μ|")
+    beta: Amount = setting(1.0, "factor β of σ")
+    decay: Rate = setting(1.0, "s: below 1 later layers keep fewer weights")
+    form: Form = setting("sum", "'sum' or 'product' of mean and deviation")
     tolerance: float | None = setting(
         None, "of the blind ranges; None: 0.01 for smooth activations, else 0"
     )

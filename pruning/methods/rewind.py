@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pruning.bounds import Count, Fraction, Positive, Rate
 from pruning.methods import scores, shares
 from pruning.training import Callback
 from pruning.training.recipes import (
@@ -116,15 +117,19 @@ def _weights(model: nn.Module) -> dict[str, nn.Parameter]:
 class Settings:
     """Of iterative magnitude pruning beside other methods."""
 
-    lr: float = setting(3e-3, "learning rate of the trainings between two rounds")
-    finetune_lr: float = setting(3e-3, "learning rate of the last training")
-    descent: float = setting(0.5, "fraction of a training after which its learning rate falls")
-    rounds: int = setting(12, "how often weights are removed")
-    round_epochs: int = setting(
+    lr: Rate = setting(3e-3, "learning rate of the trainings between two rounds")
+    finetune_lr: Rate = setting(3e-3, "learning rate of the last training")
+    descent: Fraction = setting(
+        0.5, "fraction of a training after which its learning rate falls"
+    )
+    rounds: Positive = setting(12, "how often weights are removed")
+    round_epochs: Count = setting(
         0, "epochs of each training but the last; 0: shares of `epochs`"
     )
-    early: float = setting(0.02, "the point to rewind to, as a fraction of the first training")
-    allocation: tuple[float, ...] = setting(
+    early: Fraction = setting(
+        0.02, "the point to rewind to, as a fraction of the first training"
+    )
+    allocation: tuple[Fraction, ...] = setting(
         (), "share of the kept weights of each layer; (): layers compete"
     )
 

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pruning.bounds import Amount, Fraction, Rate
 from pruning.methods import shares
 from pruning.networks.masks import Mask, is_parametrized, is_pruned, original, set_mask
 from pruning.networks.prunable import check_untied, prunable
@@ -204,12 +205,14 @@ class DeepR(_Rewiring):
 class SETSettings:
     """Chosen on validation splits."""
 
-    finetune_lr: float = setting(1e-2, "learning rate")
-    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
-    fraction: float = setting(
+    finetune_lr: Rate = setting(1e-2, "learning rate")
+    descent: Fraction = setting(
+        0.5, "fraction of the epochs after which the learning rate falls"
+    )
+    fraction: Fraction = setting(
         0.1, "share ζ of a layer's connections that moves after each epoch"
     )
-    allocation: tuple[float, ...] = setting(
+    allocation: tuple[Fraction, ...] = setting(
         (), "share of the kept weights of each layer; (): Erdős–Rényi"
     )
 
@@ -218,10 +221,12 @@ class SETSettings:
 class DeepRSettings:
     """Chosen on validation splits."""
 
-    finetune_lr: float = setting(3e-2, "learning rate η")
-    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
-    l1: float = setting(1e-1, "L1 regularisation α")
-    allocation: tuple[float, ...] = setting(
+    finetune_lr: Rate = setting(3e-2, "learning rate η")
+    descent: Fraction = setting(
+        0.5, "fraction of the epochs after which the learning rate falls"
+    )
+    l1: Amount = setting(1e-1, "L1 regularisation α")
+    allocation: tuple[Fraction, ...] = setting(
         (), "share of the kept weights of each layer; (): Erdős–Rényi"
     )
 

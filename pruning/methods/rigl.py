@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 from torch.utils.hooks import RemovableHandle
 
+from pruning.bounds import Fraction, Positive, Rate
 from pruning.methods import scores, shares
 from pruning.networks import masks
 from pruning.networks.layers import layers
@@ -158,14 +159,14 @@ class RigL(Callback):
 class Settings:
     """Of RigL beside other methods."""
 
-    finetune_lr: float = setting(1e-2, "learning rate")
-    descent: float = setting(
+    finetune_lr: Rate = setting(1e-2, "learning rate")
+    descent: Fraction = setting(
         0.75, "fraction of the epochs after which the learning rate falls"
     )
-    fraction: float = setting(0.3, "share α of a layer's weights that moves at the start")
-    every: int = setting(100, "steps ΔT between two updates")
-    until: float = setting(0.75, "fraction of the training after which the mask stays")
-    allocation: tuple[float, ...] = setting(
+    fraction: Fraction = setting(0.3, "share α of a layer's weights that moves at the start")
+    every: Positive = setting(100, "steps ΔT between two updates")
+    until: Fraction = setting(0.75, "fraction of the training after which the mask stays")
+    allocation: tuple[Fraction, ...] = setting(
         (), "share of the kept weights of each layer; (): Erdős–Rényi"
     )
 

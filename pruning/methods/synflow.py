@@ -28,6 +28,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from pruning.bounds import Fraction, Positive, Rate
 from pruning.methods import shares
 from pruning.networks import masks
 from pruning.networks.chain import ELEMENTWISE
@@ -94,10 +95,12 @@ def prune(
 class Settings:
     """Of SynFlow beside other methods."""
 
-    finetune_lr: float = setting(1e-2, "learning rate")
-    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
-    rounds: int = setting(100, "rounds n of scoring and pruning")
-    allocation: tuple[float, ...] = setting(
+    finetune_lr: Rate = setting(1e-2, "learning rate")
+    descent: Fraction = setting(
+        0.5, "fraction of the epochs after which the learning rate falls"
+    )
+    rounds: Positive = setting(100, "rounds n of scoring and pruning")
+    allocation: tuple[Fraction, ...] = setting(
         (), "share of the kept weights of each layer; (): layers compete"
     )
 

@@ -22,6 +22,7 @@ gradient.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
+from pruning.bounds import Amount, Fraction, Rate
 from pruning.methods import shares
 from pruning.networks import masks
 from pruning.networks.layers import layers
@@ -205,15 +207,21 @@ class Variational(Callback):
 class Settings:
     """Of sparse variational dropout beside other methods."""
 
-    lr: float = setting(3e-3, "learning rate of weights and biases")
-    finetune_lr: float = setting(3e-3, "their learning rate once the mask is fixed")
-    noise_lr: float = setting(3e-2, "learning rate of log σ²")
-    descent: float = setting(0.5, "fraction of the epochs after which the learning rate falls")
-    scale: float = setting(1.0, "factor of the divergence; more gives fewer weights")
-    warm: float = setting(0.5, "fraction of the epochs over which the divergence rises from 0")
+    lr: Rate = setting(3e-3, "learning rate of weights and biases")
+    finetune_lr: Rate = setting(3e-3, "their learning rate once the mask is fixed")
+    noise_lr: Rate = setting(3e-2, "learning rate of log σ²")
+    descent: Fraction = setting(
+        0.5, "fraction of the epochs after which the learning rate falls"
+    )
+    scale: Amount = setting(1.0, "factor of the divergence; more gives fewer weights")
+    warm: Fraction = setting(
+        0.5, "fraction of the epochs over which the divergence rises from 0"
+    )
     init: float = setting(-10.0, "log σ² at the start")
-    sampling: str = setting("local", "'local': noise on outputs, or 'weight': on the weights")
-    allocation: tuple[float, ...] = setting(
+    sampling: Literal["local", "weight"] = setting(
+        "local", "'local': noise on outputs, or 'weight': on the weights"
+    )
+    allocation: tuple[Fraction, ...] = setting(
         (), "share of the kept weights of each layer; (): layers compete"
     )
 

@@ -39,8 +39,8 @@ def headlines() -> list[Headline]:
         if hasattr(part, "headline"):
             name, paper = part.HEADLINE
             claim = scoreboard.of(chapter)[name]
-            path = records.records_folder() / f"{claim['records']}.jsonl"
-            found = claims.chosen(records.table(records.read(path)), claim["where"])
+            evidence = records.table(chapters.evidence(claim["records"]))
+            found = claims.chosen(evidence, claim["where"])
             headline = Headline(paper, chapter, verdicts[name], part.headline(claim, found))
             made.append((claim["figure"], headline))  # begins with the number of the paper
     return [headline for _, headline in sorted(made, key=lambda pair: pair[0])]

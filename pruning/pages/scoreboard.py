@@ -65,7 +65,8 @@ def board(chapter: str | None = None, folder: Path | None = None) -> pandas.Data
     """One row a claim: id, paper, place, claim, verdict, seeds, ours, chapter; the claims of
     one chapter or of all.
 
-    Raises FileNotFoundError if the folder of the records does not exist.
+    Raises FileNotFoundError if the folder of the records does not exist, and RecordError for a
+    record that is wrong.
     """
     folder = folder or records.records_folder()
     if not folder.is_dir():
@@ -78,7 +79,12 @@ def board(chapter: str | None = None, folder: Path | None = None) -> pandas.Data
         if chapter is None
         else [(chapter, claim) for claim in of(chapter).values()]
     )
-    verdicts = [claims.judge(claim, rules(its), folder) for its, claim in chosen]
+    named = {claim["records"] for _, claim in chosen if "records" in claim}
+    found = {name: chapters.evidence(name, folder) for name in named}
+    verdicts = [
+        claims.judge(claim, rules(its), found.get(claim.get("records"), []))
+        for its, claim in chosen
+    ]
     return pandas.DataFrame(verdicts).assign(chapter=[its for its, _ in chosen])
 
 

@@ -219,5 +219,5 @@ def test_references_are_scikit_learn_s_own(tmp_path):
 
 @pytest.mark.parametrize("density", [0, 5, -0.1, float("nan")])
 def test_a_density_out_of_range_is_named_before_anything_is_loaded(density):
-    with pytest.raises(ValueError, match=r"density: got .*, needs a fraction to keep"):
+    with pytest.raises(ValueError, match=r"density: got .*, needs `float` [<>]"):
         cc.Config(density=density)

@@ -290,7 +290,7 @@ def test_a_run_goes_on_from_its_checkpoint(cache, monkeypatch):
         ({"schedule": "linear"}, "schedule: got 'linear'"),
         ({"precision": "fp8"}, "precision: got 'fp8'"),
         ({"depth": 34}, "depth: got 34"),
-        ({"dataset": "breast_cancer"}, "dataset: got 'breast_cancer', needs one of images"),
+        ({"dataset": "breast_cancer"}, "dataset: got 'breast_cancer', needs one of"),
     ],
 )
 def test_bad_settings_are_named(change, message):

@@ -96,7 +96,7 @@ def on_record(monkeypatch, wiring):
 
 def test_an_arm_begins_with_what_it_says(on_record, wiring, varying):
     record, weights = on_record
-    base = experiment.Config(study="again", network=3, seed=1)
+    base = experiment.Config(study="again", arm="mask", network=3, seed=1, rate=0.1, epochs=1)
     found = {
         arm: experiment.prepared(dataclasses.replace(base, arm=arm), varying)
         for arm in experiment.ARMS
@@ -141,8 +141,10 @@ def test_a_digits_network_is_taken_apart_and_one_that_moves_keeps_its_weights():
 
 
 def test_bad_input_is_named(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="arm: got 'again', 'half'"):
-        experiment.run(experiment.Config(study="again", arm="half"))
+    with pytest.raises(ValueError, match="arm: got 'half', needs one of"):
+        experiment.Config(study="again", arm="half")
+    with pytest.raises(ValueError, match="epochs: got 0, needs a number above 0"):
+        experiment.Config(study="again", arm="mask", rate=0.1)
     with pytest.raises(ValueError, match="profile: got 'slow'"):
         experiment.configs("slow")
     monkeypatch.setenv("PRUNING_RECORDS", str(tmp_path))

@@ -10,6 +10,7 @@ their neuron, and removes each of them alone.
 import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,15 +18,20 @@ from scipy import stats
 from torch import Tensor, nn
 
 from pruning import comparison, training
+from pruning.bounds import Count, Part, Positive
 from pruning.chapters.attributions import information
-from pruning.chapters.robustness.experiment import recorded
+from pruning.chapters.attributions.metrics import Metrics
+from pruning.chapters.robustness.experiment import SOURCES, recorded
 from pruning.data import datasets
+from pruning.evidence.configs import settle
 from pruning.evidence.records import Record
 from pruning.methods import relative, scores
 from pruning.networks import importance, sparsity
 from pruning.networks.attribution import integrated_gradients
 
 DATASETS = ("mnist", "digits")
+STUDIES = ("pixels", "information")
+METHODS = ("gates", "dense")
 REMOVED = (5, 10, 20, 40, 80)  # of the first pixels
 SPARSITIES = (0.5, 0.75, 0.9)
 EXPLAINED, SAMPLES = 500, 2000  # images; images that information is estimated from
@@ -36,20 +42,22 @@ WEIGHTS, ESTIMATED = 400, 100  # of each layer: removed alone; estimated by scik
 class Config:
     """One network."""
 
+    metrics: ClassVar[type] = Metrics
+
     dataset: str = "mnist"
-    study: str = "pixels"  # or "information"
-    method: str = "gates"  # or "dense"
-    density: float = 1.0
-    seed: int = 0
+    study: str = "pixels"  # one of STUDIES
+    method: str = "gates"  # one of METHODS
+    density: Part = 1.0
+    seed: Count = 0
     source: str = "trained"  # or "recorded": a whole network of the chapter why_gates_win
-    hidden: tuple[int, ...] = (300, 100)
-    epochs: int = 15
-    finetune_epochs: int = 5
-    batch_size: int = 256
+    hidden: tuple[Positive, ...] = (300, 100)
+    epochs: Count = 15
+    finetune_epochs: Count = 5
+    batch_size: Positive = 256
 
     def __post_init__(self):
-        if self.study not in ("pixels", "information"):
-            raise ValueError(f"study: got {self.study!r}, needs 'pixels' or 'information'")
+        settle(self, dataset=DATASETS, study=STUDIES, method=METHODS, source=SOURCES)
+        comparison.trains(self)
         if self.source == "recorded" and (self.dataset, self.method) != ("mnist", "gates"):
             raise ValueError("source: 'recorded' needs gates on mnist")
 

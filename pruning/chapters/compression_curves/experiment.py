@@ -13,12 +13,15 @@ from pruning.chapters.compression_curves import references
 from pruning.chapters.compression_curves.references import Reference
 from pruning.comparison import FEW, FEWEST
 from pruning.data import datasets
-from pruning.evidence.configs import changed, make
+from pruning.evidence.configs import changed, make, settle
 from pruning.evidence.records import Record, Together
 from pruning.methods import gates_training
 from pruning.networks import models
 
 DATASETS = ("mnist", "fashion_mnist", "income", "digits", "breast_cancer")
+
+
+STUDIES = ("curves", "frontier", "forms", "search")  # "forms" of the density loss
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,14 @@ class Config(comparison.Config):
     split: str = (
         "test"  # or "validation": a part of the training set stands in for the test set
     )
-    study: str = "curves"  # or "frontier", "forms" (of the density loss), "search"
+    study: str = "curves"  # one of STUDIES
+
+    def __post_init__(self):
+        super().__post_init__()
+        settle(self, dataset=DATASETS, split=comparison.SPLITS, study=STUDIES)
+
+
+CONFIGS = (Config, Reference)
 
 
 def run(config: Config | Reference) -> Record:

@@ -2,13 +2,18 @@
 networks."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from pruning import comparison
+from pruning.bounds import Count
+from pruning.evidence.configs import settle
+from pruning.evidence.metrics import Metrics
 from pruning.evidence.records import Record
 
+DATASETS = ("income", "breast_cancer")  # of two classes
 MODELS = ("logistic_regression", "gradient_boosting")
 
 
@@ -17,17 +22,16 @@ class Reference:
     """One model of scikit-learn with its default settings. Its density is 1: nothing is
     pruned."""
 
+    metrics: ClassVar[type[Metrics]] = Metrics
+
     dataset: str = "income"
     method: str = "logistic_regression"
     density: float = 1.0
-    seed: int = 0
+    seed: Count = 0
     study: str = "curves"
 
     def __post_init__(self):
-        if self.method not in MODELS:
-            raise ValueError(f"method: got {self.method!r}, needs one of {MODELS}")
-        if self.density != 1:
-            raise ValueError(f"density: got {self.density!r}, needs 1")
+        settle(self, method=MODELS, study=("curves",), dataset=DATASETS, density=(1,))
 
 
 def run(config: Reference) -> Record:

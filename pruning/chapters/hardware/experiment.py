@@ -9,12 +9,16 @@ the peak memory of a process that runs one form.
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
+from pruning.bounds import Count, Part, Positive
 from pruning.chapters.hardware import forms, networks
+from pruning.chapters.hardware.metrics import Metrics
 from pruning.chapters.robustness.experiment import recorded
 from pruning.comparison import LENET_WEIGHTS, PAPER_WEIGHTS
+from pruning.evidence.configs import settle
 from pruning.evidence.records import Record
 from pruning.networks import sparsity
 
@@ -32,20 +36,20 @@ ROUNDS = {"lenet": 60, "cnn": 15, "resnet20": 9}
 class Config:
     """One pruned network, measured on this machine."""
 
+    metrics: ClassVar[type] = Metrics
+
     dataset: str = "generated"
     study: str = "speed"  # or "memory"
     method: str = "scattered"  # one of METHODS
-    network: str = "lenet"
-    density: float = 1.0
-    seed: int = 0
-    batch: int = 64
-    rounds: int = 60
+    network: str = "lenet"  # one of ROUNDS
+    density: Part = 1.0
+    seed: Count = 0
+    batch: Positive = 64
+    rounds: Positive = 60
 
     def __post_init__(self):
-        if self.method not in METHODS:
-            raise ValueError(f"method: got {self.method!r}, needs one of {METHODS}")
-        if self.study not in ("speed", "memory"):
-            raise ValueError(f"study: got {self.study!r}, needs 'speed' or 'memory'")
+        studies = ("speed", "memory")
+        settle(self, dataset=("generated",), study=studies, method=METHODS, network=ROUNDS)
         if self.method == "gates" and self.network != "lenet":
             raise ValueError(f"network: got {self.network!r}, only 'lenet' is on record")
 

@@ -117,6 +117,9 @@ SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
 STRONG = ("gates", "gradual", "rigl", "rewind", "l0", "variational", "deepr", "set", "synflow")
 
 
+STUDIES = ("opponents", "screen", "search")
+
+
 @dataclass(frozen=True)
 class Config(comparison.Config):
     """One network."""
@@ -124,7 +127,11 @@ class Config(comparison.Config):
     split: str = (
         "test"  # or "validation": a part of the training set stands in for the test set
     )
-    study: str = "opponents"  # or "screen", "search"
+    study: str = "opponents"  # one of STUDIES
+
+    def __post_init__(self):
+        super().__post_init__()
+        flat.settle(self, dataset=DATASETS, split=comparison.SPLITS, study=STUDIES)
 
 
 @contextlib.contextmanager

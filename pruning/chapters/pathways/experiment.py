@@ -7,57 +7,22 @@ three tasks are ours: the paper gives no formulas for them.
 """
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pruning.bounds import Amount, Count, Positive, Probability, Rate
+from pruning.chapters.pathways.metrics import Metrics
+from pruning.chapters.pathways.tasks import TASKS, Task
+from pruning.evidence.configs import settle
 from pruning.evidence.records import Record
 from pruning.methods import gates, hardening
 from pruning.networks import models, sparsity, structure
 from pruning.training import Callback, recipes
 from pruning.training.recipes import Adam, HoldThenCosine, Phase
-
-
-@dataclass(frozen=True)
-class Task:
-    """Targets of uniform inputs, and what a right structure looks like."""
-
-    formulas: tuple[str, ...]
-    function: Callable[[Tensor], Tensor]
-    paths: tuple[tuple[int, ...], ...]  # for each output the inputs that it depends on
-    same_role: tuple[tuple[int, int], ...]  # pairs of inputs that could be exchanged
-    inputs: int = 4
-
-
-TASKS = {
-    "independence": Task(
-        ("y1 = 3 sin((x1 − x2)²)", "y2 = (x3 + x4)³"),
-        lambda x: torch.stack(
-            [3 * torch.sin((x[:, 0] - x[:, 1]) ** 2), (x[:, 2] + x[:, 3]) ** 3], 1
-        ),
-        ((0, 1), (2, 3)),
-        ((0, 1), (2, 3)),
-    ),
-    "sharing": Task(
-        ("y1 = 3 sin((x1 − x2)²)", "y2 = (x2 + x3)³"),
-        lambda x: torch.stack(
-            [3 * torch.sin((x[:, 0] - x[:, 1]) ** 2), (x[:, 1] + x[:, 2]) ** 3], 1
-        ),
-        ((0, 1), (1, 2)),
-        (),
-        3,
-    ),
-    "irrelevance": Task(
-        ("y1 = (x2 + x3)³",),
-        lambda x: ((x[:, 1] + x[:, 2]) ** 3)[:, None],
-        ((1, 2),),
-        ((1, 2),),
-    ),
-}
-
 
 AUTHORS_ALPHA = 0.01  # of the authors' public notebook; it leaves weak paths
 
@@ -66,18 +31,23 @@ AUTHORS_ALPHA = 0.01  # of the authors' public notebook; it leaves weak paths
 class Config:
     """One small network, gated to the end."""
 
+    metrics: ClassVar[type] = Metrics
+
     task: str = "independence"
-    seed: int = 0
+    seed: Count = 0
     method: str = "gates"
-    hidden: tuple[int, ...] = (10, 10)
-    samples: int = 1000
-    steps: int = 7500
-    lr: float = 1e-2
-    tau: float = 3.0
-    init: float = 0.9
-    alpha: float = 0.03  # chosen on seeds that are not on record; see AUTHORS_ALPHA
-    finetune_steps: int = 1500
+    hidden: tuple[Positive, ...] = (10, 10)
+    samples: Positive = 1000
+    steps: Positive = 7500
+    lr: Rate = 1e-2
+    tau: Rate = 3.0
+    init: Probability = 0.9
+    alpha: Amount = 0.03  # chosen on seeds that are not on record; see AUTHORS_ALPHA
+    finetune_steps: Count = 1500
     study: str = "pathways"
+
+    def __post_init__(self):
+        settle(self, task=TASKS, method=("gates",), study=("pathways",))
 
 
 class AsFewAsPossible(Callback):
@@ -107,10 +77,6 @@ def points(task: Task, samples: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def train(config: Config, progress: bool = False) -> nn.Sequential:
     """The network of a config, pruned and fine-tuned with its mask fixed."""
-    if config.method != "gates":
-        raise ValueError(f"method: got {config.method!r}, needs 'gates'")
-    if config.task not in TASKS:
-        raise ValueError(f"task: got {config.task!r}, needs one of {sorted(TASKS)}")
     task = TASKS[config.task]
     x, y = points(task, config.samples, config.seed)
     with torch.random.fork_rng(devices=[]):

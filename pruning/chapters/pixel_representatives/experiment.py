@@ -7,14 +7,16 @@ pixels.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from pruning import comparison, training
-from pruning.chapters.pixel_representatives import pixels
+from pruning.bounds import Count, Fraction, Positive
+from pruning.chapters.pixel_representatives import metrics, pixels
 from pruning.data import datasets
-from pruning.evidence.configs import changed
+from pruning.evidence.configs import changed, settle
 from pruning.evidence.records import Record
 from pruning.methods import gates_training
 from pruning.networks import importance, sparsity, structure
@@ -30,8 +32,14 @@ DRAWN = 1500  # networks with no more connections are recorded whole
 class Config(comparison.Config):
     """One network and its map of importance."""
 
-    top: int = 20  # pixels whose neighbours are looked at
+    metrics: ClassVar[type] = metrics.Metrics
+
+    top: Positive = 20  # pixels whose neighbours are looked at
     study: str = "representatives"
+
+    def __post_init__(self):
+        super().__post_init__()
+        settle(self, dataset=DATASETS, study=("representatives",))
 
 
 @dataclass(frozen=True)
@@ -41,12 +49,20 @@ class Pixels:
     label : the class of the pairs of pixels. precision : that they are to reach.
     """
 
+    metrics: ClassVar[type] = metrics.OfImages
+
     dataset: str = "mnist"
     method: str = "none"
-    seed: int = 0
+    seed: Count = 0
     label: str = "2"
-    precision: float = 0.74
+    precision: Fraction = 0.74
     study: str = "pixels"
+
+    def __post_init__(self):
+        settle(self, method=("none",), study=("pixels",), dataset=DATASETS)
+
+
+CONFIGS = (Config, Pixels)
 
 
 def of_images(config: Pixels) -> Record:
@@ -143,8 +159,6 @@ def run(config: Config | Pixels) -> Record:
     if isinstance(config, Pixels):
         return of_images(config)
     data = datasets.load(config.dataset)
-    if data.image_shape is None:
-        raise ValueError(f"dataset: got {config.dataset!r}, needs images")
     model, told = comparison.train(config, data)
     report = sparsity.sparsity_report(model)
     kept = int(report.kept.sum())

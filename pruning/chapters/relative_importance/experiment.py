@@ -8,13 +8,16 @@ the test set.
 import copy
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from scipy import stats as distributions
 
-from pruning import methods, training
+from pruning import comparison, methods, training
+from pruning.bounds import Count, Fraction
+from pruning.chapters.relative_importance.metrics import Metrics
 from pruning.chapters.relative_importance.scoring import (
+    SCALINGS,
     Network,
     overlap,
     part,
@@ -27,13 +30,14 @@ from pruning.evidence.configs import changed, settle
 from pruning.evidence.records import Record
 from pruning.methods import relative, scores
 from pruning.methods.oneshot import Score
-from pruning.networks import sparsity
+from pruning.networks import models, sparsity
 from pruning.networks.layers import layers
 from pruning.training import recipes
 from pruning.training.recipes import setting
 
 DATASETS = ("mnist", "fashion_mnist", "income", "digits", "breast_cancer")
 
+STUDIES = ("table", "sensitivity", "penalty", "scaling", "distribution", "search")
 BATCH_OF_MEANS = 100  # samples averaged where the central limit theorem is tried
 
 
@@ -60,15 +64,18 @@ UNSCORED = {"unpruned": Unpruned, "distribution": Distribution}
 class Config(Network):
     """One pruned network. `settings` are those of the method; None stands for its defaults."""
 
+    metrics: ClassVar[type] = Metrics
+
     method: str = "relative"  # a `Score`, or one of UNSCORED
-    sparsity: float = 0.75
+    sparsity: Fraction = 0.75
     scope: str = "global"
-    finetune_epochs: int = 0
+    finetune_epochs: Count = 0
     settings: Any = None
-    study: str = "table"  # or "sensitivity", "penalty", "scaling", "distribution", "search"
+    study: str = "table"  # one of STUDIES
 
     def __post_init__(self):
-        settle(self)
+        settle(self, dataset=DATASETS, scope=scores.SCOPES, study=STUDIES)
+        settle(self, split=comparison.SPLITS, scaling=SCALINGS, activation=models.ACTIVATIONS)
 
     @staticmethod
     def settings_of(method: str) -> type:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning import comparison, methods, training
+from pruning.bounds import Amount, Count, Positive, Rate
 from pruning.data import datasets
 from pruning.evidence.configs import changed
 from pruning.methods import relative, scores
@@ -24,6 +25,7 @@ from pruning.networks import models, sparsity
 from pruning.networks.layers import input_statistics
 from pruning.training.recipes import Adam, HoldThenCosine
 
+SCALINGS = ("raw", "standardised")
 OUTPUT_SAMPLES = 2000  # the "output" reading looks at every weight of every sample
 
 
@@ -39,12 +41,12 @@ class Network:
         "raw"  # pixels in [0, 1], or "standardised": one mean and deviation for all pixels
     )
     activation: str = "relu"
-    activity: float = 0.0  # λ of the activity penalty: pruning-aware training
-    seed: int = 0
-    hidden: tuple[int, ...] = (300, 100)
-    epochs: int = 20
-    batch_size: int = 256
-    lr: float = 2e-3
+    activity: Amount = 0.0  # λ of the activity penalty: pruning-aware training
+    seed: Count = 0
+    hidden: tuple[Positive, ...] = (300, 100)
+    epochs: Positive = 20
+    batch_size: Positive = 256
+    lr: Rate = 2e-3
 
 
 def part(config: Any) -> Network:
@@ -57,8 +59,6 @@ def _data(name: str, split: str, scaling: str) -> datasets.Dataset:
     data = comparison.load(name, split)
     if scaling == "raw":
         return data
-    if scaling != "standardised":
-        raise ValueError(f"scaling: got {scaling!r}, needs 'raw' or 'standardised'")
     mean, std = data.train.inputs.mean(), data.train.inputs.std()
     train, test = (replace(s, inputs=(s.inputs - mean) / std) for s in (data.train, data.test))
     return replace(data, train=train, test=test)

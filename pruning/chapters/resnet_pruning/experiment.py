@@ -12,7 +12,7 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from scipy import stats
@@ -20,9 +20,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from pruning import training
+from pruning.bounds import Amount, Count, Decay, Part, Positive, Rate
 from pruning.chapters.resnet_pruning import overhead
+from pruning.chapters.resnet_pruning.metrics import Metrics
 from pruning.chapters.resnet_pruning.overhead import Overhead
 from pruning.data import datasets, images
+from pruning.evidence.configs import settle
 from pruning.evidence.records import Record
 from pruning.evidence.runs import device_name
 from pruning.methods import scores
@@ -30,6 +33,14 @@ from pruning.methods.stochgrad import StochGradAdam
 from pruning.networks import models
 from pruning.training.checkpoints import Checkpoint
 
+OPTIMIZERS = ("adam", "adamw", "sgd", "stochgradadam")
+SCHEDULES, SHORTCUTS = ("constant", "cosine"), ("projection", "identity")
+# a study "… sampling" has other sampling rates; "cpu" is an earlier recipe, which is on record
+STUDIES = tuple(
+    name + more
+    for name in ("paper", "modern", "short", "quick", "cpu")
+    for more in ("", " sampling")
+)
 DATASETS = ("cifar10", "cifar10-jpeg", "mnist", "fashion_mnist", "digits")  # images
 
 RATES = tuple(k / 10 for k in range(10))
@@ -67,26 +78,32 @@ VARIANTS: dict[str, dict[str, Any]] = {
 class Config:
     """One network. The defaults are the author's recipe."""
 
+    metrics: ClassVar[type] = Metrics
+
     dataset: str = "cifar10"
-    depth: int = 56
+    depth: Positive = 56
     shortcut: str = "projection"
     method: str = "adam"
     optimizer: str = "adam"
-    lr: float = 1e-2
-    rate_factor: float = 1.0  # on lr
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    sampling_rate: float = 1.0
-    averaging: float = 0.0  # decay of the running average of the weights, 0 for none
-    epochs: int = 50
-    batch_size: int = 256
-    batch_factor: float = 1.0  # on batch_size
+    lr: Rate = 1e-2
+    rate_factor: Rate = 1.0  # on lr
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: Amount = 1e-8
+    weight_decay: Amount = 0.0
+    sampling_rate: Part = 1.0
+    averaging: Decay = 0.0  # decay of the running average of the weights, 0 for none
+    epochs: Positive = 50
+    batch_size: Positive = 256
+    batch_factor: Rate = 1.0  # on batch_size
     schedule: str = "constant"  # or "cosine", down to 0
     augment: bool = False  # crop and flip
     precision: str = "bf16"
-    seed: int = 0
-    study: str = "paper"
+    seed: Count = 0
+    study: str = "paper"  # one of STUDIES
+
+    def __post_init__(self):
+        settle(self, dataset=DATASETS, method=VARIANTS, optimizer=OPTIMIZERS, study=STUDIES)
+        settle(self, schedule=SCHEDULES, precision=PRECISIONS, shortcut=SHORTCUTS)
 
 
 def variant(method: str, base: Config, **changes: Any) -> Config:
@@ -172,8 +189,7 @@ def optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             model.parameters(), **common, momentum=0.9, nesterov=True, fused=True
         )
-    known = ["adam", "adamw", "sgd", "stochgradadam"]
-    raise ValueError(f"optimizer: got {config.optimizer!r}, needs one of {known}")
+    raise ValueError(f"optimizer: got {config.optimizer!r}, needs one of {list(OPTIMIZERS)}")
 
 
 @lru_cache(maxsize=1)
@@ -190,12 +206,6 @@ def train(
     progress=False,
 ):
     """The config's network and its history, one dict an epoch."""
-    if config.schedule not in ("constant", "cosine"):
-        raise ValueError(f"schedule: got {config.schedule!r}, needs 'constant' or 'cosine'")
-    if config.precision not in PRECISIONS:
-        raise ValueError(
-            f"precision: got {config.precision!r}, needs one of {sorted(PRECISIONS)}"
-        )
     if config.depth not in BLOCKS and config.shortcut == "projection":
         raise ValueError(f"depth: got {config.depth!r}, needs one of {sorted(BLOCKS)}")
     size = BLOCKS[config.depth] if config.shortcut == "projection" else config.depth
@@ -371,6 +381,7 @@ def run(config: Config | Overhead) -> Record:
     return metrics
 
 
+CONFIGS = (Config, Overhead)
 MAIN = ("adam", "stochgradadam", "stochgradadam, author's β₁")
 CONTROLS = tuple(name for name in VARIANTS if name not in MAIN)
 SAMPLING = (0.5, 0.6, 0.7, 0.9)  # beside 0.8 and 1, which is Adam

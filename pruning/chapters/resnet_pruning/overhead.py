@@ -3,10 +3,14 @@ Adam."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 
+from pruning.bounds import Count, Positive
+from pruning.chapters.resnet_pruning.metrics import OfOverhead
+from pruning.evidence.configs import settle
 from pruning.evidence.records import Record
 from pruning.methods.stochgrad import StochGradAdam
 from pruning.networks import models
@@ -24,13 +28,18 @@ class Overhead:
     """One network, on random images of CIFAR-10's size, in float32 on one thread of the
     CPU."""
 
+    metrics: ClassVar[type] = OfOverhead
+
     method: str = "stochgradadam"
     dataset: str = "generated"
-    depth: int = 20
-    batch_size: int = 256
-    rounds: int = 15
-    seed: int = 0
+    depth: Positive = 20
+    batch_size: Positive = 256
+    rounds: Positive = 15
+    seed: Count = 0
     study: str = "overhead"
+
+    def __post_init__(self):
+        settle(self, method=("stochgradadam",), dataset=("generated",), study=("overhead",))
 
 
 def _training(config: Overhead, make: Callable) -> tuple[Callable, Callable]:

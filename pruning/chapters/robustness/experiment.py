@@ -8,14 +8,18 @@ accuracies to compare at.
 
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pruning import comparison, training
+from pruning.bounds import Count, Part, Positive
+from pruning.chapters.robustness.metrics import Metrics
 from pruning.chapters.smallest.experiment import rebuilt
 from pruning.data import corruptions, datasets
 from pruning.evidence import records
+from pruning.evidence.configs import settle
 from pruning.evidence.records import Record
 from pruning.methods import find, oneshot
 from pruning.methods.relative import RELATIVE
@@ -30,6 +34,7 @@ STEPS, RESTARTS = 20, 4  # of PGD
 ATTACKED = 1000  # images of the test set, evenly spaced
 LEVELS = {"noise": (0.1, 0.2, 0.3), "shift": (1, 2, 3), "rotate": (10.0, 20.0, 30.0)}
 SURROGATE = 7  # the recorded network of 404 weights that others are attacked from
+SOURCES = ("trained", "recorded")
 METHODS = ("gates", "dense", "magnitude", "relative", "stochgrad")
 
 
@@ -37,20 +42,22 @@ METHODS = ("gates", "dense", "magnitude", "relative", "stochgrad")
 class Config:
     """One network."""
 
+    metrics: ClassVar[type] = Metrics
+
     dataset: str = "mnist"
     study: str = "attacks"
     method: str = "gates"  # one of METHODS
-    density: float = 1.0
-    seed: int = 0
+    density: Part = 1.0
+    seed: Count = 0
     source: str = "trained"  # or "recorded": a whole network of the chapter why_gates_win
-    hidden: tuple[int, ...] = (300, 100)
-    epochs: int = 60
-    finetune_epochs: int = 20
-    batch_size: int = 256
+    hidden: tuple[Positive, ...] = (300, 100)
+    epochs: Count = 60
+    finetune_epochs: Count = 20
+    batch_size: Positive = 256
 
     def __post_init__(self):
-        if self.method not in METHODS:
-            raise ValueError(f"method: got {self.method!r}, needs one of {METHODS}")
+        settle(self, dataset=DATASETS, study=("attacks",), method=METHODS, source=SOURCES)
+        comparison.trains(self)
         if self.source == "recorded" and (self.dataset, self.method) != ("mnist", "gates"):
             raise ValueError(
                 f"source: got 'recorded' for {self.method!r} on {self.dataset!r}, needs "

@@ -7,6 +7,7 @@ class minus that of the first, on a part of the test set.
 
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from scipy import stats
 from torch import Tensor, nn
 
 from pruning import comparison, training
+from pruning.bounds import Positive
+from pruning.chapters.shap_agreement.metrics import Metrics
 from pruning.data import datasets
-from pruning.evidence.configs import changed
+from pruning.evidence.configs import changed, settle
 from pruning.evidence.records import Record
 from pruning.networks import attribution, importance, sparsity
 
@@ -26,12 +29,18 @@ DATASETS = ("income", "breast_cancer")  # of two classes
 class Config(comparison.Config):
     """One network and what it says of its inputs; two classes only."""
 
+    metrics: ClassVar[type] = Metrics
+
     dataset: str = "income"
-    hidden: tuple[int, ...] = (100, 50)
-    explained: int = 300  # test samples whose SHAP values are averaged
-    background: int = 200  # training samples that stand for "feature absent"
-    checked: int = 50  # samples explained by PermutationExplainer as well
+    hidden: tuple[Positive, ...] = (100, 50)
+    explained: Positive = 300  # test samples whose SHAP values are averaged
+    background: Positive = 200  # training samples that stand for "feature absent"
+    checked: Positive = 50  # samples explained by PermutationExplainer as well
     study: str = "agreement"
+
+    def __post_init__(self):
+        super().__post_init__()
+        settle(self, dataset=DATASETS, study=("agreement",))
 
 
 def shares(evidence: Tensor) -> Tensor:
@@ -114,10 +123,6 @@ def explain(model: nn.Module, data: datasets.Dataset, config: Config) -> Record:
 def run(config: Config) -> Record:
     """Train, prune, explain."""
     data = datasets.load(config.dataset)
-    if len(data.class_names) != 2:
-        raise ValueError(
-            f"dataset: got {config.dataset!r} of {len(data.class_names)} classes, needs two"
-        )
     model, told = comparison.train(config, data)
     report = sparsity.sparsity_report(model)
     return {

@@ -17,13 +17,16 @@ from torch import nn
 from pruning import comparison, training
 from pruning.comparison import CHOSEN, FEWEST, LENET_WEIGHTS, PAPER_WEIGHTS
 from pruning.data import datasets
-from pruning.evidence.configs import changed
+from pruning.evidence.configs import changed, settle
 from pruning.evidence.records import Record, Together
 from pruning.methods import gates_training
 from pruning.networks import models, structure
 from pruning.networks.masks import set_mask
 
 DATASETS = ("mnist", "fashion_mnist", "income", "digits", "breast_cancer")
+
+
+STUDIES = ("curves", "ablation", "frontier")
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,11 @@ class Config(comparison.Config):
     split: str = (
         "test"  # or "validation": a part of the training set stands in for the test set
     )
-    study: str = "curves"  # "ablation" or "frontier"
+    study: str = "curves"  # one of STUDIES
+
+    def __post_init__(self):
+        super().__post_init__()
+        settle(self, dataset=DATASETS, split=comparison.SPLITS, study=STUDIES)
 
 
 BUDGET = {"density": PAPER_WEIGHTS / LENET_WEIGHTS, "at_most": PAPER_WEIGHTS}

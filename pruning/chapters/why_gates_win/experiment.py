@@ -10,15 +10,18 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pruning import comparison, training
+from pruning.bounds import Amount, Count, Fraction, Positive
 from pruning.chapters.why_gates_win import arms
+from pruning.chapters.why_gates_win.metrics import Metrics
 from pruning.evidence import records
-from pruning.evidence.configs import make
+from pruning.evidence.configs import make, settle
 from pruning.evidence.records import Record, Together
 from pruning.methods import gates_training
 from pruning.methods.rigl import RigL
@@ -54,23 +57,31 @@ OPPONENTS = (
 MOVED = (0.0, 0.01, 0.05, 0.15)  # of each layer's connections, at each of the first epochs
 
 
+HIDDEN = {"mnist": (300, 100), "digits": (32, 16)}
+STUDIES = ("networks", "again", "rates", "moving")
+
+
 @dataclass(frozen=True)
 class Config:
     """One run: a gated network, or one of its parts trained again."""
 
+    metrics: ClassVar[type] = Metrics
+
     dataset: str = "mnist"
-    study: str = "networks"  # or "again", "rates", "moving"
+    study: str = "networks"  # one of STUDIES
     method: str = "gates"  # whose network it is
     arm: str = "gates"  # what of it is kept, one of ARMS; "gates" for the network itself
-    weights: int = WEIGHTS
-    network: int = 0  # seed of the gated network
-    seed: int = 0  # of the weights that are trained, and of what an arm draws
-    rate: float = 0.0  # learning rate
-    epochs: int = 0
-    fraction: float = 0.0  # of the connections that move
+    weights: Positive = WEIGHTS
+    network: Count = 0  # seed of the gated network
+    seed: Count = 0  # of the weights that are trained, and of what an arm draws
+    rate: Amount = 0.0  # learning rate
+    epochs: Count = 0
+    fraction: Fraction = 0.0  # of the connections that move
     split: str = "test"
 
     def __post_init__(self):
+        settle(self, dataset=HIDDEN, study=STUDIES, method=("gates", *OPPONENTS))
+        settle(self, split=comparison.SPLITS, arm=("gates", *ARMS))
         unused = {
             "networks": {
                 "arm": "gates",
@@ -87,9 +98,11 @@ class Config:
                     f"{name}: got {getattr(self, name)!r}, study {self.study!r} makes no use"
                     " of it"
                 )
-
-
-HIDDEN = {"mnist": (300, 100), "digits": (32, 16)}
+        if self.study in ("again", "rates") and self.arm == "gates":
+            raise ValueError(f"arm: got 'gates', needs one of {list(ARMS)}")
+        for name in ("rate", "epochs") if self.study != "networks" else ():
+            if not getattr(self, name):
+                raise ValueError(f"{name}: got 0, needs a number above 0")
 
 
 def _network(config: Config) -> Record:
@@ -271,16 +284,11 @@ def _moving(config: Config) -> Record:
 
 
 def run(config: Config) -> Record:
-    """The metrics of one record. Raises ValueError for an unknown study or arm."""
+    """The metrics of one record."""
     if config.study == "networks":
         return _network(config)
     if config.study == "moving":
         return _moving(config)
-    if config.study not in ("again", "rates") or config.arm not in ARMS:
-        raise ValueError(
-            f"study, arm: got {config.study!r}, {config.arm!r}, needs 'networks', 'moving', "
-            f"or 'again' or 'rates' with one of {sorted(ARMS)}"
-        )
     return again([config])[0]
 
 
