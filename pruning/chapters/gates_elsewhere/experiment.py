@@ -13,9 +13,11 @@ convolutional network two to three; the profile "paper" takes about four hours o
 
 import itertools
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pruning import comparison
 from pruning.chapters.gates_elsewhere import convolutional
+from pruning.chapters.gates_elsewhere.metrics import Metrics
 from pruning.chapters.opponents.experiment import SHARES
 from pruning.chapters.pixel_representatives import experiment as representatives
 from pruning.comparison import CHOSEN, LENET_WEIGHTS, PAPER_WEIGHTS
@@ -28,6 +30,7 @@ from pruning.methods import gates_training
 from pruning.networks import models, small
 
 DATASETS = ("fashion_mnist", "cifar10", "mnist", "digits")
+STUDIES = ("curves", "headline", "temperature", "cnn", "search")
 METHODS = ("gates", "rigl", "gradual", "l0", "random", "dense")
 FEW = PAPER_WEIGHTS / LENET_WEIGHTS
 # densities of the MNIST curve; up to FEWEST the settings for few weights are used
@@ -60,10 +63,20 @@ TRIED, SEEDS = 3, 3
 class Config(comparison.Config):
     """One network. `hidden` are its hidden neurons, or the channels of a "cnn"."""
 
+    metrics: ClassVar[type] = Metrics
+
     dataset: str = "fashion_mnist"
     network: str = "mlp"  # or "cnn"
     split: str = "test"  # or "validation"
-    study: str = "curves"  # or "headline", "temperature", "cnn", "search"
+    study: str = "curves"  # one of STUDIES
+
+    def __post_init__(self):
+        super().__post_init__()
+        flat.settle(self, dataset=DATASETS, method=METHODS, network=("mlp", "cnn"))
+        flat.settle(self, split=comparison.SPLITS, study=STUDIES)
+
+
+CONFIGS = (Config, representatives.Config, representatives.Pixels)
 
 
 def run(config: Config | representatives.Config | representatives.Pixels) -> Record:
