@@ -25,19 +25,28 @@ def harden(model: Model, at_most: int | None = None) -> Model:
     ----------
     model : a gated model; changed in place.
     at_most : a budget for all gated weights together: of the open gates those with the
-        largest ℓ stay, as many as the budget holds. Weights without a gate do not count. None
-        keeps all open gates.
+        largest ℓ stay, as many as the budget holds; among equal ℓ those with the larger |θ^w|
+        (of gates on outputs, the larger mean). Weights without a gate do not count. None keeps
+        all open gates.
 
     The density loss acts on the mean of sampled gates. While many θ^g still lie near ½, the
     mask keeps more or fewer weights than the samples do: look at `sparsity_report`, train
     longer, or give a budget. Warns where the masks keep more than one and a half times what
-    the last `density_loss` asked for, and of layers that lose all their weights.
+    the last `density_loss` asked for, of layers that lose all their weights, and of a budget
+    while all ℓ are as `gate` set them: without training the budget is magnitude pruning.
 
     Returns the same model. Raises ValueError if nothing is gated, for logits that are NaN, and
     for a budget that is not a whole number of 1 or more.
     """
     found = gates(model)
+    untrained = _all_equal(found)
     masks = fix(model, at_most)
+    total = sum(mask.numel() for mask in masks.values())
+    if untrained and at_most is not None and at_most < total:
+        notice(
+            "model: all logits are equal, so the gates have not been trained and the budget"
+            " keeps the largest weights; train the model with density_loss before harden"
+        )
     _say_surplus(found, masks)
     say_emptied([key for key, mask in masks.items() if not mask.any()])
     return model
@@ -61,7 +70,8 @@ def fix(model: nn.Module, at_most: int | None = None) -> dict[str, Tensor]:
             f"model: the logits of {broken} are NaN, so there is no mask; the training"
             " diverged"
         )
-    masks = dict(zip(found.values(), _masks(list(found.values()), at_most), strict=True))
+    kept = _masks(list(found.values()), _sizes(model), at_most)
+    masks = dict(zip(found.values(), kept, strict=True))
     for module in model.modules():
         if isinstance(module, parametrize.ParametrizationList):
             _replace(module, masks)
@@ -103,7 +113,33 @@ def _replace(held: parametrize.ParametrizationList, masks: dict[Gate, Tensor]) -
         held[position] = Mask(keep, dtype).train(each.training)
 
 
-def _masks(found: list[Gate], at_most: int | None) -> list[Tensor]:
+def _all_equal(found: dict[str, Gate]) -> bool:
+    """Whether all logits are still the number that `gate` gave them."""
+    values = [each.logits.detach() for each in found.values() if each.logits.numel()]
+    return bool(values) and all((each == values[0].flatten()[0]).all() for each in values)
+
+
+def _sizes(model: nn.Module) -> dict[Gate, Tensor]:
+    """Mean |θ^w| of the weights of each gate, shaped as the logits."""
+    sizes = {}
+    for held in model.modules():
+        if not isinstance(held, parametrize.ParametrizationList):
+            continue
+        for gating in (each for each in held if isinstance(each, Gate)):
+            size = held.original.abs().float()
+            shared = [d for d, n in enumerate(gating.logits.shape) if n != size.shape[d]]
+            sizes[gating] = size.mean(shared, keepdim=True) if shared else size
+    return sizes
+
+
+def _largest_first(logits: Tensor, sizes: Tensor) -> Tensor:
+    """Places by descending ℓ; equal ones by descending |θ^w|."""
+    by_size = sizes.argsort(dim=-1, descending=True, stable=True)
+    order = logits.gather(-1, by_size).argsort(dim=-1, descending=True, stable=True)
+    return by_size.gather(-1, order)
+
+
+def _masks(found: list[Gate], sizes: dict[Gate, Tensor], at_most: int | None) -> list[Tensor]:
     """The masks of all gates of a network (or stack), within its budget."""
     if at_most is None:
         return [gating.mask() for gating in found]
@@ -111,8 +147,11 @@ def _masks(found: list[Gate], at_most: int | None) -> list[Tensor]:
         gating.logits.flatten(gating.stacked) for gating in found
     ]  # (gates,) or (networks, gates)
     logits = torch.cat(flat, dim=-1)
+    order = _largest_first(
+        logits, torch.cat([sizes[each].flatten(each.stacked) for each in found], dim=-1)
+    )
     if all(gating.logits.numel() == gating.weights for gating in found):
-        largest = logits.topk(min(at_most, logits.shape[-1])).indices
+        largest = order[..., :at_most]
     else:
         costs = torch.cat(
             [
@@ -120,7 +159,6 @@ def _masks(found: list[Gate], at_most: int | None) -> list[Tensor]:
                 for each, g in zip(flat, found, strict=True)
             ]
         )
-        order = logits.argsort(descending=True, stable=True)
         largest = order[costs[order].double().cumsum(0) <= at_most]
     stay = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, largest, True)
     parts = stay.split([each.shape[-1] for each in flat], dim=-1)

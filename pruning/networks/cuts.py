@@ -78,6 +78,7 @@ class Cuts:
                     and adjusted(node, self.kept, self._reach) is None
                 ):
                     self._keep(node)
+                    self._keep(node.args[0])
             settled = int(self._needed.sum()) == before
 
     def _keep(self, node: fx.Node) -> None:

@@ -69,7 +69,11 @@ def weights(
             f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first"
         )
     for key, weight in chosen.items():
-        if not all(math.isfinite(end) for end in weight.value().aminmax()):
+        if not weight.value().numel():
+            raise ValueError(
+                f"model: layer {key!r} has no weights left to score; name it in ignore="
+            )
+        if not weight.value().isfinite().all():
             raise ValueError(
                 f"model: the weight of layer {key!r} has NaN or infinite entries, needs finite"
                 " ones"

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 
+from pruning.networks.pickling import make_picklable
 from pruning.networks.prunable import Model, key_of, prunable, weights_of
 
 
@@ -222,6 +223,7 @@ def parametrize_apart(module: nn.Module, parameter: str, parametrization: nn.Mod
     draw random numbers, and without a change to copies of the module."""
     _own_class(module)
     parametrize.register_parametrization(module, parameter, parametrization, unsafe=True)
+    make_picklable(module)
     if (
         isinstance(module, nn.RNNBase)
         and _forget_flat_weights not in module._forward_hooks.values()
@@ -285,12 +287,20 @@ def _remove_parametrizations(module: nn.Module, parameter: str) -> None:
     else:
         delattr(module, parameter)
         module.register_parameter(parameter, nn.Parameter(weight, requires_grad=trained))
+    hooks = module._load_state_dict_pre_hooks
+    for key in [k for k, each in hooks.items() if _of_torch_parametrizations(each.hook)]:
+        del hooks[key]
     if isinstance(module, nn.RNNBase) and not parametrize.is_parametrized(module):
         for key in [
             key for key, hook in module._forward_hooks.items() if hook is _forget_flat_weights
         ]:
             del module._forward_hooks[key]
         module._init_flat_weights()
+
+
+def _of_torch_parametrizations(hook: object) -> bool:
+    """Whether weight norm left it to translate old state dicts; it cannot be pickled."""
+    return getattr(hook, "__module__", None) == parametrizations.__name__
 
 
 def _forget_flat_weights(module: nn.RNNBase, args, output) -> None:

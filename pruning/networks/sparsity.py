@@ -4,6 +4,7 @@ A kept weight need not do anything: its neuron may have lost all its inputs, or 
 read its output. `effective_weights` counts those on a path from an input to an output (as does
 the literature on very sparse networks, e.g. Vysogorets and Kempe 2023, arXiv:2107.02306)."""
 
+import math
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -69,10 +70,12 @@ def sparsity_report(
     """One row a prunable weight: layer, weights, kept, density, effective.
 
     "layer" is the key of `pruning.masks`, "kept" counts the weights that it keeps, "density"
-    is kept / weights, and "effective" counts those on a path from an input to an output: see
-    `effective_weights`, also for `example_inputs`. It is missing for models other than chains
-    of Linear layers without `example_inputs`, and, with a warning, where the paths cannot be
-    followed; pandas takes a sum of missing numbers for 0 unless it has ``min_count=1``.
+    is kept / weights (NaN for a layer without weights, which `compact` leaves of an emptied
+    one), and "effective" counts those on a path from an input to an output: see
+    `effective_weights`, also for `example_inputs`. Where it reads ``<NA>`` it is not known:
+    models other than chains of Linear layers need `example_inputs`, and there are operations,
+    such as recurrent layers, through which paths cannot be followed, which a warning names.
+    pandas takes a sum of missing numbers for 0 unless it has ``min_count=1``.
     Biases, batch norm and other layers are not counted. Sums over the rows speak for the
     network."""
     import pandas  # takes as long to import as everything else here
@@ -91,7 +94,7 @@ def sparsity_report(
             "layer": name,
             "weights": mask.numel(),
             "kept": (kept := int(mask.sum())),
-            "density": kept / mask.numel(),
+            "density": kept / mask.numel() if mask.numel() else math.nan,
             "effective": int(effective[name].sum()) if name in effective else None,
         }
         for name, mask in found.items()

@@ -357,8 +357,32 @@ def test_harden_says_where_far_more_is_kept_than_was_asked_for():
         pruning.harden(model)
     assert len(caught) == 1
     assert caught[0].filename == __file__
+    scattered(copied)
     pruning.harden(copied, at_most=9)  # warnings are errors
     pruning.harden(pruning.gate(net()))  # no density was asked for
+
+
+@pytest.mark.filterwarnings("ignore:model. no weight is left")
+@pytest.mark.parametrize("budget", [1, 9, 44])
+def test_a_budget_without_training_is_magnitude_pruning_and_says_so(budget):
+    model = net()
+    pruned = copy.deepcopy(model)
+    pruning.prune_by_score(pruned, pruning.magnitude(model), 1 - budget / 45)
+    with pytest.warns(UserWarning, match="all logits are equal.*train the model"):
+        pruning.harden(pruning.gate(model), at_most=budget)
+    for key, expected in pruning.masks(pruned).items():
+        assert torch.equal(pruning.masks(model)[key], expected)
+
+
+def test_equal_output_gates_go_by_the_mean_size_of_their_weights():
+    model = pruning.gate(net(), granularity="output")
+    with torch.no_grad():
+        model[0].parametrizations.weight.original.copy_(
+            torch.tensor([3.0, 1, -5, 2, 4])[:, None].expand(5, 6)
+        )
+    with pytest.warns(UserWarning, match="all logits are equal"):
+        pruning.harden(model, at_most=17)
+    assert pruning.masks(model)["0"].all(1).tolist() == [False, False, True, False, True]
 
 
 def test_harden_names_the_layers_that_it_empties():

@@ -185,6 +185,22 @@ def test_a_constant_channel_behind_padding_is_exact_at_the_border():
     )  # one constant channel stands for all three
 
 
+@pytest.mark.parametrize("examples", [None, torch.zeros(1, 4)])
+def test_an_emptied_layer_leaves_a_network_of_constants(examples, tmp_path):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)), torch.randn(5, 4)
+    set_mask(model[0], torch.zeros(3, 4, dtype=torch.bool))
+    small = pruning.compact(model, examples)
+    again = pruning.compact(small, torch.zeros(1, 4))
+    for each in (small, again):
+        torch.testing.assert_close(each(x), model(x))
+        report = pruning.sparsity_report(each, torch.zeros(1, 4))
+        assert report[["weights", "kept", "effective"]].eq(0).all(axis=None)
+        assert report.density.isna().all()
+        with pytest.raises(ValueError, match="no weights left to score; name it in ignore="):
+            pruning.magnitude(each)
+
+
 def test_only_whole_residual_channels_go():
     torch.manual_seed(0)
 
