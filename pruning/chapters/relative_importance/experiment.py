@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 import torch
 from scipy import stats as distributions
 
-from pruning import comparison, methods, training
+from pruning import comparison, methods
 from pruning.bounds import Count, Fraction
 from pruning.chapters.relative_importance.metrics import Metrics
 from pruning.chapters.relative_importance.scoring import (
     SCALINGS,
     Network,
+    evaluate,
     overlap,
     part,
     prune,
@@ -76,6 +77,7 @@ class Config(Network):
     def __post_init__(self):
         settle(self, dataset=DATASETS, scope=scores.SCOPES, study=STUDIES)
         settle(self, split=comparison.SPLITS, scaling=SCALINGS, activation=models.ACTIVATIONS)
+        settle(self, architecture=("mlp",))
 
     @staticmethod
     def settings_of(method: str) -> type:
@@ -171,7 +173,7 @@ def run(config: Config) -> Record:
             batch_size=config.batch_size,
             seed=config.seed + 1,
         )
-    after = training.evaluate(model, data.test.inputs, data.test.targets)
+    after = evaluate(part(config), model, data)
     report = sparsity.sparsity_report(model)
     # a validation run must not touch the test set, so its figures go by another name
     accuracy, other = (
@@ -180,7 +182,8 @@ def run(config: Config) -> Record:
     return {
         "kept": int(report.kept.sum()),
         "kept_by_layer": report.kept.tolist(),
-        "effective": int(report.effective.sum()),
+        # paths are counted in chains of Linear layers alone
+        "effective": int(report.effective.sum()) if report.effective.notna().all() else None,
         f"{accuracy}_accuracy": after.accuracy,
         f"{accuracy}_loss": after.loss,
         f"{other}_accuracy": None,

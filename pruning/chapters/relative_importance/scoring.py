@@ -7,6 +7,7 @@ sort runs so that those on the same network follow one another.
 
 import copy
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
@@ -21,11 +22,12 @@ from pruning.evidence.configs import changed
 from pruning.methods import relative, scores
 from pruning.methods.activations import ActivityPenalty
 from pruning.methods.oneshot import Score
-from pruning.networks import models, sparsity
+from pruning.networks import models, small, sparsity
 from pruning.networks.layers import input_statistics
 from pruning.training.recipes import Adam, HoldThenCosine
 
 SCALINGS = ("raw", "standardised")
+ARCHITECTURES = ("mlp", "cnn", "transformer")
 OUTPUT_SAMPLES = 2000  # the "output" reading looks at every weight of every sample
 
 
@@ -47,6 +49,10 @@ class Network:
     epochs: Positive = 20
     batch_size: Positive = 256
     lr: Rate = 2e-3
+    # "mlp"; "cnn", whose channels `hidden` gives, or "transformer", whose widths of blocks it
+    # gives: these see images; convolutions train in bfloat16
+    architecture: str = "mlp"
+    scored: Count = 0  # training samples that scores see, 0 for all
 
 
 def part(config: Any) -> Network:
@@ -64,15 +70,59 @@ def _data(name: str, split: str, scaling: str) -> datasets.Dataset:
     return replace(data, train=train, test=test)
 
 
-@lru_cache(maxsize=1)
-def trained(network: Network) -> tuple[nn.Sequential, datasets.Dataset]:
-    """The network and its data; kept for the runs that follow on the same one. Prune a
-    copy."""
+def load(network: Network) -> datasets.Dataset:
+    """The data of a network, in the shape that its architecture takes."""
     data = _data(network.dataset, network.split, network.scaling)
-    sizes = (data.train.inputs.shape[1], *network.hidden, len(data.class_names))
+    return data if network.architecture == "mlp" else data.as_images()
+
+
+def untrained(network: Network, data: datasets.Dataset) -> nn.Module:
+    """The network before training."""
+    classes, hidden, activation = len(data.class_names), network.hidden, network.activation
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(network.seed)
-        model = models.mlp(sizes, network.activation)
+        if network.architecture == "mlp":
+            sizes = (data.train.inputs.shape[1], *hidden, classes)
+            return models.mlp(sizes, activation)
+        if network.architecture == "cnn":
+            model = small.convnet(data.image_shape, classes, hidden, activation)
+            return model.to(memory_format=torch.channels_last)
+        return small.PatchTransformer(
+            data.image_shape,
+            classes,
+            width=hidden[0],
+            depth=len(hidden),
+            activation=activation,
+        )
+
+
+def evaluate(
+    network: Network, model: nn.Module, data: datasets.Dataset
+) -> training.Evaluation:
+    """Loss and accuracy on the test set; of images few at a time, which fit the memory."""
+    batch_size = 10_000 if network.architecture == "mlp" else 500
+    return training.evaluate(model, data.test.inputs, data.test.targets, batch_size)
+
+
+def seen(network: Network, data: datasets.Dataset) -> Tensor:
+    """The training inputs that scores see."""
+    return data.train.inputs[: network.scored or None]
+
+
+@lru_cache(maxsize=1)
+def trained(network: Network) -> tuple[nn.Module, datasets.Dataset]:
+    """The network and its data; kept for the runs that follow on the same one. Prune a
+    copy."""
+    data = load(network)
+    return train(network, data), data
+
+
+def train(
+    network: Network, data: datasets.Dataset, callbacks: Sequence[training.Callback] = ()
+) -> nn.Module:
+    """Train a network; further callbacks may watch it."""
+    model = untrained(network, data)
+    penalty = [ActivityPenalty(network.activity)] if network.activity else []
     training.fit(
         model,
         data.train.inputs,
@@ -82,23 +132,23 @@ def trained(network: Network) -> tuple[nn.Sequential, datasets.Dataset]:
         batch_size=network.batch_size,
         optimizer=Adam(network.lr),
         schedule=HoldThenCosine(0.0),
-        callbacks=[ActivityPenalty(network.activity)] if network.activity else [],
+        callbacks=[*penalty, *callbacks],
+        precision=torch.bfloat16 if network.architecture == "cnn" else None,
     )
-    return model, data
+    return model
 
 
 @lru_cache(maxsize=1)
 def unpruned_accuracy(network: Network) -> float:
     """A fraction, on the network's test set (or validation part)."""
-    model, data = trained(network)
-    return training.evaluate(model, data.test.inputs, data.test.targets).accuracy
+    return evaluate(network, *trained(network)).accuracy
 
 
 @lru_cache(maxsize=3)
 def statistics(network: Network, kind: str, tolerance: float | None, blind: bool) -> dict:
     """Contribution statistics over the training set (for "output" a part of it)."""
     model, data = trained(network)
-    inputs = data.train.inputs
+    inputs = seen(network, data)
     if kind == "output":
         inputs = inputs[:: max(1, len(inputs) // OUTPUT_SAMPLES)]
     return relative.contribution_statistics(model, inputs, kind, tolerance, blind)
@@ -116,8 +166,8 @@ def _scored(network: Network, method: str, settings: Any) -> dict[str, Tensor]:
         )
     return methods.find(method, Score).of(
         model,
-        inputs=data.train.inputs,
-        targets=data.train.targets,
+        inputs=seen(network, data),
+        targets=data.train.targets[: network.scored or None],
         generator=torch.Generator().manual_seed(network.seed),
         settings=settings,
     )
@@ -126,10 +176,10 @@ def _scored(network: Network, method: str, settings: Any) -> dict[str, Tensor]:
 @lru_cache(maxsize=1)
 def _means(network: Network):
     model, data = trained(network)
-    return input_statistics(model, data.train.inputs)
+    return input_statistics(model, seen(network, data))
 
 
-def prune(config: Any) -> nn.Sequential:
+def prune(config: Any) -> nn.Module:
     """A pruned copy of the config's network, not fine-tuned."""
     network = part(config)
     model = copy.deepcopy(trained(network)[0])

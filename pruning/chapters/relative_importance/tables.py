@@ -113,7 +113,7 @@ def _ahead(claim: dict, runs: pandas.DataFrame) -> str:
         f"Relative importance is clearly ahead of the best competitor in **{ahead.sum()} of"
         f" {len(ahead)}** cases and clearly behind in {behind.sum()} (*Figure 4*). A case is"
         f" {words.kinds(claim['cells'])}. The mean differences reach from"
-        f" {_signed(means.min())} to {_signed(means.max())} points. The paper says that the"
+        f" {signed(means.min())} to {signed(means.max())} points. The paper says that the"
         " method is ahead at 25 to 75 % sparsity, for different activations."
     )
 
@@ -125,7 +125,7 @@ def _changed(claim: dict, runs: pandas.DataFrame) -> str:
     return (
         f"Pruning-aware training makes the pruned network clearly more accurate in"
         f" **{better.sum()} of {len(better)}** cases and clearly less accurate in"
-        f" {worse.sum()}, by {_signed(means.min())} to {_signed(means.max())} points"
+        f" {worse.sum()}, by {signed(means.min())} to {signed(means.max())} points"
         " (*Figure 5* has the ReLU network at 75 %). The paper gives no number."
     )
 
@@ -152,8 +152,9 @@ def _gained(claim: dict, runs: pandas.DataFrame) -> str:
     return said
 
 
-def _signed(points: float) -> str:
-    return f"{points:+.2f}".replace("-", "−")
+def signed(points: float, digits: int = 2) -> str:
+    """A difference in points with its sign: "−0.41"."""
+    return f"{points:+.{digits}f}".replace("-", "−")
 
 
 def at_penalty(evidence: list[Record], activity: float) -> str:

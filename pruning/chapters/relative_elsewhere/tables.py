@@ -1,0 +1,235 @@
+"""What the chapter `relative_elsewhere` shows of its records: tables and sentences."""
+
+import numpy as np
+import pandas
+
+from pruning.chapters.relative_importance import words
+from pruning.chapters.relative_importance.tables import signed
+from pruning.evidence import records
+from pruning.evidence.records import Record
+from pruning.evidence.statistics import LEVEL, MIN_SEEDS, holm, larger, mean_interval
+from pruning.methods import find
+from pruning.methods.oneshot import Score
+
+COMMAND = "pruning sweep relative_elsewhere --profile paper"
+NETWORKS = {  # (data, architecture) → its name
+    ("fashion_mnist", "cnn"): "CNN, Fashion-MNIST",
+    ("fashion_mnist", "transformer"): "transformer, Fashion-MNIST",
+    ("cifar10", "cnn"): "CNN, CIFAR-10",
+    ("mnist", "mlp"): "LeNet-300-100, MNIST",
+}
+ACTIVATIONS = words.ACTIVATIONS | {"silu": "SiLU", "gelu": "GELU"}
+PENDING = pandas.DataFrame({"": ["not measured yet"]})
+
+
+def of(evidence: list[Record], name: str, study: str) -> list[Record]:
+    """The records of a network, by its name in NETWORKS, in a study."""
+    at = {title: key for key, title in NETWORKS.items()}[name]
+    found = records.select(evidence, study=study)
+    return [r for r in found if (r["dataset"], r["architecture"]) == at]
+
+
+def best_thresholds(evidence: list[Record]) -> list[Record]:
+    """Of each score, at each sparsity and λ, the runs under the threshold whose mean over
+    seeds is highest, relative importance too; and the unpruned networks."""
+    frame = records.table(evidence)
+    if frame.empty:
+        return []
+    cell = ["method", "activity", "sparsity"]
+    mean = frame.groupby([*cell, "scope"]).test_accuracy.mean()
+    best = {key: mean[key].idxmax() for key in mean.index.droplevel("scope").unique()}
+    return [r for r in evidence if best[tuple(r[key] for key in cell)] == r["scope"]]
+
+
+def accuracies(evidence: list[Record]) -> pandas.DataFrame:
+    """Rows network, sparsity and threshold, columns scores: mean ± deviation over seeds."""
+    rows = [
+        record
+        | {
+            "network": NETWORKS.get(
+                (record["dataset"], record["architecture"]),
+                f"{record['architecture']}, {record['dataset']}",
+            ),
+            "removed": f"{100 * record['sparsity']:.0f} %",
+            "threshold": words.SCOPES[record["scope"]],
+            "score": find(record["method"], Score).short,
+        }
+        for record in records.select(evidence, study="table")
+        if record["method"] != "unpruned"
+    ]
+    table = records.mean_table(rows, ["network", "removed", "threshold"], ["score"], digits=1)
+    return PENDING if table.empty else table
+
+
+def leads(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a network and sparsity of which all scores have three seeds or more: the lead of
+    relative importance over the best other score, in points, that score, and the p-values
+    (Welch, Holm) that it is not ahead and not behind."""
+    rows = []
+    for name in NETWORKS.values():
+        picked = best_thresholds(of(evidence, name, "table"))
+        for sparsity in sorted({r["sparsity"] for r in picked} - {0.0}):
+            at = records.table(records.select(picked, sparsity=sparsity))
+            groups = {m: 100 * part.test_accuracy for m, part in at.groupby("method")}
+            if min(map(len, groups.values())) < MIN_SEEDS or len(groups) < 2:
+                continue
+            ours = groups.pop("relative", None)
+            if ours is None:
+                continue
+            rival = max(groups, key=lambda method: groups[method].mean())
+            rows.append(
+                {
+                    "network": name,
+                    "removed": f"{100 * sparsity:.0f} %",
+                    "relative importance": ours.mean(),
+                    "best other": find(rival, Score).short,
+                    "its accuracy": groups[rival].mean(),
+                    "lead": ours.mean() - groups[rival].mean(),
+                    "ahead": larger(ours, groups[rival]),
+                    "behind": larger(groups[rival], ours),
+                }
+            )
+    table = pandas.DataFrame(rows)
+    if table.empty:
+        return PENDING
+    for side in ("ahead", "behind"):
+        table[side] = holm(table[side])
+    return table
+
+
+def moves(evidence: list[Record]) -> pandas.DataFrame:
+    """Rows network and sparsity, columns what is moved from α = β = s = 1: change of accuracy
+    in points, of networks of the same seed, with its 95 % interval."""
+    found, table = records.select(evidence, study="sensitivity"), {}
+    symbols = {"alpha": "α", "beta": "β", "decay": "s"}
+    for key, name in NETWORKS.items():
+        part = [r for r in found if (r["dataset"], r["architecture"]) == key]
+        base = {
+            (r["seed"], r["sparsity"]): r["test_accuracy"]
+            for r in part
+            if (r["alpha"], r["beta"], r["decay"], r["form"]) == (1, 1, 1, "sum")
+        }
+        for record in part:
+            moved = [f"{s} = {record[k]:g}" for k, s in symbols.items() if record[k] != 1]
+            moved += ["|μ| · σ"] * (record["form"] != "sum")
+            at = record["seed"], record["sparsity"]
+            if moved and at in base:
+                cell = name, f"{100 * record['sparsity']:.0f} %"
+                change = 100 * (record["test_accuracy"] - base[at])
+                table.setdefault(moved[0], {}).setdefault(cell, []).append(change)
+    if not table:
+        return PENDING
+    said = {
+        move: {cell: mean_interval(pandas.Series(v), 1) for cell, v in row.items()}
+        for move, row in table.items()
+    }
+    return pandas.DataFrame(said)
+
+
+def through_training(evidence: list[Record], field: str) -> pandas.DataFrame:
+    """Rows activations, columns epochs: a field of `ranges.occupied` in per cent, the mean
+    over layers and seeds."""
+    found = records.select(evidence, study="ranges")
+    rows = {}
+    for name, title in ACTIVATIONS.items():
+        part = [r[field] for r in found if r["activation"] == name]
+        if part:
+            rows[title] = 100 * np.mean(part, axis=(0, 2))
+    return pandas.DataFrame.from_dict(rows, orient="index")
+
+
+def penalties(evidence: list[Record]) -> list[Record]:
+    """The runs at 25 % of the CNN on Fashion-MNIST at every λ, best thresholds."""
+    name = NETWORKS["fashion_mnist", "cnn"]
+    plain = [r for r in of(evidence, name, "table") if r["sparsity"] in (0.0, 0.25)]
+    aware = of(evidence, name, "penalty")
+    return best_thresholds(plain + aware) if aware else []
+
+
+def caption(evidence: list[Record], drawn: str) -> str:
+    """One line of Markdown for under a figure."""
+    if not evidence:
+        return f"*paper profile: nothing on record yet, `{COMMAND}`*"
+    frame = records.table(evidence)
+    seeds = frame.groupby(["dataset", "architecture", "activation"]).seed.nunique()
+    count = f"{seeds.min()}" + (f" to {seeds.max()}" if seeds.max() > seeds.min() else "")
+    data = ", ".join(sorted(frame.dataset.unique()))
+    return f"*paper profile · data: {data} · {count} seeds · not fine-tuned · {drawn}*"
+
+
+def _pending(question: str) -> str:
+    return f"**{question}** Not measured yet; *{COMMAND}* fills it."
+
+
+def answer(evidence: list[Record]) -> list[str]:
+    """The chapter's answer in sentences."""
+    return [_ahead(evidence), _moved(evidence), _aware(evidence), _blind(evidence)]
+
+
+def _ahead(evidence: list[Record]) -> str:
+    question = "Is relative importance ahead on other networks?"
+    table = leads(evidence)
+    if table is PENDING:
+        return _pending(question)
+    ahead, behind = ((table[side] < LEVEL).sum() for side in ("ahead", "behind"))
+    return (
+        f"**{question}** It is clearly ahead of the best other score in **{ahead} of"
+        f" {len(table)}** cases and clearly behind in {behind}; a case is a network and a"
+        " sparsity, and every score has its best threshold. The differences reach from"
+        f" {signed(table.lead.min(), 1)} to {signed(table.lead.max(), 1)} points, on"
+        f" {', '.join(table.network.unique())}."
+    )
+
+
+def _moved(evidence: list[Record]) -> str:
+    question = "How much do α, β and s matter?"
+    found = records.select(evidence, study="sensitivity")
+    keys = ["dataset", "architecture", "sparsity", "alpha", "beta", "decay", "form"]
+    frame = records.table(found)
+    if frame.empty or frame.groupby(keys).seed.nunique().max() < MIN_SEEDS:
+        return _pending(question)
+    mean = 100 * frame.groupby(keys).test_accuracy.mean()
+    parts = []
+    for cell in mean.index.droplevel(keys[3:]).unique():
+        part = mean[cell]
+        if (1, 1, 1, "sum") in part.index:
+            change = part - part[1, 1, 1, "sum"]
+            parts.append(
+                f"{NETWORKS[cell[:2]]} at {100 * cell[2]:.0f} %: {signed(change.min(), 1)}"
+                f" to {signed(change.max(), 1)}"
+            )
+    said = f"**{question}** Moved one at a time, they change the accuracy by, in points,"
+    return f"{said} {'; '.join(parts)}."
+
+
+def _aware(evidence: list[Record]) -> str:
+    question = "Which strength λ of pruning-aware training is best at 25 %?"
+    frame = records.table(r for r in penalties(evidence) if r["method"] == "relative")
+    if frame.empty or frame.groupby("activity").seed.nunique().min() < MIN_SEEDS:
+        return _pending(question)
+    groups = {a: 100 * part.test_accuracy for a, part in frame.groupby("activity")}
+    best = max(groups, key=lambda activity: groups[activity].mean())
+    return (
+        f"**{question}** In the CNN on Fashion-MNIST λ = {best:g} is best of"
+        f" {', '.join(f'{a:g}' for a in groups)}: {mean_interval(groups[best])} %, and"
+        f" {mean_interval(groups[0.0])} % without the penalty."
+    )
+
+
+def _blind(evidence: list[Record]) -> str:
+    question = "How do blind ranges change through training?"
+    found = records.select(evidence, study="ranges")
+    seeds = {r["seed"] for r in found}
+    occupancy, width = (through_training(found, name) for name in ("occupancy", "width"))
+    if len(seeds) < MIN_SEEDS or occupancy.empty:
+        return _pending(question)
+    parts = [
+        f"{name} {row.iloc[0]:.0f} → {row.iloc[-1]:.0f} % ({width.loc[name].iloc[0]:.0f} →"
+        f" {width.loc[name].iloc[-1]:.0f} %)"
+        for name, row in occupancy.iterrows()
+    ]
+    return (
+        f"**{question}** Share of pre-activations in the blind range before and after"
+        " training, and in brackets the part of their range that is blind:"
+        f" {'; '.join(parts)}."
+    )
