@@ -19,6 +19,7 @@ from pruning.networks.operations import (
     TRANSPOSED,
     argument,
     aten,
+    nodes_in,
     operation,
     spatial_dimensions,
 )
@@ -72,13 +73,13 @@ class Cuts:
             before = int(self._needed.sum())
             self.folds = {node: self._fold(node) for node in layers if node.args[0] in tensors}
             self.kept = {node: cut for node in tensors if (cut := self._cut(node)) is not None}
-            for node in tensors:
+            for node in labels.of:
                 if (
                     node.op == "call_function"
                     and adjusted(node, self.kept, self._reach) is None
                 ):
-                    self._keep(node)
-                    self._keep(node.args[0])
+                    for each in tensors.keys() & {node, *nodes_in(node.args)}:
+                        self._keep(each)
             settled = int(self._needed.sum()) == before
 
     def _keep(self, node: fx.Node) -> None:
@@ -117,7 +118,7 @@ class Cuts:
             argument(node, "groups", 1) > 1
         )  # whole groups go: their constants reach no group that stays
         constants = torch.zeros_like(constants) if grouped else constants
-        lost = ~keep & (constants != 0) & varies
+        lost = ~keep & varies
         if kind in TRANSPOSED:
             lost |= ~keep & (constants != 0)
         carrier = None

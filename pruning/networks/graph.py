@@ -7,6 +7,7 @@ keyword, and whether its class overrides ``forward`` makes no difference: only t
 count."""
 
 import copy
+import itertools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import parametrize, prune
 from torch.utils._pytree import TreeSpec, tree_unflatten
+
+from pruning.networks.operations import aten
 
 Examples = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -133,7 +136,7 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
             program = export(plain, args, kwargs, dynamic_shapes=dynamic, strict=False)
-            program = program.run_decompositions({})
+            program = program.run_decompositions(SIMPLER)
     except Exception as error:
         reason = next(
             (line for line in str(error).splitlines() if line.strip()), type(error).__name__
@@ -143,6 +146,32 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
             f" example_inputs: {reason}"
         ) from error
     return _from_export(program, [*args, *kwargs.values()])
+
+
+def _split(x: Tensor, sizes: int | list[int], dim: int = 0) -> list[Tensor]:
+    """A split as slices, which can be cut one by one; along the batch it stays as it is."""
+    length = x.shape[dim]
+    if not isinstance(length, int):
+        return NotImplemented
+    sizes = [sizes] * -(-length // sizes) if isinstance(sizes, int) else sizes
+    ends = list(itertools.accumulate(sizes))
+    return [
+        aten.slice.Tensor(x, dim, end - size, min(end, length))
+        for size, end in zip(sizes, ends, strict=True)
+    ]
+
+
+def _glu(x: Tensor, dim: int = -1) -> Tensor:
+    """A gated linear unit, as the product that it is."""
+    half = x.shape[dim] // 2
+    return aten.slice.Tensor(x, dim, 0, half) * aten.slice.Tensor(x, dim, half).sigmoid()
+
+
+SIMPLER = {
+    aten.split.Tensor: _split,
+    aten.split_with_sizes.default: _split,
+    aten.glu.default: _glu,
+}
 
 
 def _from_export(program: ExportedProgram, examples: list[Tensor]) -> Graph:

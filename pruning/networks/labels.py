@@ -15,6 +15,7 @@ from pruning.networks.graph import Graph
 from pruning.networks.operations import (
     BATCH_NORM,
     LAYERS,
+    NEAREST,
     PRODUCTS,
     REDUCTIONS,
     WHOLE_WINDOWS,
@@ -120,6 +121,8 @@ class Labels:
         if kind in {aten.pad, aten.constant_pad_nd}:
             return self._padded(node, labels[0])
         if moved(node) and kind is not aten.index:
+            if kind in NEAREST:  # torch has these for floating point numbers alone
+                return mover(node)(labels[0].double(), *node.args[1:]).long()
             return mover(node)(*replaced(node, self._labels_or_value))
         if (entry_by_entry(node) or kind in PRODUCTS) and labels and isinstance(value, Tensor):
             first, *others = (each.expand(value.shape) for each in labels)

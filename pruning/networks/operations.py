@@ -34,6 +34,7 @@ ENTRY_BY_ENTRY = {
     aten.maximum,
     aten.minimum,
 }
+NEAREST = {aten.upsample_nearest1d, aten.upsample_nearest2d, aten.upsample_nearest3d}
 # entries moved, copied or left out, beyond those that torch knows to be views
 MOVED = {
     aten.cat,
@@ -50,9 +51,7 @@ MOVED = {
     aten.roll,
     aten.index,
     aten.index_select,
-    aten.upsample_nearest1d,
-    aten.upsample_nearest2d,
-    aten.upsample_nearest3d,
+    *NEAREST,
 }
 WINDOWS = {
     aten.max_pool1d,

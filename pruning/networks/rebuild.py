@@ -135,6 +135,12 @@ def _module(
     return layer
 
 
+def _alike(a: nn.Module, b: nn.Module) -> bool:
+    """Whether two uses of one layer, cut, are still the same layer."""
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=False)
+    return repr(a) == repr(b) and all(torch.equal(x, y) for x, y in pairs)
+
+
 def _tuple(option: object) -> object:
     return tuple(option) if isinstance(option, (list, tuple)) else option
 
@@ -145,6 +151,7 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
     modules: dict[str, object] = {}
     nodes, made = fx.Graph(), {}
     taken = set()
+    layers: dict[fx.Node, list[str]] = {}  # names of the modules made of each weight
 
     def path(wanted: str) -> str:
         names = itertools.chain([wanted], (f"{wanted}_{n}" for n in itertools.count(1)))
@@ -185,10 +192,14 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
             name = (
                 graph.tensors[node.args[1]][0] if node.args[1] in graph.tensors else node.name
             )
-            modules[name := path(name.removesuffix("weight").strip("._") or "layer")] = (
-                smaller_layer(node, cuts, found)
-            )
-            made[node] = nodes.call_module(name, (made[node.args[0]],))
+            layer = smaller_layer(node, cuts, found)
+            uses = layers.setdefault(node.args[1], [])
+            same = next((n for n in uses if _alike(layer, modules[n])), None)
+            if same is None:
+                same = path(name.removesuffix("weight").strip("._") or "layer")
+                modules[same] = layer
+                uses.append(same)
+            made[node] = nodes.call_module(same, (made[node.args[0]],))
         elif kind in {aten.dropout, aten.feature_dropout, aten.alpha_dropout}:
             made[node] = made[node.args[0]]
         elif kind in BATCH_NORM:

@@ -1,0 +1,299 @@
+"""Networks that follow no chain: what `compact` and `finalize` leave computes the same, with
+whole outputs, whole inputs and single weights removed."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import pruning
+from pruning.networks.masks import set_mask
+from pruning.networks.prunable import output_dim, prunable
+
+
+class Net(nn.Module):
+    """Modules by name, and a forward pass as a function of them and the inputs."""
+
+    def __init__(self, run, **modules):
+        super().__init__()
+        self.run = run
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+def conv(inputs, outputs, kernel=3, **options):
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **options)
+
+
+def shared():
+    def run(net, x):
+        x = F.relu(net.a(x))
+        x = F.relu(net.first(net.b(x)))
+        x = x + F.relu(net.second(net.b(x)))  # one layer, two batch norms
+        return net.head(x.mean((2, 3)))
+
+    norms = {"first": nn.BatchNorm2d(6), "second": nn.BatchNorm2d(6)}
+    return Net(run, a=conv(3, 6), b=conv(6, 6), **norms, head=nn.Linear(6, 3))
+
+
+def weight_norm():
+    def run(net, x):
+        x = F.leaky_relu(net.a(x))
+        return net.head(torch.tanh(net.b(input=x)).amax((2, 3)))  # by keyword
+
+    return Net(
+        run, a=parametrizations.weight_norm(conv(3, 6)), b=conv(6, 4), head=nn.Linear(4, 2)
+    )
+
+
+def functional():
+    def run(net, x):
+        x = F.conv2d(F.relu(net.a(x)), net.weight, padding=1)
+        x = F.conv2d(x, net.kernel, groups=5)
+        return net.head(x.flatten(2).sum(-1))
+
+    net = Net(run, a=conv(3, 6), head=nn.Linear(5, 2))
+    net.weight = nn.Parameter(0.1 * torch.randn(5, 6, 3, 3))
+    net.register_buffer("kernel", torch.randn(5, 1, 3, 3))
+    return net
+
+
+def einsum():
+    def run(net, x):
+        q, k, v = (layer(x).unflatten(-1, (2, 4)) for layer in (net.q, net.k, net.v))
+        attention = torch.einsum("bnhd,bmhd->bhnm", q, k).softmax(-1)
+        return net.o(torch.einsum("bhnm,bmhd->bnhd", attention, v).flatten(2))
+
+    return Net(run, **{name: nn.Linear(6, 8) for name in "qkv"}, o=nn.Linear(8, 4))
+
+
+def nested():
+    def run(net, x):
+        x = F.relu(net.a(x))
+        y = F.relu(net.b(x))
+        return [[net.head(y.mean((2, 3)))], (net.c(x), {"again": net.c(y)})]
+
+    return Net(run, a=conv(3, 4), b=conv(4, 4), c=conv(4, 2, 1), head=nn.Linear(4, 3))
+
+
+def buffers():
+    def run(net, x):
+        x = torch.relu(net.a(x)) * net.scale + net.shift
+        return net.b(x[:, net.order])
+
+    net = Net(run, a=nn.Linear(6, 8), b=nn.Linear(8, 3))
+    net.scale = nn.Parameter(torch.randn(8))
+    net.register_buffer("shift", torch.randn(8))
+    net.register_buffer("order", torch.randperm(8))
+    return net
+
+
+def shuffle():
+    def run(net, x):
+        left, right = F.relu(net.stem(x)).chunk(2, 1)
+        right = F.relu(net.norm(net.depthwise(F.relu(net.a(right)))))
+        x = torch.cat([left, right], 1)
+        b, c, h, w = x.shape
+        x = x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
+        return net.head(x.mean((2, 3)))
+
+    return Net(
+        run,
+        stem=conv(3, 8),
+        a=conv(4, 4, 1),
+        depthwise=conv(4, 4, groups=4),
+        norm=nn.BatchNorm2d(4),
+        head=nn.Linear(8, 3),
+    )
+
+
+def squeeze_excite():
+    def run(net, x):
+        x = F.silu(net.norm(net.a(x)))
+        squeezed = F.silu(net.squeeze(F.adaptive_avg_pool2d(x, 1)))
+        x = x * torch.sigmoid(net.excite(squeezed))
+        return net.head((x + net.b(x)).mean((2, 3)))
+
+    return Net(
+        run,
+        a=conv(3, 8),
+        norm=nn.BatchNorm2d(8),
+        squeeze=conv(8, 2, 1),
+        excite=conv(2, 8, 1),
+        b=conv(8, 8),
+        head=nn.Linear(8, 3),
+    )
+
+
+def unet():
+    def run(net, x):
+        a = F.relu(net.down(x))
+        b = F.relu(net.deep(a))
+        return net.out(torch.cat([a, F.relu(net.norm(net.up(b)))], 1))
+
+    return Net(
+        run,
+        down=conv(3, 4),
+        deep=conv(4, 8, stride=2),
+        up=nn.ConvTranspose2d(8, 4, 2, stride=2),
+        norm=nn.BatchNorm2d(4),
+        out=conv(8, 2),
+    )
+
+
+def grouped_1d():
+    def run(net, x):
+        x = F.relu(net.norm(net.b(F.relu(net.a(x)))))
+        return net.head(F.relu(net.up(F.relu(net.c(x)))).amax(-1))
+
+    return Net(
+        run,
+        a=nn.Conv1d(4, 8, 3, padding=1, groups=2),
+        b=nn.Conv1d(8, 8, 3, padding=2, dilation=2, groups=4),
+        norm=nn.BatchNorm1d(8),
+        c=nn.Conv1d(8, 6, 1),
+        up=nn.ConvTranspose1d(6, 4, 4, stride=2, groups=2),
+        head=nn.Linear(4, 2),
+    )
+
+
+def gated_linear_units():
+    def run(net, x):
+        x = F.glu(net.a(x), 1).flatten(1)
+        return net.out(F.glu(net.b(net.head(x))))
+
+    return Net(
+        run, a=conv(3, 8), head=nn.Linear(144, 3), b=nn.Linear(3, 6), out=nn.Linear(3, 2)
+    )
+
+
+def padded_and_upsampled():
+    def run(net, x):
+        x = net.group(net.prelu(net.b(F.relu(net.a(x)))))
+        return net.out(F.interpolate(x, scale_factor=2))
+
+    return Net(
+        run,
+        a=conv(3, 6, padding_mode="reflect"),
+        b=conv(6, 6, padding_mode="circular"),
+        prelu=nn.PReLU(6),
+        group=nn.GroupNorm(2, 6),
+        out=conv(6, 2, 1),
+    )
+
+
+def pixel_shuffle():
+    def run(net, x):
+        x = F.pixel_shuffle(F.relu(net.a(x)), 2)
+        return net.head(F.relu(net.norm(net.b(x))).flatten(1))
+
+    return Net(
+        run,
+        a=conv(3, 8),
+        b=conv(2, 4),
+        norm=nn.BatchNorm2d(4, affine=False),
+        head=nn.Linear(4 * 12 * 12, 2),
+    )
+
+
+def highway():
+    def run(net, x):
+        x = torch.tanh(net.a(x))
+        for _ in range(3):
+            t = torch.sigmoid(net.gate(x))
+            x = t * F.relu(net.b(x)) + (1 - t) * x
+        return net.out(x)
+
+    return Net(
+        run, a=nn.Linear(6, 8), b=nn.Linear(8, 8), gate=nn.Linear(8, 8), out=nn.Linear(8, 3)
+    )
+
+
+IMAGES = (5, 3, 6, 6)
+MODELS = {
+    shared: IMAGES,
+    weight_norm: IMAGES,
+    functional: IMAGES,
+    einsum: (5, 4, 6),
+    nested: IMAGES,
+    buffers: (5, 6),
+    shuffle: IMAGES,
+    squeeze_excite: IMAGES,
+    unet: IMAGES,
+    grouped_1d: (5, 4, 10),
+    gated_linear_units: IMAGES,
+    padded_and_upsampled: IMAGES,
+    pixel_shuffle: IMAGES,
+    highway: (5, 6),
+}
+KEPT_WHOLE = {einsum, buffers}  # products of activations, reordered features: nothing is cut
+
+
+def trained(model):
+    """Batch norm and biases as after training, so that dead channels are constants."""
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            nn.init.normal_(parameter, 0.5)
+    return model.eval()
+
+
+def pruned(model, what):
+    for _, module, parameter in prunable(model):
+        shape = getattr(module, parameter).shape
+        across = {"outputs": output_dim(module), "inputs": 1 - output_dim(module)}.get(what)
+        rates = [n if across in (None, d) else 1 for d, n in enumerate(shape)]
+        set_mask(module, (torch.rand(rates) < 0.4).expand(shape), parameter)
+    return model
+
+
+def flat(outputs):
+    return torch.utils._pytree.tree_leaves(outputs)
+
+
+def size(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("what", ["outputs", "inputs", "weights"])
+@pytest.mark.parametrize("make", MODELS)
+def test_what_is_left_computes_the_same(make, what):
+    torch.manual_seed(0)
+    model, x = pruned(trained(make()), what), torch.randn(MODELS[make])
+    expected = flat(model(x))
+    small = pruning.compact(model, torch.zeros_like(x[:1]))
+    final = pruning.finalize(copy.deepcopy(model))
+    for each in (small, final):
+        found = flat(each(x))
+        assert len(found) == len(expected)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+    if make is not shared:  # its layer becomes two, with a batch norm written into each
+        assert size(small) <= size(final)
+    if what == "outputs" and make not in KEPT_WHOLE:
+        assert size(small) < size(final)
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        (nn.Bilinear(6, 6, 3), "aten.bilinear"),
+        (lambda x: x.cumsum(1), "aten.cumsum"),
+        (lambda x: x.topk(3, 1).values, "aten.topk"),
+        (lambda x: x.sort(1).values, "aten.sort"),
+    ],
+)
+def test_what_has_no_rule_is_refused(operation, name):
+    two = isinstance(operation, nn.Bilinear)
+    model = Net(lambda net, x: operation(*[net.a(x)] * (1 + two)), a=nn.Linear(6, 6))
+    with pytest.raises(TypeError, match=f"runs {name}.*, through which paths cannot"):
+        pruning.compact(model, torch.zeros(1, 6))
