@@ -154,7 +154,7 @@ def test_costs_and_sentences():
     first, last = tables.answer(evidence())
     assert "at 30 % of the weights or fewer if whole neurons" in first
     assert "at 1 % of the weights or fewer if single weights" in first
-    assert "2.0 times as long" in last
+    assert "takes 2.0 times (LeNet-300-100) as long as the dense one" in last
     assert "Energy is missing" in last
 
 
