@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruning.networks.models import ACTIVATIONS, Activation
+from pruning.networks.models import ACTIVATIONS, Activation, mlp
 
 Shape = tuple[int, ...]  # of one image: channels, height, width
 WIDTHS = (32, 64, 64, 64)  # channels of `convnet`
@@ -89,7 +89,7 @@ class DenseLayer(nn.Module):
 
 
 def densenet(
-    shape: Shape, classes: int = 10, growth: int = 12, depth: int = 4
+    shape: Shape, classes: int = 10, growth: int = 8, depth: int = 4
 ) -> nn.Sequential:
     """DenseNet (arXiv:1608.06993): three dense blocks of `depth` layers with transitions that
     halve channels and image; the image is halved once before, to save time."""
@@ -105,6 +105,15 @@ def densenet(
             channels //= 2
     layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(channels, classes))
+
+
+def lenet(
+    shape: Shape, classes: int = 10, hidden: Sequence[int] = (300, 100)
+) -> nn.Sequential:
+    """LeNet-300-100 (LeCun et al. 1998) that takes images: 266,610 parameters for
+    (1, 28, 28)."""
+    pixels = shape[0] * shape[1] * shape[2]
+    return nn.Sequential(nn.Flatten(), *mlp((pixels, *hidden, classes)))
 
 
 class RowReader(nn.Module):

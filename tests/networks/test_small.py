@@ -26,7 +26,14 @@ def test_the_narrowed_network_is_the_largest_that_fits():
 
 @pytest.mark.parametrize(
     "build",
-    [small.convnet, small.vgg, small.densenet, small.RowReader, small.PatchTransformer],
+    [
+        small.convnet,
+        small.vgg,
+        small.densenet,
+        small.lenet,
+        small.RowReader,
+        small.PatchTransformer,
+    ],
 )
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (1, 8, 8)])
 def test_every_network_trains_and_can_be_pruned(build, shape):

@@ -10,6 +10,7 @@ import copy
 import hashlib
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from pruning import training
 from pruning.bounds import Amount, Count, Decay, Part, Positive, Rate
 from pruning.chapters.resnet_pruning import overhead
-from pruning.chapters.resnet_pruning.metrics import Metrics
+from pruning.chapters.resnet_pruning.metrics import Metrics, named
 from pruning.chapters.resnet_pruning.overhead import Overhead
 from pruning.data import datasets, images
 from pruning.evidence.configs import settle
@@ -30,7 +31,8 @@ from pruning.evidence.records import Record
 from pruning.evidence.runs import device_name
 from pruning.methods import scores
 from pruning.methods.stochgrad import StochGradAdam
-from pruning.networks import models
+from pruning.networks import models, small
+from pruning.networks.layers import weights
 from pruning.training.checkpoints import Checkpoint
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "stochgradadam")
@@ -100,9 +102,11 @@ class Config:
     precision: str = "bf16"
     seed: Count = 0
     study: str = "paper"  # one of STUDIES
+    architecture: str = "resnet"  # others: the chapter stochgrad_elsewhere
 
     def __post_init__(self):
         settle(self, dataset=DATASETS, method=VARIANTS, optimizer=OPTIMIZERS, study=STUDIES)
+        settle(self, architecture=("resnet",))
         settle(self, schedule=SCHEDULES, precision=PRECISIONS, shortcut=SHORTCUTS)
 
 
@@ -199,6 +203,28 @@ def load(name: str, device: str = "cpu") -> datasets.Dataset:
     return datasets.load(name).as_images().to(device)
 
 
+# architecture → (shape of an image, classes) ↦ the network
+ARCHITECTURES: dict[str, Callable[[small.Shape, int], nn.Module]] = {
+    "vgg": small.vgg,
+    "densenet": small.densenet,
+    "mlp": small.lenet,
+    "gru": small.RowReader,
+}
+
+
+def untrained(config: Config, data: datasets.Dataset) -> nn.Module:
+    """The config's network before training. Raises ValueError for an unknown depth."""
+    classes = len(data.class_names)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        if config.architecture != "resnet":
+            return ARCHITECTURES[config.architecture](data.image_shape, classes)
+        if config.depth not in BLOCKS and config.shortcut == "projection":
+            raise ValueError(f"depth: got {config.depth!r}, needs one of {sorted(BLOCKS)}")
+        size = BLOCKS[config.depth] if config.shortcut == "projection" else config.depth
+        return models.cifar_resnet(size, config.shortcut, classes, data.image_shape[0])
+
+
 def train(
     config: Config,
     data: datasets.Dataset,
@@ -206,14 +232,7 @@ def train(
     progress=False,
 ):
     """The config's network and its history, one dict an epoch."""
-    if config.depth not in BLOCKS and config.shortcut == "projection":
-        raise ValueError(f"depth: got {config.depth!r}, needs one of {sorted(BLOCKS)}")
-    size = BLOCKS[config.depth] if config.shortcut == "projection" else config.depth
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = models.cifar_resnet(
-            size, config.shortcut, len(data.class_names), data.image_shape[0]
-        )
+    model = untrained(config, data)
     model = model.to(data.train.inputs.device, memory_format=torch.channels_last)
     precision = PRECISIONS[config.precision]
     course = Course(data.test, calibration(config, data, COURSE_RECALIBRATION), precision)
@@ -297,9 +316,10 @@ def weight_statistics(weights: Tensor) -> Record:
 
 def _weights(model: nn.Module) -> Record:
     """All prunable weights together, and layer by layer from input to output."""
-    layers = list(scores.magnitude(model))
-    signed = [model.get_submodule(name).weight for name in layers]
-    every = torch.cat([weight.detach().flatten() for weight in signed]).float().cpu()
+    found = weights(model)
+    layers = list(found)
+    signed = [weight.value().detach() for weight in found.values()]
+    every = torch.cat([weight.flatten() for weight in signed]).float().cpu()
     low, high, bins = BINS
     return {
         "kept": every.numel(),
@@ -359,7 +379,7 @@ def run(config: Config | Overhead) -> Record:
     model, history = train(config, data, checkpoint)
     curves = _curves(config, model, data)
     metrics = {
-        "network": f"ResNet-{config.depth}",
+        "network": named(config),
         "parameters": sum(p.numel() for p in model.parameters()),
         **_weights(model),
         "effective": (

@@ -8,6 +8,13 @@ from pruning.bounds import Amount, Count, Fraction, Positive, Rate
 from pruning.evidence.metrics import Metrics as Base
 from pruning.evidence.metrics import at_most, demand
 
+NAMES = {"vgg": "VGG", "densenet": "DenseNet", "mlp": "LeNet-300-100", "gru": "GRU"}
+
+
+def named(config: Any) -> str:
+    """How records and tables call the network of a config."""
+    return NAMES.get(config.architecture) or f"ResNet-{config.depth}"
+
 
 class Weights(Struct, forbid_unknown_fields=True):
     """Statistics of weights."""
@@ -52,7 +59,7 @@ class Metrics(Base, kw_only=True):
 
     def agrees(self, config: Any) -> None:
         """Curves have a point a rate or an epoch, and begin at the test accuracy."""
-        demand("network", self.network, f"ResNet-{config.depth}")
+        demand("network", self.network, named(config))
         at_most("kept", self.kept, self.parameters, "parameters")
         for name in ("accuracy_global", "accuracy_recalibrated", "accuracy_layer"):
             demand(f"{name}, rates", len(getattr(self, name)), len(self.rates))

@@ -1,0 +1,1 @@
+"""Sampled gradients elsewhere: VGG, DenseNet, a fully connected and a recurrent network."""

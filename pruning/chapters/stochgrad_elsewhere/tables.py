@@ -1,0 +1,156 @@
+"""What the chapter `stochgrad_elsewhere` shows of its records: tables and sentences."""
+
+import pandas
+
+from pruning.chapters.resnet_pruning import rules, tables
+from pruning.chapters.resnet_pruning.experiment import HALF
+from pruning.chapters.resnet_pruning.metrics import NAMES
+from pruning.evidence import records
+from pruning.evidence.records import Record
+from pruning.evidence.statistics import LEVEL, MIN_SEEDS, holm, larger, mean_interval
+
+COMMAND = "pruning sweep stochgrad_elsewhere --profile paper"
+PENDING = pandas.DataFrame({"": ["not measured yet"]})
+OURS, THEIRS, CONTROL = "stochgradadam", "adam", "adam, 0.8 of the batch"
+
+
+def at_half(
+    evidence: list[Record], key: str = "pruned"
+) -> dict[str, dict[str, pandas.Series]]:
+    """{network: {method: accuracy in per cent, the mean of the last epochs of each course}} of
+    those with three seeds or more; `key` as of a course."""
+    frame = records.table(records.select(evidence, study="course"))
+    found: dict[str, dict[str, pandas.Series]] = {}
+    for name in NAMES.values():
+        part = frame[frame.network == name] if len(frame) else frame
+        groups = {
+            method: 100 * rules.late(group, key)
+            for method, group in (part.groupby("method") if len(part) else ())
+            if group.seed.nunique() >= MIN_SEEDS
+        }
+        if OURS in groups and THEIRS in groups:
+            found[name] = groups
+    return found
+
+
+def leads(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a network: accuracy with half of the weights gone, mean of the last epochs, and
+    the lead of StochGradAdam over Adam and over Adam on 0.8 of the batch, in points, with
+    p-values that it is not ahead (Welch, Holm)."""
+    rows = []
+    for name, groups in at_half(evidence).items():
+        row = {"network": name} | {
+            tables.name(method): mean_interval(values, 1) for method, values in groups.items()
+        }
+        row["lead over Adam"] = groups[OURS].mean() - groups[THEIRS].mean()
+        row["p, Adam"] = larger(groups[OURS], groups[THEIRS])
+        if CONTROL in groups:
+            row["lead over 0.8"] = groups[OURS].mean() - groups[CONTROL].mean()
+            row["p, 0.8"] = larger(groups[OURS], groups[CONTROL])
+        rows.append(row)
+    if not rows:
+        return PENDING
+    table = pandas.DataFrame(rows).set_index("network")
+    table["p, Adam"] = holm(table["p, Adam"])
+    return table
+
+
+def late(evidence: list[Record]) -> pandas.DataFrame:
+    """`resnet_pruning.tables.late` of every network on record."""
+    found = records.select(evidence, study="course")
+    parts = {
+        name: tables.late(found, name)
+        for name in NAMES.values()
+        if records.select(found, network=name)
+    }
+    return pandas.concat(parts, names=["network"]) if parts else PENDING
+
+
+def sampled(evidence: list[Record], network: str) -> list[Record]:
+    """The runs of a network at every sampling rate; 1 is Adam itself."""
+    return [
+        r
+        for r in records.select(evidence, network=network)
+        if r["study"] == "sampling"
+        or (r["study"] == "course" and r["method"] in (OURS, THEIRS))
+    ]
+
+
+def caption(evidence: list[Record], drawn: str) -> str:
+    """One line of Markdown for under a figure."""
+    if not evidence:
+        return f"*paper profile: nothing on record yet, `{COMMAND}`*"
+    frame = records.table(evidence)
+    seeds = frame.groupby(["network", "method", "sampling_rate"]).seed.nunique()
+    count = f"{seeds.min()}" + (f" to {seeds.max()}" if seeds.max() > seeds.min() else "")
+    data = ", ".join(sorted(frame.dataset.unique()))
+    epochs = " or ".join(str(e) for e in sorted(frame.epochs.unique()))
+    return f"*paper profile · data: {data} · {count} seeds · {epochs} epochs · {drawn}*"
+
+
+def _pending(question: str) -> str:
+    return f"**{question}** Not measured yet; *{COMMAND}* fills it."
+
+
+def answer(evidence: list[Record]) -> list[str]:
+    """The chapter's answer in sentences: other networks, the sampling rate, the long term."""
+    return [_helps(evidence), _rates(evidence), _long(evidence)]
+
+
+def _helps(evidence: list[Record]) -> str:
+    question = "Does StochGradAdam help other networks?"
+    groups = at_half(evidence)
+    if not groups:
+        return _pending(question)
+    table = leads(evidence)
+    ahead = (table["p, Adam"] < LEVEL).sum()
+    parts = [
+        f"{name} {mean_interval(found[OURS], 1)} against {mean_interval(found[THEIRS], 1)} %"
+        for name, found in groups.items()
+    ]
+    absent = [name for name in NAMES.values() if name not in groups]
+    said = f" Not measured yet: {', '.join(absent)}." if absent else ""
+    return (
+        f"**{question}** With half of the weights removed it is clearly ahead of Adam in"
+        f" **{ahead} of {len(groups)}** networks: {'; '.join(parts)}.{said}"
+    )
+
+
+def _rates(evidence: list[Record]) -> str:
+    question = "Which sampling rate is best, from 0.5 to 1?"
+    parts = []
+    for name in NAMES.values():
+        frame = records.table(sampled(evidence, name))
+        if frame.empty or frame.sampling_rate.nunique() < 6:
+            continue
+        half = 100 * frame.accuracy_global.map(lambda curve: curve[HALF])
+        groups = dict(list(half.groupby(frame.sampling_rate)))
+        if min(map(len, groups.values())) < MIN_SEEDS:
+            continue
+        best = max(groups, key=lambda rate: groups[rate].mean())
+        worst = min(groups, key=lambda rate: groups[rate].mean())
+        parts.append(
+            f"{name}: s = {best:g} is best, {mean_interval(groups[best], 1)} %, and"
+            f" s = {worst:g} worst, {mean_interval(groups[worst], 1)} %"
+        )
+    if not parts:
+        return _pending(question)
+    return f"**{question}** With half of the weights removed, {'; '.join(parts)}."
+
+
+def _long(evidence: list[Record]) -> str:
+    question = "Does it generalise in the long term?"
+    frame = records.table(records.select(evidence, study="long"))
+    counts = frame.groupby("method").seed.nunique() if len(frame) else {}
+    if min(counts.get(method, 0) for method in (OURS, THEIRS)) < MIN_SEEDS:
+        return _pending(question)
+    late = {
+        method: 100 * rules.late(part.set_index("seed"), "unpruned")
+        for method, part in frame.groupby("method")
+    }
+    return (
+        f"**{question}** After {frame.epochs.max()} epochs LeNet-300-100 has"
+        f" {mean_interval(late[OURS])} % with StochGradAdam and"
+        f" {mean_interval(late[THEIRS])} % with Adam, unpruned; the difference on the same"
+        f" seeds is {mean_interval(late[OURS] - late[THEIRS])} points."
+    )
