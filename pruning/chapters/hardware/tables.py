@@ -144,8 +144,8 @@ def answer(evidence: list[Record]) -> list[str]:
         for network, ratio in masked.groupby("network", sort=False).one_ratio.median().items()
     )
     said.append(
-        f"**Masks** alone make the file larger. For one image the masked network takes {slower}"
-        f" as long as the dense one. {energy(evidence)}"
+        f"**Masks** alone make the file larger. For one image the masked network takes"
+        f" {slower} as long as the dense one. {energy(evidence)}"
     )
     return said
 
