@@ -147,16 +147,19 @@ def searches(name: str) -> list[Config]:
 
 
 def chosen(base: Config, method: str, density: float, evidence: list[Record]) -> Config:
-    """A method with the learning rate that is best on the validation split among those on
-    record; the first where none is."""
+    """A method with the learning rate that is best on the validation split; the first where
+    the search of its regime is not complete for every method."""
     options = tried(base, method, density)
+    listed = searches(regime(options[0]))
     done = {
         flat.of_record(r, Config): r["validation_accuracy"]
-        for r in records.select(evidence, study="search", method=method)
+        for r in records.select(evidence, study="search")
     }
-    found = [c for c in searches(regime(options[0])) if c.method == method]
-    accuracy = [done.get(config, -1.0) for config in found]
-    return options[accuracy.index(max(accuracy))] if found else options[0]
+    mine = [config for config in listed if config.method == method]
+    if not mine or any(config not in done for config in listed):
+        return options[0]
+    accuracy = [done[config] for config in mine]
+    return options[accuracy.index(max(accuracy))]
 
 
 def _fits(base: Config, method: str, density: float) -> bool:
