@@ -103,7 +103,7 @@ def _unlike_asked(record: dict) -> list[str]:
     if None not in (kept, density, total) and kept > MANY * density * total:
         said.append(
             f"{kept:,} weights are kept, {round(density * total):,} were asked for: train"
-            " longer, or give a budget if the method has one (pruning methods NAME)"
+            f" longer, or, with gates, set a budget (--set at_most={round(density * total)})"
         )
     if 0 in (record.get("kept_by_layer") or ()):
         said.append(

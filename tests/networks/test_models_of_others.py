@@ -139,3 +139,82 @@ def test_running_statistics_of_a_compact_network_are_not_trained():
 def counts(model):
     kept = pruning.masks(model).values()
     return sum(int(keep.sum()) for keep in kept), sum(keep.numel() for keep in kept)
+
+
+SCORES = {
+    "magnitude": lambda model, x, y, ignore: pruning.magnitude(model, ignore=ignore),
+    "random": lambda model, x, y, ignore: pruning.random_scores(model, ignore=ignore),
+    "snip": lambda model, x, y, ignore: pruning.snip(model, x, y, ignore=ignore),
+    "wanda": lambda model, x, y, ignore: pruning.wanda(model, x, ignore=ignore),
+    "nnrelief": lambda model, x, y, ignore: pruning.nnrelief(model, x, ignore=ignore),
+    "stade": lambda model, x, y, ignore: pruning.stade(model, x, ignore=ignore),
+    "ria": lambda model, x, y, ignore: pruning.ria(model, x, ignore=ignore),
+    "relative": lambda model, x, y, ignore: pruning.relative_importance(
+        pruning.contribution_statistics(model, x, ignore=ignore)
+    ),
+}
+OF_INPUTS = {"wanda", "nnrelief", "stade", "ria", "relative"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.filterwarnings("ignore")  # of layers without weights, and of what is not covered
+def test_every_score_in_every_scope(name):
+    torch.manual_seed(0)
+    make, shape = MODELS[name]
+    model, x, y = make().eval(), torch.randn(shape), torch.tensor([0, 1, 2, 0])
+    recurrent = name == "lstm"
+    for score, function in SCORES.items():
+        if recurrent and score in OF_INPUTS:
+            with pytest.raises(ValueError, match="recurrent"):
+                function(model, x, y, None)
+        found = function(model, x, y, ["lstm"] if recurrent and score in OF_INPUTS else None)
+        for scope in ("global", "layer", "neuron"):
+            pruned = pruning.prune_by_score(copy.deepcopy(model), found, 0.3, scope=scope)
+            kept = [pruning.masks(pruned)[key] for key in found]
+            total = sum(mask.numel() for mask in kept)
+            removed = total - sum(int(mask.sum()) for mask in kept)
+            assert removed >= 0.3 * total - 1e-6, (score, scope)
+            if scope == "global":
+                assert removed == -(-3 * total // 10), score
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.filterwarnings("ignore")  # of the exporter, and of weights that no layer covers
+def test_output_gates_to_a_compact_network_in_every_form(name, tmp_path):
+    torch.manual_seed(0)
+    make, shape = MODELS[name]
+    model, x, y = make(), torch.randn(shape), torch.tensor([0, 1, 2, 0])
+    only = ["head"] if name == "lstm" else None  # the one layer there with outputs to gate
+    pruning.gate(model, granularity="output", layers=only)
+    optimizer = torch.optim.Adam(pruning.gate_parameters(model), lr=1.0)
+    for _ in range(3):
+        loss = nn.functional.cross_entropy(model(x), y) + pruning.density_loss(model, 0.5)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for logits in pruning.gate_parameters(model):
+        nn.init.normal_(logits)
+    gated = model.eval()(x)
+    pruning.harden(model)
+    torch.testing.assert_close(model(x), gated)
+    whole = pickle.loads(pickle.dumps(model))
+    for each in (copy.deepcopy(model), whole, pruning.finalize(copy.deepcopy(model))):
+        torch.testing.assert_close(each(x), gated, atol=1e-5, rtol=1e-4)
+    if name == "lstm":
+        for refuse in (pruning.compact, pruning.hardware_report):
+            with pytest.raises(TypeError, match=r"'lstm' runs aten.lstm.*cannot be followed"):
+                refuse(model, x)
+        return
+    report = pruning.sparsity_report(model, x[:1])
+    assert (report.effective <= report.kept).all()
+    small = pruning.compact(model, x[:1])
+    torch.testing.assert_close(small(x), gated, atol=1e-4, rtol=1e-4)
+    assert sum(p.numel() for p in small.parameters()) < sum(
+        p.numel() for p in make().parameters()
+    )
+    torch.save(small, tmp_path / "small.pt")
+    loaded = torch.load(tmp_path / "small.pt", weights_only=False)
+    assert torch.equal(loaded(x), small(x))
+    costs = pruning.hardware_report(model, x[:1], batch=2, rounds=1)
+    dense, compact = (costs[costs.network == n].macs.iloc[0] for n in ("dense", "compact"))
+    assert compact <= dense
