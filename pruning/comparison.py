@@ -73,9 +73,11 @@ class Config:
 
 
 def trains(config: Any) -> None:
-    """Raise ValueError for a config without any epoch."""
-    if not config.epochs + config.finetune_epochs:
-        raise ValueError("epochs: got 0, needs 1 or more where finetune_epochs is 0")
+    """Raise ValueError for a config without the epochs that its method needs: only a dense
+    network, or one from the records, can do with those of the fine-tune."""
+    dense = config.method == "dense" and config.finetune_epochs
+    if not (config.epochs or dense or getattr(config, "source", "") == "recorded"):
+        raise ValueError(f"epochs: got 0, needs 1 or more for method={config.method!r}")
 
 
 def shared(config: Any, method: str) -> Config:

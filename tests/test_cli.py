@@ -283,3 +283,26 @@ def test_an_interrupt_while_modules_load_is_one_line(at):
         "",
     ]
     assert done.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("chapter", "values", "words"),
+    [
+        (
+            "compression_curves",
+            ["dataset=digit"],
+            "dataset: got 'digit', needs one of ['mnist'",
+        ),
+        ("compression_curves", ["epochs=0"], "epochs: got 0, needs 1 or more"),
+        ("robustness", ["epochs=0", "method=magnitude"], "epochs: got 0, needs 1 or more"),
+        ("resnet_pruning", ["dataset=digit"], "dataset: got 'digit', needs one of ['cifar10'"),
+        ("resnet_pruning", ["epochs=0"], "epochs: got 0, needs `int` >= 1"),
+        ("pathways", ["lr=-1"], "lr: got -1.0, needs `float` > 0.0"),
+    ],
+)
+def test_a_wrong_value_names_its_argument(capsys, chapter, values, words):
+    for command in ("run", "sweep"):
+        assert cli.main([command, chapter, "--set", *values]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"pruning: {words}"), said
+        assert said.count("\n") == 1

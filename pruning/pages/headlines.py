@@ -5,6 +5,7 @@ As a Sphinx extension it brings the directives `headlines` and `tally`, drawn fr
 whenever the book is built.
 """
 
+import html
 import re
 from dataclasses import dataclass
 
@@ -60,7 +61,11 @@ class Headlines(SphinxDirective):
         self.env.note_reread()
         cards = []
         for headline in headlines():
-            sentence = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", headline.sentence)
+            sentence = re.sub(
+                r"\*\*(.+?)\*\*",
+                r"<strong>\1</strong>",
+                html.escape(headline.sentence, quote=False),
+            )
             colour = scoreboard.VERDICT_COLOURS[headline.verdict]
             cards.append(
                 '<li><span class="verdict"'

@@ -5,6 +5,7 @@ Chapters supply them: the table has a row a claim, and a chapter's readme.py may
 `headline` with its `HEADLINE` for the first lines (`headlines` says how).
 """
 
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -25,11 +26,23 @@ MARKS = {  # verdict → a mark that shows its colour where a README cannot
 }
 
 
+def escaped(text: str) -> str:
+    """A text as Markdown on one line that shows it as it is: no tag, emphasis, code, link or
+    cell of a table comes from it."""
+    text = re.sub(r"[\\`*_]|\](?=[\[(])", r"\\\g<0>", " ".join(text.split()))
+    return text.replace("<", "&lt;").replace("|", "&#124;")
+
+
+def _line(sentence: str) -> str:
+    """A chapter's own sentence: its Markdown stays, tags and further lines do not."""
+    return " ".join(sentence.split()).replace("<", "&lt;")
+
+
 def first_lines() -> str:
     """A line a paper: its verdict and its sentence."""
     return "\n".join(
         f"- {MARKS[said.verdict]} **{said.verdict}** "
-        f"([{said.paper.lower()}](notebooks/{said.chapter}.ipynb)) {said.sentence}"
+        f"([{said.paper.lower()}](notebooks/{said.chapter}.ipynb)) {_line(said.sentence)}"
         for said in headlines.headlines()
     )
 
@@ -47,13 +60,12 @@ def evidence_table() -> str:
         seeds = f" ({row.seeds} seeds)" if row.seeds else ""
         cells = (
             f"[{chapter}](notebooks/{chapter}.ipynb)",
-            claim["figure"],
-            row.claim,
-            row.ours.split(";")[0] + seeds if row.ours else "not on record",
+            escaped(claim["figure"]),
+            escaped(row.claim),
+            escaped(row.ours.split(";")[0] + seeds) if row.ours else "not on record",
             f"**{row.verdict}**",
         )
-        escaped = [cell.replace("|", "&#124;").replace("<", "&lt;") for cell in cells]
-        rows.append(f"| {' | '.join(escaped)} |")
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -65,7 +77,7 @@ def _bring(what: str) -> dict[str, ModuleType]:
 
 def sentences() -> str:
     """What chapters say beside their claims."""
-    return "\n".join(part.sentence() for part in _bring("sentence").values())
+    return "\n".join(_line(part.sentence()) for part in _bring("sentence").values())
 
 
 def with_evidence(text: str) -> str:

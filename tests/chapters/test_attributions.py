@@ -114,7 +114,7 @@ def test_records_are_whole(study):
 def test_what_is_refused():
     with pytest.raises(ValueError, match="study: got 'words'"):
         experiment.Config(study="words")
-    with pytest.raises(ValueError, match="source: 'recorded' needs gates"):
+    with pytest.raises(ValueError, match="source: got 'recorded' for 'dense'"):
         experiment.Config(method="dense", source="recorded")
 
 

@@ -1,12 +1,16 @@
+import html
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pandas
 import pytest
+from markdown_it import MarkdownIt
 
-from pruning.pages import readme, scoreboard
+from pruning.pages import headlines, readme, scoreboard
+from pruning.pages.headlines import Headline
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,7 +67,7 @@ def test_versions_agree():
 
 def test_what_records_say_is_escaped_in_tables_and_pages(monkeypatch):
     """A value in a record is text: it is no tag, and no cell of its own."""
-    hostile = "<script>alert(1)</script> | b"
+    hostile = "<script>alert(1)</script> | b\n# c [d](https://e.org) `f` *g* **h** _i_"
     chapter, claim = next(iter(scoreboard.all_claims()))
     row = {"id": claim["id"], "chapter": chapter, "claim": hostile, "place": hostile}
     board = pandas.DataFrame([row | {"ours": hostile, "seeds": 3, "verdict": "not measured"}])
@@ -74,3 +78,16 @@ def test_what_records_say_is_escaped_in_tables_and_pages(monkeypatch):
     for said in (written, scoreboard.as_html(board)):
         assert "<script" not in said
         assert said.count("&lt;script>") + said.count("&lt;script&gt;") >= 2
+    page = MarkdownIt("commonmark").enable("table").render("\n".join([*head, written]))
+    _, cell = re.findall(r"<td>(.*?)</td>", page)[2:4]
+    assert html.unescape(cell) == " ".join(hostile.split()) + " (3 seeds)"
+
+
+def test_a_chapters_sentence_brings_neither_tags_nor_lines(monkeypatch):
+    said = Headline("P", "pathways", "partly", "A **bold** <img src=x>\n\n# B")
+    monkeypatch.setattr(headlines, "headlines", lambda: [said])
+    (line,) = readme.first_lines().splitlines()
+    assert line.endswith("A **bold** &lt;img src=x> # B")
+    part = types.SimpleNamespace(sentence=lambda: said.sentence)
+    monkeypatch.setattr(readme, "_bring", lambda what: {"pathways": part})
+    assert readme.sentences() == "A **bold** &lt;img src=x> # B"

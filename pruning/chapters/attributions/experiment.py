@@ -21,7 +21,7 @@ from pruning import comparison, training
 from pruning.bounds import Count, Part, Positive
 from pruning.chapters.attributions import information
 from pruning.chapters.attributions.metrics import Metrics
-from pruning.chapters.robustness.experiment import SOURCES, recorded
+from pruning.chapters.robustness.experiment import SOURCES, check_source, recorded
 from pruning.data import datasets
 from pruning.evidence.configs import settle
 from pruning.evidence.records import Record
@@ -58,8 +58,7 @@ class Config:
     def __post_init__(self):
         settle(self, dataset=DATASETS, study=STUDIES, method=METHODS, source=SOURCES)
         comparison.trains(self)
-        if self.source == "recorded" and (self.dataset, self.method) != ("mnist", "gates"):
-            raise ValueError("source: 'recorded' needs gates on mnist")
+        check_source(self)
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,7 @@
 import pandas
 from matplotlib.axes import Axes
 
+from pruning import chapters
 from pruning.comparison import LENET_WEIGHTS, PAPER_WEIGHTS
 from pruning.evidence import records
 from pruning.figures import compression, style
@@ -12,7 +13,7 @@ HEADLINE = ("G1", "Learnable gates")
 
 def figure(ax: Axes) -> Axes:
     """The MNIST curve, for the first screen."""
-    evidence = records.read(records.records_folder() / "compression_curves.jsonl")
+    evidence = chapters.evidence("compression_curves")
     compression.curves(records.select(evidence, study="curves", dataset="mnist"), ax)
     density = PAPER_WEIGHTS / LENET_WEIGHTS
     said = f"paper: {PAPER_WEIGHTS} weights, above 94 %"

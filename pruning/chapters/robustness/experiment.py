@@ -8,7 +8,7 @@ accuracies to compare at.
 
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -58,11 +58,16 @@ class Config:
     def __post_init__(self):
         settle(self, dataset=DATASETS, study=("attacks",), method=METHODS, source=SOURCES)
         comparison.trains(self)
-        if self.source == "recorded" and (self.dataset, self.method) != ("mnist", "gates"):
-            raise ValueError(
-                f"source: got 'recorded' for {self.method!r} on {self.dataset!r}, needs "
-                "'trained'; only networks of gates on MNIST are on record"
-            )
+        check_source(self)
+
+
+def check_source(config: Any) -> None:
+    """Raise ValueError for a config that takes a network from the records where none is."""
+    if config.source == "recorded" and (config.dataset, config.method) != ("mnist", "gates"):
+        raise ValueError(
+            f"source: got 'recorded' for {config.method!r} on {config.dataset!r}, needs "
+            "'trained'; only networks of gates on MNIST are on record"
+        )
 
 
 def recorded(seed: int) -> nn.Module:
