@@ -216,8 +216,17 @@ def _execute(notebook: Path, chapters: Path, profile: str) -> str:
 
 
 def render(root: Path) -> None:
-    """Render book/ with jupyter-book, every warning an error."""
+    """Render book/ with jupyter-book, every warning an error.
+
+    If an earlier rendering was killed, its files may be cut off: all pages are rendered anew.
+    """
     html = root / "book" / "_build" / "html"
+    begun = html.with_name(".begun")
+    if begun.is_file():
+        for folder in (html, html.with_name(".doctrees")):
+            shutil.rmtree(folder, ignore_errors=True)
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    begun.touch()
     command = [
         str(Path(sysconfig.get_path("scripts")) / "jupyter-book"),
         "build",
@@ -230,6 +239,8 @@ def render(root: Path) -> None:
         "--quiet",
     ]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode >= 0:  # below 0 it was killed
+        begun.unlink()
     if done.returncode:
         raise BookError(f"jupyter-book failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     for source_map in (html / "_static").rglob("*.map"):

@@ -1,5 +1,8 @@
 import hashlib
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -243,3 +246,38 @@ def test_income_keeps_missing_values_as_a_category_of_their_own(income):
     assert test.notna().all().all()
     assert income.train.inputs.mean(0).abs().max() < 1e-4
     assert torch.allclose(income.train.inputs.std(0, correction=0), torch.ones(12), atol=1e-4)
+
+
+CUT_OFF = """
+import os, shutil, signal, sys
+import pooch
+from pruning.data import datasets
+
+entry = {"path": "set/file.bin", "size": 14, "md5": sys.argv[1], "url": "https://x.invalid/f"}
+datasets.registry = lambda: {"toy": {"files": [entry]}}
+
+
+def serve(url, output_file, pooch_object):
+    with open(output_file, "wb") as file:
+        file.write(b"thirteen")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+pooch.core.choose_downloader = lambda url, progressbar=False: serve
+datasets.fetch("toy")
+"""
+
+
+def test_a_download_that_is_killed_leaves_nothing_that_is_taken_for_a_file(empty, monkeypatch):
+    folder, source, entry = empty
+    done = subprocess.run([sys.executable, "-c", CUT_OFF, entry["md5"]], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = files_below(folder / "cache")
+    assert left.read_bytes() == b"thirteen", "it was killed in the middle"
+    assert left.name != "file.bin"
+    assert datasets.locate(entry) is None
+    assert datasets.status()["where"].tolist() == ["missing"]
+    serve = lambda url, output_file, pooch_object: shutil.copy(source, output_file)  # noqa: E731
+    monkeypatch.setattr(pooch.core, "choose_downloader", lambda url, progressbar=False: serve)
+    assert [path.read_bytes() for path in datasets.fetch("toy")] == [b"thirteen bytes"]

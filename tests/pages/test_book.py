@@ -1,8 +1,11 @@
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -222,3 +225,62 @@ def test_an_execution_that_is_killed_leaves_nothing_after_the_next(tmp_path):
 def test_only_must_name_a_notebook():
     with pytest.raises(book.BookError, match="only: got 'nothing', needs one of"):
         book.build(only="nothing")
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A book of two pages that goes through `render`, without a notebook."""
+    (tmp_path / "book").mkdir()
+    config = "title: tiny\nexecute:\n  execute_notebooks: 'off'\n"
+    (tmp_path / "_config.yml").write_text(config)
+    toc = "format: jb-book\nroot: index\nchapters:\n- file: one\n"
+    (tmp_path / "_toc.yml").write_text(toc)
+    for name in ("index", "one"):
+        (tmp_path / "book" / f"{name}.md").write_text(f"# Page {name}\n\nIts words.\n")
+    return tmp_path
+
+
+def assert_whole(root):
+    html = root / "book" / "_build" / "html"
+    for name in ("index", "one"):
+        text = (html / f"{name}.html").read_text(encoding="utf-8")
+        assert "Its words." in text
+        assert text.rstrip().endswith("</html>")
+        for sheet in re.findall(r'href="(_static/[^"?]+\.css)', text):
+            assert (html / sheet).is_file(), sheet
+
+
+RENDER = "import sys; from pathlib import Path; from pruning.pages import book;"
+RENDER += " book.render(Path(sys.argv[1]))"
+
+
+def test_rendering_that_is_killed_is_done_by_the_next(tiny):
+    build = tiny / "book" / "_build"
+    process = subprocess.Popen(
+        [sys.executable, "-c", RENDER, str(tiny)], cwd=ROOT, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while (
+        not (build / ".doctrees").is_dir()
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)  # with the jupyter-book that it has started
+    assert process.wait() == -signal.SIGKILL
+    assert not (build / "html" / "one.html").is_file(), "killed too late to say anything"
+    (build / ".doctrees" / "one.doctree").write_bytes(b"\x80\x05")  # as if in mid-write
+    book.render(tiny)
+    assert_whole(tiny)
+    assert not (build / ".begun").exists()
+
+
+def test_a_half_deleted_build_is_rendered_whole(tiny):
+    book.render(tiny)
+    assert_whole(tiny)
+    html = tiny / "book" / "_build" / "html"
+    (html / "one.html").unlink()
+    shutil.rmtree(html / "_static")
+    (html.parent / ".doctrees" / "one.doctree").unlink()
+    book.render(tiny)
+    assert_whole(tiny)
