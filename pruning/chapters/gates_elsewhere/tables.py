@@ -134,11 +134,13 @@ def caption(evidence: list[Record], drawn: str) -> str:
         return f"*paper profile: nothing on record yet, `{COMMAND}`*"
     frame = records.table(evidence)
     seeds = frame.groupby(["method", "density"]).seed.nunique()
-    count = f"{seeds.min()}" + (f" to {seeds.max()}" if seeds.max() > seeds.min() else "")
+    count = f"{seeds.min()} seed{'s' * (seeds.max() > 1)}"
+    if seeds.max() > seeds.min():
+        count = f"{seeds.min()} to {seeds.max()} seeds"
     epochs = sorted({r["epochs"] + r["finetune_epochs"] for r in evidence})
     data = ", ".join(sorted(frame.dataset.unique()))
     return (
-        f"*paper profile · data: {data} · {len(frame)} networks, {count} seeds a point ·"
+        f"*paper profile · data: {data} · {len(frame)} networks, {count} a point ·"
         f" {' or '.join(map(str, epochs))} epochs · {drawn}*"
     )
 

@@ -152,9 +152,11 @@ def caption(evidence: list[Record], drawn: str) -> str:
         return f"*paper profile: nothing on record yet, `{COMMAND}`*"
     frame = records.table(evidence)
     seeds = frame.groupby(["dataset", "architecture", "activation"]).seed.nunique()
-    count = f"{seeds.min()}" + (f" to {seeds.max()}" if seeds.max() > seeds.min() else "")
+    count = f"{seeds.min()} seed{'s' * (seeds.max() > 1)}"
+    if seeds.max() > seeds.min():
+        count = f"{seeds.min()} to {seeds.max()} seeds"
     data = ", ".join(sorted(frame.dataset.unique()))
-    return f"*paper profile · data: {data} · {count} seeds · not fine-tuned · {drawn}*"
+    return f"*paper profile · data: {data} · {count} · not fine-tuned · {drawn}*"
 
 
 def _pending(question: str) -> str:

@@ -82,10 +82,12 @@ def caption(evidence: list[Record], drawn: str) -> str:
         return f"*paper profile: nothing on record yet, `{COMMAND}`*"
     frame = records.table(evidence)
     seeds = frame.groupby(["network", "method", "sampling_rate"]).seed.nunique()
-    count = f"{seeds.min()}" + (f" to {seeds.max()}" if seeds.max() > seeds.min() else "")
+    count = f"{seeds.min()} seed{'s' * (seeds.max() > 1)}"
+    if seeds.max() > seeds.min():
+        count = f"{seeds.min()} to {seeds.max()} seeds"
     data = ", ".join(sorted(frame.dataset.unique()))
     epochs = " or ".join(str(e) for e in sorted(frame.epochs.unique()))
-    return f"*paper profile · data: {data} · {count} seeds · {epochs} epochs · {drawn}*"
+    return f"*paper profile · data: {data} · {count} · {epochs} epochs · {drawn}*"
 
 
 def _pending(question: str) -> str:
