@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision.models as zoo
 from torch import nn
+from torch_models import tiny_bert
 
 import pruning
 
@@ -218,3 +219,22 @@ def test_output_gates_to_a_compact_network_in_every_form(name, tmp_path):
     costs = pruning.hardware_report(model, x[:1], batch=2, rounds=1)
     dense, compact = (costs[costs.network == n].macs.iloc[0] for n in ("dense", "compact"))
     assert compact <= dense
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+def test_an_encoder_of_hugging_face_in_onnx_runtime(tmp_path):
+    torch.manual_seed(0)
+    model, ids = tiny_bert(30).eval(), torch.randint(0, 30, (3, 6))
+    pruning.gate(model, granularity="output", ignore=["bert.embeddings"])
+    for logits in pruning.gate_parameters(model):
+        nn.init.normal_(logits)
+    pruning.harden(model)
+    batch = {"input_ids": ids, "attention_mask": (torch.arange(6) < 4).long().repeat(3, 1)}
+    one = {key: value[:1] for key, value in batch.items()}
+    pruning.export.to_onnx(model, tmp_path / "bert.onnx", one)
+    session = onnxruntime.InferenceSession(tmp_path / "bert.onnx")
+    found = session.run(None, {key: value.numpy() for key, value in batch.items()})[0]
+    expected = model(**batch).logits.detach()
+    torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-3)
+    costs = pruning.hardware_report(model, one, batch=2, rounds=1).set_index("network")
+    assert costs.macs["compact"].max() < costs.macs["dense"].min()
