@@ -16,12 +16,9 @@ from pruning.networks.masks import masks
 
 
 def quick(method, network):
-    found = [
-        c
-        for c in experiment.configs("quick")
-        if c.method == method and c.network == network and c.density < 1
-    ]
-    return replace(found[0], epochs=2, finetune_epochs=1)
+    found = next(c for c in experiment.configs("quick") if c.network == network)
+    config = experiment.changed(found, method=method, density=0.2)
+    return replace(config, epochs=2, finetune_epochs=1)
 
 
 @pytest.mark.parametrize("method", ["gates", "rigl", "gradual"])
@@ -185,3 +182,11 @@ def test_figures_draw_what_is_there():
     assert list(tables.by_density(whole, "cnn").index) == ["100 %", "50 %", "10 %", "1 %"]
     assert tables.by_temperature(whole).shape == (4, 3)
     assert "not measured" in tables.by_temperature([]).iloc[0, 0]
+
+
+def test_captions_count_seeds():
+    whole = records.select(evidence(), study="curves")
+    one = [record for record in whole if record["seed"] == 0]
+    assert "· 3 seeds" in tables.caption(whole, "x").replace("networks,", "·")
+    assert "· 1 seed " in tables.caption(one, "x").replace("networks,", "·")
+    assert tables.COMMAND in tables.caption([], "x")

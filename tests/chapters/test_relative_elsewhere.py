@@ -152,3 +152,11 @@ def test_tables_and_figures_show_what_is_there_and_say_what_is_not():
     assert all(tables.COMMAND in ax.texts[0].get_text() for ax in axes)
     plt.close(fig)
     assert tables.moves([]) is tables.leads([]) is tables.accuracies([]) is tables.PENDING
+
+
+def test_captions_count_seeds():
+    whole = records.select(evidence(), study="table")
+    one = [record for record in whole if record["seed"] == 0]
+    assert "· 3 seeds" in tables.caption(whole, "x").replace("networks,", "·")
+    assert "· 1 seed " in tables.caption(one, "x").replace("networks,", "·")
+    assert tables.COMMAND in tables.caption([], "x")

@@ -133,3 +133,11 @@ def test_leads_and_figures():
         draw([], axes)
         assert all(tables.COMMAND in ax.texts[0].get_text() for ax in axes)
         plt.close(fig)
+
+
+def test_captions_count_seeds():
+    whole = records.select(evidence(), study="course")
+    one = [record for record in whole if record["seed"] == 0]
+    assert "· 3 seeds" in tables.caption(whole, "x").replace("networks,", "·")
+    assert "· 1 seed " in tables.caption(one, "x").replace("networks,", "·")
+    assert tables.COMMAND in tables.caption([], "x")

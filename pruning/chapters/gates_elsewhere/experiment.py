@@ -209,7 +209,7 @@ def configs(
         digits = {"dataset": "digits", "batch_size": 64, "epochs": 25, "finetune_epochs": 5}
         mlp = changed(SHORT, hidden=(32, 16), **digits)
         cnn = changed(CNN, hidden=(8, 8, 8, 8), **digits)
-        found = _grid(mlp, (0.1,), []) + _grid(cnn, (0.2,), [])[:4]
+        found = _grid(mlp, (0.1,), []) + _grid(cnn, (0.2,), [])[:2]
         found += _temperatures(changed(mlp, study="temperature"), (0.1,), [])
         return [changed(config, seed=seed) for seed in range(seeds or 1) for config in found]
     if profile != "paper":

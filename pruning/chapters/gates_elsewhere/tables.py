@@ -134,7 +134,7 @@ def caption(evidence: list[Record], drawn: str) -> str:
         return f"*paper profile: nothing on record yet, `{COMMAND}`*"
     frame = records.table(evidence)
     seeds = frame.groupby(["method", "density"]).seed.nunique()
-    count = f"{seeds.min()} seed{'s' * (seeds.max() > 1)}"
+    count = "1 seed" if seeds.max() == 1 else f"{seeds.min()} seeds"
     if seeds.max() > seeds.min():
         count = f"{seeds.min()} to {seeds.max()} seeds"
     epochs = sorted({r["epochs"] + r["finetune_epochs"] for r in evidence})

@@ -152,7 +152,7 @@ def caption(evidence: list[Record], drawn: str) -> str:
         return f"*paper profile: nothing on record yet, `{COMMAND}`*"
     frame = records.table(evidence)
     seeds = frame.groupby(["dataset", "architecture", "activation"]).seed.nunique()
-    count = f"{seeds.min()} seed{'s' * (seeds.max() > 1)}"
+    count = "1 seed" if seeds.max() == 1 else f"{seeds.min()} seeds"
     if seeds.max() > seeds.min():
         count = f"{seeds.min()} to {seeds.max()} seeds"
     data = ", ".join(sorted(frame.dataset.unique()))
