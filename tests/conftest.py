@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ BOOK = ("tests/browser/", "tests/pages/test_book.py", "tests/pages/test_extensio
 # the networks here are small: a second thread gains little, and loses much where another
 # process has its core
 torch.set_num_threads(1)
+
+# a shell that starts `make test` in the background makes it and all that it starts deaf to
+# Ctrl-C, which some tests send to the programs that they start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

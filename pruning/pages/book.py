@@ -243,8 +243,12 @@ def render(root: Path) -> None:
         begun.unlink()
     if done.returncode:
         raise BookError(f"jupyter-book failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
-    for source_map in (html / "_static").rglob("*.map"):
-        source_map.unlink()  # 4 MB that only someone who debugs the theme would load
+    # 5 MB of the theme that no reader loads: maps of its scripts, its translations, and fonts
+    # that it has in a smaller format too
+    shutil.rmtree(html / "_static" / "locales", ignore_errors=True)
+    for pattern in ("*.map", "*.ttf"):
+        for unused in (html / "_static").rglob(pattern):
+            unused.unlink()
     text = "".join(page.read_text(encoding="utf-8") for page in html.rglob("*.html"))
     for image in (html / "_images").glob("*"):
         if image.name not in text:
