@@ -91,7 +91,7 @@ def ranking(evidence: list[Record], study: str, density: float) -> pandas.DataFr
 def shown(table: pandas.DataFrame) -> pandas.DataFrame:
     """`ranking` as a page shows it."""
     if table.empty:
-        return pandas.DataFrame({"": ["not measured yet"]})
+        return pandas.DataFrame({"": ["not measured yet"]}, index=[""])
     named = table.assign(method=[find(name).short for name in table.method])
     return named.drop(columns="weights").set_index("method")
 
@@ -104,7 +104,7 @@ def by_density(evidence: list[Record], study: str) -> pandas.DataFrame:
     ]
     table = records.mean_table(rows, ["asked for"], ["by"], digits=1)
     if table.empty:
-        return pandas.DataFrame({"": ["not measured yet"]})
+        return pandas.DataFrame({"": ["not measured yet"]}, index=[""])
     table = table.sort_index(ascending=False)
     table.index = [f"{100 * density:.3g} %" for density in table.index]
     order = [find(name).short for name in METHODS]
@@ -124,7 +124,7 @@ def by_temperature(evidence: list[Record]) -> pandas.DataFrame:
             said
         )
     if not table:
-        return pandas.DataFrame({"": ["not measured yet"]})
+        return pandas.DataFrame({"": ["not measured yet"]}, index=[""])
     return pandas.DataFrame(table)
 
 

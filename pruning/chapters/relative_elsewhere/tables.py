@@ -19,7 +19,7 @@ NETWORKS = {  # (data, architecture) → its name
     ("mnist", "mlp"): "LeNet-300-100, MNIST",
 }
 ACTIVATIONS = words.ACTIVATIONS | {"silu": "SiLU", "gelu": "GELU"}
-PENDING = pandas.DataFrame({"": ["not measured yet"]})
+PENDING = pandas.DataFrame({"": ["not measured yet"]}, index=[""])
 
 
 def of(evidence: list[Record], name: str, study: str) -> list[Record]:

@@ -10,7 +10,7 @@ from pruning.evidence.records import Record
 from pruning.evidence.statistics import LEVEL, MIN_SEEDS, holm, larger, mean_interval
 
 COMMAND = "pruning sweep stochgrad_elsewhere --profile paper"
-PENDING = pandas.DataFrame({"": ["not measured yet"]})
+PENDING = pandas.DataFrame({"": ["not measured yet"]}, index=[""])
 OURS, THEIRS, CONTROL = "stochgradadam", "adam", "adam, 0.8 of the batch"
 
 
