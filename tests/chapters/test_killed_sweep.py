@@ -33,9 +33,9 @@ def test_twenty_kills_change_no_bit_of_a_record(tmp_path):
         path = tmp_path / name / "records.jsonl"
         (record,) = records.read(path, chapters.kinds("resnet_pruning"))
         found[name] = flat(record)
-        # the checkpoint of a finished run is gone; a write that was cut off may be left
-        left = {path.suffix for path in (tmp_path / name / "checkpoints").iterdir()}
-        assert left <= {".tmp"}
+        # the checkpoint of a finished run is gone; a write that was cut off may be left, under
+        # a temporary name of ours or of safetensors
+        assert list((tmp_path / name / "checkpoints").glob("*.safetensors")) == []
     assert found["whole"].keys() >= TIMES
     whole, killed = (
         {field: value for field, value in record.items() if field not in TIMES}
