@@ -249,6 +249,10 @@ def render(root: Path) -> None:
     for pattern in ("*.map", "*.ttf"):
         for unused in (html / "_static").rglob(pattern):
             unused.unlink()
+    for notebook in (html / "_sources").rglob("*.ipynb"):  # 1 MB of indentation
+        content = json.loads(notebook.read_text(encoding="utf-8"))
+        compact = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        notebook.write_text(compact, encoding="utf-8")
     text = "".join(page.read_text(encoding="utf-8") for page in html.rglob("*.html"))
     for image in (html / "_images").glob("*"):
         if image.name not in text:
