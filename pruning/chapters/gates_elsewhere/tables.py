@@ -31,6 +31,7 @@ from pruning.evidence.statistics import (
     percent_interval,
     welch,
 )
+from pruning.figures.captions import PENDING, pending, seed_count
 from pruning.methods import find
 
 COMMAND = "pruning sweep gates_elsewhere --profile paper"
@@ -91,7 +92,7 @@ def ranking(evidence: list[Record], study: str, density: float) -> pandas.DataFr
 def shown(table: pandas.DataFrame) -> pandas.DataFrame:
     """`ranking` as a page shows it."""
     if table.empty:
-        return pandas.DataFrame({"": ["not measured yet"]}, index=[""])
+        return PENDING
     named = table.assign(method=[find(name).short for name in table.method])
     return named.drop(columns="weights").set_index("method")
 
@@ -104,7 +105,7 @@ def by_density(evidence: list[Record], study: str) -> pandas.DataFrame:
     ]
     table = records.mean_table(rows, ["asked for"], ["by"], digits=1)
     if table.empty:
-        return pandas.DataFrame({"": ["not measured yet"]}, index=[""])
+        return PENDING
     table = table.sort_index(ascending=False)
     table.index = [f"{100 * density:.3g} %" for density in table.index]
     order = [find(name).short for name in METHODS]
@@ -124,7 +125,7 @@ def by_temperature(evidence: list[Record]) -> pandas.DataFrame:
             said
         )
     if not table:
-        return pandas.DataFrame({"": ["not measured yet"]}, index=[""])
+        return PENDING
     return pandas.DataFrame(table)
 
 
@@ -134,13 +135,10 @@ def caption(evidence: list[Record], drawn: str) -> str:
         return f"*paper profile: nothing on record yet, `{COMMAND}`*"
     frame = records.table(evidence)
     seeds = frame.groupby(["method", "density"]).seed.nunique()
-    count = "1 seed" if seeds.max() == 1 else f"{seeds.min()} seeds"
-    if seeds.max() > seeds.min():
-        count = f"{seeds.min()} to {seeds.max()} seeds"
     epochs = sorted({r["epochs"] + r["finetune_epochs"] for r in evidence})
     data = ", ".join(sorted(frame.dataset.unique()))
     return (
-        f"*paper profile · data: {data} · {len(frame)} networks, {count} a point ·"
+        f"*paper profile · data: {data} · {len(frame)} networks, {seed_count(seeds)} a point ·"
         f" {' or '.join(map(str, epochs))} epochs · {drawn}*"
     )
 
@@ -159,16 +157,12 @@ def answer(
     ]
 
 
-def _pending(question: str) -> str:
-    return f"**{question}** Not measured yet; *{COMMAND}* fills it."
-
-
 def _holds(tested: list[Record], mnist: list[Record], dense_on_mnist: list[Record]) -> str:
     question = "Does 0.15 % hold beyond MNIST?"
     ours = _accuracy(tested, study="headline", method="gates")
     whole = _accuracy(tested, study="headline", method="dense", density=1.0)
     if len(ours) < MIN_SEEDS or len(whole) < MIN_SEEDS:
-        return _pending(question)
+        return pending(question, COMMAND)
     there = _accuracy(mnist), _accuracy(dense_on_mnist)
     lost = 100 * (whole.mean() - ours.mean())
     ends = welch(100 * whole, 100 * ours)
@@ -195,10 +189,10 @@ def _pixels(evidence: list[Record]) -> str:
     question = "Do representatives and the centre hold on Fashion-MNIST?"
     frame = records.table(r for r in evidence if r["study"] in ("representatives", "pixels"))
     if frame.empty or frame.seed.nunique() < MIN_SEEDS:
-        return _pending(question)
+        return pending(question, COMMAND)
     verdict, seeds, _ = representatives({"few": FEWEST, "many": MANY}, frame)
     if seeds < MIN_SEEDS:
-        return _pending(question)
+        return pending(question, COMMAND)
     few = frame[frame.density == FEWEST]
     many = frame[frame.density == MANY]
     side = max(int(name.removeprefix("central.")) for name in few.filter(like="central."))
@@ -230,7 +224,7 @@ def _convolutional(tested: list[Record]) -> str:
         if len(records.select(found, density=density)) >= MIN_SEEDS
     ]
     if not densities or len(whole) < MIN_SEEDS:
-        return _pending(question)
+        return pending(question, COMMAND)
     parts = []
     for density in densities:
         table = ranking(tested, "cnn", density)
@@ -260,7 +254,7 @@ def _temperature(tested: list[Record]) -> str:
         if min(map(len, group.values())) >= MIN_SEEDS
     }
     if not whole:
-        return _pending(question)
+        return pending(question, COMMAND)
     parts = []
     for density, group in whole.items():
         best = max(group, key=lambda tau: group[tau].mean())

@@ -8,6 +8,7 @@ from pruning.chapters.relative_importance.tables import signed
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import LEVEL, MIN_SEEDS, holm, larger, mean_interval
+from pruning.figures.captions import PENDING, pending, seed_count
 from pruning.methods import find
 from pruning.methods.oneshot import Score
 
@@ -19,7 +20,6 @@ NETWORKS = {  # (data, architecture) → its name
     ("mnist", "mlp"): "LeNet-300-100, MNIST",
 }
 ACTIVATIONS = words.ACTIVATIONS | {"silu": "SiLU", "gelu": "GELU"}
-PENDING = pandas.DataFrame({"": ["not measured yet"]}, index=[""])
 
 
 def of(evidence: list[Record], name: str, study: str) -> list[Record]:
@@ -152,15 +152,8 @@ def caption(evidence: list[Record], drawn: str) -> str:
         return f"*paper profile: nothing on record yet, `{COMMAND}`*"
     frame = records.table(evidence)
     seeds = frame.groupby(["dataset", "architecture", "activation"]).seed.nunique()
-    count = "1 seed" if seeds.max() == 1 else f"{seeds.min()} seeds"
-    if seeds.max() > seeds.min():
-        count = f"{seeds.min()} to {seeds.max()} seeds"
     data = ", ".join(sorted(frame.dataset.unique()))
-    return f"*paper profile · data: {data} · {count} · not fine-tuned · {drawn}*"
-
-
-def _pending(question: str) -> str:
-    return f"**{question}** Not measured yet; *{COMMAND}* fills it."
+    return f"*paper profile · data: {data} · {seed_count(seeds)} · not fine-tuned · {drawn}*"
 
 
 def answer(evidence: list[Record]) -> list[str]:
@@ -172,7 +165,7 @@ def _ahead(evidence: list[Record]) -> str:
     question = "Is relative importance ahead on other networks?"
     table = leads(evidence)
     if table is PENDING:
-        return _pending(question)
+        return pending(question, COMMAND)
     ahead, behind = ((table[side] < LEVEL).sum() for side in ("ahead", "behind"))
     return (
         f"**{question}** It is clearly ahead of the best other score in **{ahead} of"
@@ -189,7 +182,7 @@ def _moved(evidence: list[Record]) -> str:
     keys = ["dataset", "architecture", "sparsity", "alpha", "beta", "decay", "form"]
     frame = records.table(found)
     if frame.empty or frame.groupby(keys).seed.nunique().max() < MIN_SEEDS:
-        return _pending(question)
+        return pending(question, COMMAND)
     mean = 100 * frame.groupby(keys).test_accuracy.mean()
     parts = []
     for cell in mean.index.droplevel(keys[3:]).unique():
@@ -208,7 +201,7 @@ def _aware(evidence: list[Record]) -> str:
     question = "Which strength λ of pruning-aware training is best at 25 %?"
     frame = records.table(r for r in penalties(evidence) if r["method"] == "relative")
     if frame.empty or frame.groupby("activity").seed.nunique().min() < MIN_SEEDS:
-        return _pending(question)
+        return pending(question, COMMAND)
     groups = {a: 100 * part.test_accuracy for a, part in frame.groupby("activity")}
     best = max(groups, key=lambda activity: groups[activity].mean())
     return (
@@ -224,7 +217,7 @@ def _blind(evidence: list[Record]) -> str:
     seeds = {r["seed"] for r in found}
     occupancy, width = (through_training(found, name) for name in ("occupancy", "width"))
     if len(seeds) < MIN_SEEDS or occupancy.empty:
-        return _pending(question)
+        return pending(question, COMMAND)
     parts = [
         f"{name} {row.iloc[0]:.0f} → {row.iloc[-1]:.0f} % ({width.loc[name].iloc[0]:.0f} →"
         f" {width.loc[name].iloc[-1]:.0f} %)"

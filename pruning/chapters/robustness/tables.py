@@ -6,6 +6,7 @@ import pandas
 from pruning.chapters.robustness.experiment import EPSILONS
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import interval, welch
+from pruning.figures.captions import seed_count
 
 AT = 0.05  # the ε of the tables
 SHOWN = {"noise": 0.2, "shift": 2, "rotate": 20.0}  # the levels of the tables
@@ -177,9 +178,9 @@ def caption(evidence: list[Record], profile: str, drawn: str) -> str:
     rows = frame(evidence)
     seeds = rows.groupby("kind").seed.nunique()
     data = ", ".join(sorted({record["dataset"] for record in evidence}))
-    count = f"{seeds.min()}" + (f" to {seeds.max()}" if seeds.max() > seeds.min() else "")
     return (
-        f"*{profile} profile · data: {data} · {len(rows)} networks, {count} seeds of a kind · "
+        f"*{profile} profile · data: {data} · {len(rows)} networks,"
+        f" {seed_count(seeds)} of a kind · "
         f"{evidence[0]['attacked']:,} test images attacked · {drawn}*"
     )
 

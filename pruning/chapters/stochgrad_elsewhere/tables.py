@@ -8,9 +8,9 @@ from pruning.chapters.resnet_pruning.metrics import NAMES
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import LEVEL, MIN_SEEDS, holm, larger, mean_interval
+from pruning.figures.captions import PENDING, pending, seed_count
 
 COMMAND = "pruning sweep stochgrad_elsewhere --profile paper"
-PENDING = pandas.DataFrame({"": ["not measured yet"]}, index=[""])
 OURS, THEIRS, CONTROL = "stochgradadam", "adam", "adam, 0.8 of the batch"
 
 
@@ -82,16 +82,9 @@ def caption(evidence: list[Record], drawn: str) -> str:
         return f"*paper profile: nothing on record yet, `{COMMAND}`*"
     frame = records.table(evidence)
     seeds = frame.groupby(["network", "method", "sampling_rate"]).seed.nunique()
-    count = "1 seed" if seeds.max() == 1 else f"{seeds.min()} seeds"
-    if seeds.max() > seeds.min():
-        count = f"{seeds.min()} to {seeds.max()} seeds"
     data = ", ".join(sorted(frame.dataset.unique()))
     epochs = " or ".join(str(e) for e in sorted(frame.epochs.unique()))
-    return f"*paper profile · data: {data} · {count} · {epochs} epochs · {drawn}*"
-
-
-def _pending(question: str) -> str:
-    return f"**{question}** Not measured yet; *{COMMAND}* fills it."
+    return f"*paper profile · data: {data} · {seed_count(seeds)} · {epochs} epochs · {drawn}*"
 
 
 def answer(evidence: list[Record]) -> list[str]:
@@ -103,7 +96,7 @@ def _helps(evidence: list[Record]) -> str:
     question = "Does StochGradAdam help other networks?"
     groups = at_half(evidence)
     if not groups:
-        return _pending(question)
+        return pending(question, COMMAND)
     table = leads(evidence)
     ahead = (table["p, Adam"] < LEVEL).sum()
     parts = [
@@ -136,7 +129,7 @@ def _rates(evidence: list[Record]) -> str:
             f" s = {worst:g} worst, {mean_interval(groups[worst], 1)} %"
         )
     if not parts:
-        return _pending(question)
+        return pending(question, COMMAND)
     return f"**{question}** With half of the weights removed, {'; '.join(parts)}."
 
 
@@ -145,7 +138,7 @@ def _long(evidence: list[Record]) -> str:
     frame = records.table(records.select(evidence, study="long"))
     counts = frame.groupby("method").seed.nunique() if len(frame) else {}
     if min(counts.get(method, 0) for method in (OURS, THEIRS)) < MIN_SEEDS:
-        return _pending(question)
+        return pending(question, COMMAND)
     late = {
         method: 100 * rules.late(part.set_index("seed"), "unpruned")
         for method, part in frame.groupby("method")
