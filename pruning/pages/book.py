@@ -14,11 +14,12 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import joblib
@@ -45,20 +46,28 @@ class BookError(RuntimeError):
     """A notebook that fails or a page that does not render."""
 
 
-def _imports(source: str, package: str = "") -> set[str]:
+# Python 3.11 counts the parser's depth where all threads write: two at once can fail
+# ("AST constructor recursion depth mismatch")
+_PARSING = threading.Lock()
+
+
+@cache
+def _imports(source: str, package: str = "") -> frozenset[str]:
     """Dotted names a piece of code imports; ``from a import b`` counts as a and a.b.
 
     ``from .a import b`` counts where the code is that of a `package`.
     """
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    with _PARSING:
+        tree = ast.parse(source)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and (package or not node.level):
             module = ".".join(filter(None, [package if node.level else "", node.module]))
             found.add(module)
             found.update(f"{module}.{alias.name}" for alias in node.names)
-    return found
+    return frozenset(found)
 
 
 def modules_used(source: str) -> list[Path]:
@@ -66,7 +75,7 @@ def modules_used(source: str) -> list[Path]:
 
     Names that a package loads on first use are listed in its __init__.pyi: all of them count.
     """
-    used, todo = set(), _imports(source)
+    used, todo = set(), set(_imports(source))
     while todo:
         parts = todo.pop().split(".")
         if parts[0] != PACKAGE.name:
