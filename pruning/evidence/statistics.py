@@ -1,4 +1,4 @@
-"""What every rule shares: the four verdicts, intervals and tests, and how numbers are said."""
+"""What every rule shares: the verdicts, intervals and tests, and how numbers are said."""
 
 from collections.abc import Iterable
 
@@ -8,13 +8,14 @@ from scipy import stats
 
 from pruning.evidence.records import plus_minus
 
-REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURED = (
+REPRODUCED, PARTLY, NOT_REPRODUCED, SMALL_SCALE, NOT_MEASURED = (
     "reproduced",
     "partly",
     "not reproduced",
+    "only at small scale",  # measured, with enough seeds, but not on what the claim speaks of
     "not measured",
 )
-VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURED)
+VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, SMALL_SCALE, NOT_MEASURED)
 MIN_SEEDS = 3  # fewer are no evidence
 LEVEL = 0.05  # of every test
 ROUNDING = 1e-9  # accuracies that differ by less are the same

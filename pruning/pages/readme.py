@@ -12,7 +12,13 @@ from types import ModuleType
 import matplotlib.pyplot as plt
 
 from pruning import chapters
-from pruning.evidence.statistics import NOT_MEASURED, NOT_REPRODUCED, PARTLY, REPRODUCED
+from pruning.evidence.statistics import (
+    NOT_MEASURED,
+    NOT_REPRODUCED,
+    PARTLY,
+    REPRODUCED,
+    SMALL_SCALE,
+)
 from pruning.figures import style
 from pruning.pages import headlines, scoreboard
 
@@ -22,6 +28,7 @@ MARKS = {  # verdict → a mark that shows its colour where a README cannot
     REPRODUCED: "🟢",
     PARTLY: "🟡",
     NOT_REPRODUCED: "🔴",
+    SMALL_SCALE: "🔵",
     NOT_MEASURED: "⚪",
 }
 

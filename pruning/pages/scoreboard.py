@@ -15,6 +15,7 @@ from pruning.evidence.statistics import (
     NOT_REPRODUCED,
     PARTLY,
     REPRODUCED,
+    SMALL_SCALE,
     VERDICTS,
 )
 
@@ -22,6 +23,7 @@ VERDICT_COLOURS = {  # background, readable with black text in the light and the
     REPRODUCED: "#9fd8b4",
     PARTLY: "#f4d58a",
     NOT_REPRODUCED: "#f0a7a0",
+    SMALL_SCALE: "#b9d3ee",
     NOT_MEASURED: "#d3d7dc",
 }
 

@@ -52,6 +52,7 @@ def pairs(gaps, network="ResNet-56", epochs=50, **more):
 
 def judge(rule, found, networks=("ResNet-56",)):
     claim = {"networks": list(networks), "dataset": "cifar10", "epochs": 50}
+    claim["stand_in"] = {"network": "ResNet-20", "epochs": 20}
     return getattr(rules, rule)(claim, records.table(found))
 
 
@@ -77,8 +78,7 @@ def test_the_course_decides_and_the_last_epoch_is_said_beside_it():
     lucky = pairs([0.2, 0.25, 0.3])
     for one in lucky:  # StochGradAdam's last epoch is a lucky one; before it both lie at 40 %
         one["course"]["pruned"] = [
-            0.1,
-            0.1,
+            *[0.1] * 12,
             *[0.4 + 0.001 * one["seed"]] * 9,
             one["pruned_accuracy"],
         ]
@@ -106,6 +106,23 @@ def test_other_data_decide_nothing():
     for one in found:
         one["dataset"] = "cifar10-jpeg"
     assert judge("survives", found)[0] == statistics.NOT_MEASURED
+
+
+def test_a_smaller_network_stands_in_until_the_claims_own_are_measured():
+    leads, trails, two = [0.2, 0.25, 0.3], [0.1, -0.1, 0.0], [0.2, 0.25]
+    smaller = {"network": "ResNet-20", "epochs": 20}
+    verdict, seeds, said = judge("survives", pairs(leads, **smaller))
+    assert (verdict, seeds) == (statistics.SMALL_SCALE, 3)
+    assert "there the claim holds; not on record: ResNet-56" in said
+    verdict, seeds, said = judge("survives", pairs(trails, **smaller))
+    assert (verdict, seeds) == (statistics.SMALL_SCALE, 3)
+    assert "there the claim does not hold" in said
+    assert judge("survives", pairs(two, **smaller))[:2] == (statistics.NOT_MEASURED, 0)
+    for other in ({"network": "ResNet-20", "epochs": 50}, {"network": "ResNet-8"}):
+        found = pairs(leads, **(smaller | other))
+        assert judge("survives", found)[0] == statistics.NOT_MEASURED
+    both = pairs(leads, **smaller) + pairs(trails)
+    assert judge("survives", both)[0] == statistics.NOT_REPRODUCED
 
 
 def test_survives_compares_seeds_that_both_have():
@@ -244,15 +261,26 @@ def test_the_headline_is_of_the_claims_own_networks():
     assert "not measured yet" in short
     said = readme.headline(CLAIM, records.table(pairs([0.3, 0.3, 0.3])))
     assert said.startswith("ResNet-56 with half of its weights pruned keeps **70.0 %** after")
-    assert "40.0 % with Adam (mean of 3 seeds). The paper reports 60.00 and 30.00 %." in said
+    assert "40.0 % with Adam (mean of 3 seeds and of the last 10 epochs)." in said
+    assert said.endswith("The paper reports 60.00 and 30.00 %.")
+
+
+def test_the_headline_names_the_smaller_network_that_stands_in():
+    claim = CLAIM | {"stand_in": {"network": "ResNet-20", "epochs": 20}}
+    small = pairs([0.3, 0.2, 0.1], "ResNet-20", 20)
+    for one in small:  # the last epoch alone is not what counts
+        one["pruned_accuracy"] = 0.9
+    said = readme.headline(claim, records.table(small))
+    assert "not measured yet" in said
+    assert "ResNet-20 after 20 epochs, keeps 60.0 % and 40.0 % (3 seeds)" in said
+    assert "keeps 60.0" not in readme.headline(claim, records.table(small[:-1]))
 
 
 def test_the_last_ten_epochs_of_a_course():
     found = pairs([0.2, 0.3])
     for one in found:
         one["course"]["pruned"] = [
-            0.0,
-            0.0,
+            *[0.0] * 12,
             *[one["pruned_accuracy"] + 0.02 * (k % 2) for k in range(10)],
         ]
     table = tables.late(found, "ResNet-56")
@@ -261,6 +289,12 @@ def test_the_last_ten_epochs_of_a_course():
     assert table.loc["StochGradAdam", "seeds"] == 2
     # eleven epochs have ten moves: nine of 2 points and one from 0 up to the level
     assert table.loc["Adam", "moves an epoch"] == f"{(9 * 2 + 40) / 10:.1f}"
+    # of a short course the second half counts, never the first epochs
+    for one in found:
+        one["course"]["pruned"] = [0.0] * 5 + [0.5, 0.6, 0.5, 0.6, 0.5]
+    short = tables.late(found, "ResNet-56")
+    assert short.loc["Adam", "half removed"] == "54.0 ± 0.0"
+    assert short.loc["Adam", "moves an epoch"] == f"{(4 * 10 + 50) / 5:.1f}"
     _, ax = plt.subplots()
     figures.course(found, ax)
     figures.paper_marks({"ResNet-56": (0.6284, 0.3312)}, ax)

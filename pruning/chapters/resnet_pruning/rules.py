@@ -1,10 +1,12 @@
 """Rules for the claims of arXiv:2312.16020: StochGradAdam against Adam, one network at a time.
 
 The verdict is about the claim's `networks` after `epochs`; runs on other networks or data are
-said beside them and decide nothing. Networks of one seed are a pair: same initial weights,
-same batches. At a constant rate the pruned accuracy moves by ten points from one epoch to the
-next, so a run counts by the mean of its last LATE epochs, and the seed is the unit of every
-interval.
+said beside them and decide nothing. Where none of these networks is on record with enough
+seeds, the claim's `stand_in`, a smaller network, gives the verdict "only at small scale", and
+the sentence says whether the claim holds there. Networks of one seed are a pair: same initial
+weights, same batches. At a constant rate the pruned accuracy moves by ten points from one
+epoch to the next, so a run counts by the mean of its last LATE epochs, and the seed is the
+unit of every interval.
 """
 
 from collections.abc import Callable
@@ -18,12 +20,13 @@ from pruning.evidence.statistics import (
     NOT_REPRODUCED,
     PARTLY,
     REPRODUCED,
+    SMALL_SCALE,
     estimate,
     interval,
 )
 
 OURS, THEIRS = "stochgradadam", "adam"
-LATE = 10  # epochs at the end of a course
+LATE = 10  # epochs at the end of a course; of a short course its second half
 Pairs = tuple[pandas.DataFrame, pandas.DataFrame]
 
 
@@ -42,14 +45,23 @@ def _pairs(evidence: pandas.DataFrame) -> dict[tuple[str, str, int], Pairs]:
     return groups
 
 
+def late_epochs(epochs: int) -> int:
+    """How many epochs at the end of a training count: LATE, at most the second half."""
+    return min(LATE, (epochs + 1) // 2)
+
+
 def late(part: pandas.DataFrame, name: str) -> pandas.Series:
-    """Mean of the last LATE epochs of a course, a fraction, one value a seed; NaN without a
-    course."""
+    """Mean of the last epochs of a course (`late_epochs`), a fraction, one value a seed; NaN
+    without a course."""
     column = f"course.{name}"
     if column not in part:
         return pandas.Series(np.nan, index=part.index)
     return part[column].map(
-        lambda values: np.mean(values[-LATE:]) if isinstance(values, list) else np.nan
+        lambda values: (
+            np.mean(values[-late_epochs(len(values)) :])
+            if isinstance(values, list)
+            else np.nan
+        )
     )
 
 
@@ -70,20 +82,21 @@ def _judge(
     of them, or in all that are on record. `needs` says whether a pair has what the rule looks
     at."""
     groups = _pairs(evidence) if len(evidence) else {}
-    said, verdicts, seeds = [], {}, 0
+    said, verdicts, small, seeds = [], {}, None, 0
+    stand_in = claim.get("stand_in", {"network": None, "epochs": 0})
     for (network, data, epochs), pair in groups.items():
         count = len(pair[0])
         said.append(
             f"{network}, {data}, {epochs} epochs, {count} seed{'s' * (count > 1)}: {say(pair)}"
         )
-        asked = (
-            network in claim["networks"]
-            and epochs == claim["epochs"]
-            and data == claim["dataset"]
-        )
-        if asked and count >= MIN_SEEDS and needs(pair):
+        if data != claim["dataset"] or count < MIN_SEEDS or not needs(pair):
+            continue
+        if network in claim["networks"] and epochs == claim["epochs"]:
             verdicts[network] = holds(pair)
             seeds = min(seeds or count, count)
+        if (network, epochs) == (stand_in["network"], stand_in["epochs"]):
+            said[-1] += f"; there the claim {'holds' if holds(pair) else 'does not hold'}"
+            small = count
     missing = [network for network in claim["networks"] if network not in verdicts]
     if missing:
         said.append(
@@ -92,7 +105,7 @@ def _judge(
         )
     ours = "; ".join(said) if groups else ""
     if not verdicts:
-        return NOT_MEASURED, 0, ours
+        return (SMALL_SCALE, small, ours) if small else (NOT_MEASURED, 0, ours)
     if not any(verdicts.values()):
         return NOT_REPRODUCED, seeds, ours
     return REPRODUCED if all(verdicts.values()) and not missing else PARTLY, seeds, ours

@@ -129,12 +129,15 @@ def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
     if not networks:
         said["S1"].append(still_missing(evidence, claim))
         if runs:
-            said["S1"].append("A smaller network stands in and decides nothing.")
+            said["S1"].append(
+                "A smaller network stands in. It does not decide the paper's claims."
+            )
     for part in runs:
         network = part[0]["network"]
         said["S1"].append(
             f"With half of its weights removed, {network} has {_late(part, 'pruned')}. This is"
-            f" the mean of the last {rules.LATE} of {part[0]['epochs']} epochs."
+            f" the mean of the last {rules.late_epochs(part[0]['epochs'])} of"
+            f" {part[0]['epochs']} epochs."
         )
         said["S2"].append(f"Before pruning, {network} has {_late(part, 'unpruned')}.")
         sds = records.table(part).groupby("method")["weights.sd"].mean()

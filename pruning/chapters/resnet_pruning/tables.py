@@ -161,10 +161,10 @@ def missing(evidence: list[Record]) -> pandas.DataFrame:
 
 
 def late(evidence: list[Record], network: str) -> pandas.DataFrame:
-    """The last ten epochs of the courses of a network: rows methods; columns seeds, and the
-    mean ± deviation over seeds of the accuracy unpruned, with half of the weights gone, and
-    that with batch norm re-estimated, beside how far the pruned accuracy moves from one epoch
-    to the next."""
+    """The last epochs (`rules.late_epochs`) of the courses of a network: rows methods; columns
+    seeds, and the mean ± deviation over seeds of the accuracy unpruned, with half of the
+    weights gone, and that with batch norm re-estimated, beside how far the pruned accuracy
+    moves from one epoch to the next."""
     rows = {}
     for method in VARIANTS:
         part = [
@@ -183,7 +183,10 @@ def late(evidence: list[Record], network: str) -> pandas.DataFrame:
             for key, title in LATE_COLUMNS.items()
             for values in [rules.late(frame, key)]
         }
-        moves = [abs(np.diff(r["course"]["pruned"][-rules.LATE - 1 :])).mean() for r in part]
+        courses = [r["course"]["pruned"] for r in part]
+        moves = [
+            abs(np.diff(each[-rules.late_epochs(len(each)) - 1 :])).mean() for each in courses
+        ]
         rows[name(method)] = (
             {"seeds": len(part)} | cells | {"moves an epoch": f"{100 * np.mean(moves):.1f}"}
         )
