@@ -36,3 +36,33 @@ def test_the_interval_of_a_mean_of_two_different_values():
         "-", "−"
     )
     assert statistics.mean_interval(pandas.Series([0.2, 0.2, 0.2])) == "0.20"
+
+
+def test_per_cents_and_their_intervals_stay_between_0_and_100():
+    half = 4.302652729911275 / 3**0.5  # Student's t of two degrees of freedom, standard tables
+    high, low = pandas.Series([0.98, 0.99, 1.0]), pandas.Series([0.0, 0.01, 0.02])
+    assert statistics.percent(high) == f"99.00 ± 1.00 [{99 - half:.2f}, 100.00] %"
+    assert statistics.percent_interval(high) == f"99.00 [{99 - half:.2f}, 100.00] %"
+    assert statistics.percent(low) == f"1.00 ± 1.00 [0.00, {1 + half:.2f}] %"
+    assert statistics.percent_interval(low) == f"1.00 [0.00, {1 + half:.2f}] %"
+
+
+def test_welch_s_interval_of_a_difference():
+    ours, theirs = pandas.Series([1.0, 2.0, 3.0]), pandas.Series([2.0, 4.0, 6.0, 8.0])
+    # variances of the means 1/3 and 5/3; degrees of freedom 2² / ((1/3)²/2 + (5/3)²/3)
+    half = stats.t.ppf(0.975, 216 / 53) * 2**0.5
+    assert statistics.welch(ours, theirs) == pytest.approx((-3 - half, -3 + half))
+    alike = pandas.Series([5.0] * 3)  # only the spread of the others is left
+    half = stats.t.ppf(0.975, 2) / 3**0.5
+    assert statistics.welch(ours, alike) == pytest.approx((-3 - half, -3 + half))
+    found = stats.ttest_ind(ours**3, theirs, equal_var=False).confidence_interval(0.95)
+    assert statistics.welch(ours**3, theirs) == pytest.approx(tuple(found))
+    assert statistics.welch(alike, alike - 1) is None
+    assert statistics.welch(ours[:2], theirs) is None
+    assert statistics.welch(theirs, ours[:2]) is None
+
+
+def test_differences_of_rounding_are_none():
+    small = pandas.Series([statistics.ROUNDING] * 4)
+    assert statistics.above(small) == statistics.larger(small, 0 * small) == 1
+    assert statistics.above(2 * small) == statistics.larger(2 * small, 0 * small) == 0
