@@ -73,6 +73,12 @@ def share(right: pandas.Series) -> str:
     return f"{100 * right.mean():.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]"
 
 
+def joined(parts: Iterable[str]) -> str:
+    """The items of a list in a sentence: "a", "a and b", "a, b and c"."""
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def above(values: pandas.Series, null: float = 0.0) -> float:
     """One-sided p-value of Student's t-test that the mean of `values`, one a seed, is not
     above `null`.

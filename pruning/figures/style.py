@@ -1,15 +1,21 @@
 """One style for the whole book. Functions draw what they are given on `ax`."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from sklearn.isotonic import IsotonicRegression
 
 PAPER_COLOUR = sns.color_palette("colorblind")[3]  # what a paper prints
 ACCURACY_TICKS = (10, 50, 70, 80, 90, 95, 97, 98, 99, 99.5)
 NARROW_TICKS = tuple(range(60, 100))  # where the range is a few points only
+_ABSENT: WeakKeyDictionary[Figure, list[tuple[str, str]]] = WeakKeyDictionary()
 
 
 def use_style() -> None:
@@ -39,10 +45,36 @@ def use_style() -> None:
 
 
 def not_measured(ax: Axes, command: str) -> Axes:
-    """In place of a figure without evidence: not measured yet, and the command that does."""
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, f"not measured yet\n{command}", ha="center", va="center", fontsize=12)
+    """Remove a panel without evidence; `captions.show` names the command that brings it."""
+    _ABSENT[ax.figure] = [*absent(ax.figure), ("", command)]
+    ax.remove()
     return ax
+
+
+def absent(fig: Figure) -> list[tuple[str, str]]:
+    """(name, command) of each panel that a figure lacks, because nothing is on record."""
+    return _ABSENT.get(fig, [])
+
+
+def panels(
+    axes: Sequence[Axes], found: Mapping[str, list[Any]], command: str
+) -> Iterator[tuple[Axes, str, list[Any]]]:
+    """(axes, name, records) of those panels of a column that have records. The axes of the
+    others are removed before, and the figure gets as much lower; `command` fills them."""
+    fig = axes[0].figure
+    shown = {name: part for name, part in found.items() if part}
+    lacking = [(name, command) for name in found if name not in shown]
+    if lacking:
+        _ABSENT[fig] = [*absent(fig), *lacking]
+        for ax in axes[len(shown) :]:
+            ax.remove()
+    if lacking and shown:
+        width, height = fig.get_size_inches()
+        fig.set_size_inches(width, height * len(shown) / len(found))
+        for ax, place in zip(axes, fig.add_gridspec(len(shown), 1), strict=False):
+            ax.set_subplotspec(place)
+    for ax, (name, part) in zip(axes, shown.items(), strict=False):
+        yield ax, name, part
 
 
 def legend_below(ax: Axes) -> None:

@@ -19,8 +19,8 @@ TAIL = re.compile(r"(?<=\b[0-9a-f]{12})[0-9a-f]{8,}\b|, seed \d+$")  # of no use
 def box(chapter: str, sentences: dict[str, str]) -> HTML:
     """A verdict and a sentence for each claim of a chapter, to be displayed by a notebook.
 
-    `sentences` holds what the chapter says of a claim, by the claim's id, with **bold** and
-    *emphasis*.
+    `sentences` holds what the chapter says of a claim, by the claim's id, with **bold**,
+    *emphasis* and `code`.
     """
     verdicts = scoreboard.board(chapter).set_index("id").verdict
     return _admonition(
@@ -29,8 +29,8 @@ def box(chapter: str, sentences: dict[str, str]) -> HTML:
 
 
 def plain(*sentences: str) -> HTML:
-    """The box of a chapter that answers an open question and judges no claim; **bold** and
-    *emphasis* as in `box`."""
+    """The box of a chapter that answers an open question and judges no claim; **bold**,
+    *emphasis* and `code` as in `box`."""
     return _admonition([("", said) for said in sentences])
 
 
@@ -39,6 +39,7 @@ def _admonition(items: list[tuple[str, str]]) -> HTML:
     for badge, said in items:
         text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(said, quote=False))
         text = re.sub(r"\*(.+?)\*", r"<em>\1</em>", text)
+        text = re.sub(r"`(.+?)`", r"<code>\1</code>", text)
         paragraphs.append(f"<p>{badge} {text}</p>" if badge else f"<p>{text}</p>")
     title = '<p class="admonition-title">The answer</p>'
     return HTML(f'<div class="admonition important">{title}{"".join(paragraphs)}</div>')

@@ -137,13 +137,14 @@ def evidence():
             names = [name for name in tables.NAMES if name not in ("eq4", "random")]
             level = level + 0.01 * seed
             both = {kind: dict.fromkeys(names, level) for kind in ("pearson", "spearman")}
+            fewer = {kind: dict.fromkeys(names, 0.5) for kind in both}
             found.append(
                 record(
                     "pixels",
                     method,
                     seed,
                     varying_pixels=both,
-                    read_pixels=both,
+                    read_pixels=fewer if method == "gates" else both,
                     removed=[10, 20],
                     without={name: [0.9, level] for name in tables.NAMES},
                 )
@@ -169,11 +170,16 @@ def evidence():
 
 
 def test_tables_and_sentences():
-    table = tables.agreement(evidence())
+    table = tables.agreement(evidence(), "pearson")
     # the interval of 0.90, 0.91, 0.92: 0.91 ± t(0.975, 2) · 0.01 / √3
-    assert table.loc["gradient", ("gates, 404 weights", "Pearson")] == (
+    assert table.loc["gradient", ("gates, 404 weights", "all pixels")] == (
         "0.91 ± 0.01 [0.89, 0.93]"
     )
+    assert list(table) == [
+        ("gates, 404 weights", "all pixels"),
+        ("gates, 404 weights", "pixels read"),
+        ("dense, 266,200 weights", "all pixels"),  # it reads all
+    ]
     left = tables.without(evidence()).loc["Eq. 4", "dense, 266,200 weights"]
     assert left.startswith("41.00 ± 1.00")
     informed = tables.informed(evidence())
@@ -182,7 +188,7 @@ def test_tables_and_sentences():
         tables.pruned(evidence()).loc["relative importance", "75 % removed"].startswith("91.")
     )
     first, second = tables.answer(evidence())
-    assert "is 0.91 over all pixels" in first
+    assert "is 0.91 [0.89, 0.93] over all pixels" in first
     assert "networks it is 0.41" in first
     assert "Low information does not mean" in second
     assert "is 0.30 to 0.30 over" in second

@@ -193,7 +193,9 @@ def test_published_points_and_the_figure(evidence):
     assert [text.get_text() for text in axes[0].texts] == ["91 %"]
     figures.frontier(found, published, axes[1])
     labels = {line.get_label() for line in axes[1].lines if line.get_label()[0] != "_"}
-    assert labels == {"learnable gates, mean", "published by others"}
+    assert not labels  # they stand at the right
+    names = {text.get_text() for text in axes[1].texts}
+    assert names == {"gates, mean", *(point["name"] for point in published)}
     plt.close(fig)
     assert "9 runs, up to 3 seeds" in tables.caption(found)
     assert "Liu et al. 2020" in tables.published_caption(found, published)

@@ -58,7 +58,7 @@ def test_the_answer_says_what_the_records_do(evidence):
     assert "and 1.00 with 4 %" in said["G7"]
     assert "(3 seeds" in said["G7"]
     assert "a “2” in **20 [0, 45] %** of the cases, and not in 74 %" in said["G8"]
-    assert "Of all images, 10 % are" in said["G8"]  # 10 of 100
+    assert "Of all images 10 % are that digit" in said["G8"]  # 10 of 100
     assert "On the training images 7 of 120 pairs" in said["G8"]
     assert "always answering “no” has 90 %" in said["G8"]
 

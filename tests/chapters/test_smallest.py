@@ -141,7 +141,9 @@ def test_ahead_counts_points_with_no_more_weights():
     others = [far(0.001, 0, 0.94, 268, method="set"), far(0.004, 0, 0.99, 1064, method="set")]
     others += [far(0.0005, 0, 0.3, 133, method="wanda")]  # we have nothing that small
     others += [far(0.0001, 0, 0.1, 0, method="wanda")]  # no network
-    assert tables.ahead(ours, others) == "SET at 1 of 2 densities, Wanda at 0 of 1 densities"
+    assert (
+        tables.ahead(ours, others) == "SET at 1 of 2 densities and Wanda at 0 of 1 densities"
+    )
 
 
 def test_a_network_as_files():

@@ -1,6 +1,8 @@
 """Labels at the ends of lines: none lies on another, none is moved further than need be."""
 
 import itertools
+import re
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,7 +10,10 @@ import pytest
 from matplotlib.text import Text
 from scipy.optimize import minimize
 
+from pruning.data import datasets
 from pruning.figures import captions, style
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -58,3 +63,68 @@ def test_every_line_carries_its_name_and_no_name_lies_on_another(inverted):
 
 def test_a_figure_s_number_comes_first():
     assert captions.numbered(2, "See.", "*small*") == "**Figure 2.** See. *small*"
+
+
+def test_every_caption_names_its_scale_in_the_same_words():
+    assert captions.origin("paper", "MNIST", "", "x") == "*Paper scale · MNIST · x*"
+    assert captions.origin("quick").startswith("*Quick run")
+    with pytest.raises(KeyError):
+        captions.origin("papers")
+    for path in [*ROOT.glob("pruning/chapters/*/*.py"), *ROOT.glob("notebooks/*.ipynb")]:
+        typed = re.findall(
+            r"Paper scale[:,]|(?:paper|quick|\}) profile [·:]", path.read_text()
+        )
+        assert not typed, path
+
+
+def test_every_data_set_has_a_name_for_captions():
+    assert set(datasets.READERS) <= captions.DATA.keys()
+
+
+def test_questions_without_records_follow_together():
+    said = captions.answered({"Is it?": "It is.", "Why?": "", "When?": ""}, "pruning sweep x")
+    assert said[0] == "**Is it?** It is."
+    assert said[1].startswith("These questions are not measured yet: *Why? When?*")
+    assert "`pruning sweep x`" in said[1]
+    assert len(said) == 2
+    assert captions.answered({"Is it?": "It is."}, "pruning sweep x") == said[:1]
+
+
+def shown(monkeypatch, fig):
+    """The texts that `captions.show` displays, and whether it shows the figure."""
+    texts, figures = [], []
+    monkeypatch.setattr(captions, "display", lambda text: texts.append(text.data))
+    monkeypatch.setattr(plt, "show", lambda: figures.append(fig))
+    captions.show(fig, 3, "See.", "*small*")
+    return texts, bool(figures)
+
+
+def test_panels_without_records_are_left_out_and_named(monkeypatch):
+    fig, axes = plt.subplots(3, 1, figsize=(6, 9))
+    found = {"a": [], "b": [1, 2], "c": []}
+    for ax, name, part in style.panels(axes, found, "pruning sweep x"):
+        ax.plot(part)
+        ax.set_title(name)
+    assert [ax.get_lines()[0].get_ydata().tolist() for ax in fig.axes] == [[1, 2]]
+    assert fig.get_size_inches().tolist() == [6, 3]
+    fig.canvas.draw()
+    assert fig.axes[0].get_position().height > 0.7  # it has the figure to itself
+    texts, drawn = shown(monkeypatch, fig)
+    assert drawn
+    assert texts == [
+        "**Figure 3.** See. *small* Not measured yet: a, c. `pruning sweep x` measures them."
+    ]
+    plt.close(fig)
+
+
+def test_in_place_of_an_empty_figure_stands_a_sentence(monkeypatch):
+    fig, axes = plt.subplots(2, 1)
+    for ax in axes:
+        style.not_measured(ax, "pruning sweep x")
+    texts, drawn = shown(monkeypatch, fig)
+    assert not drawn
+    assert texts == ["**Figure 3** is not measured yet. `pruning sweep x` measures it."]
+    assert not plt.fignum_exists(fig.number)
+    whole, ax = plt.subplots()
+    assert shown(monkeypatch, whole) == (["**Figure 3.** See. *small*"], True)
+    plt.close(whole)

@@ -3,6 +3,7 @@
 import inspect
 import re
 
+import pandas
 import pytest
 from docutils.core import publish_doctree
 from fontTools.ttLib import TTFont
@@ -23,6 +24,46 @@ def test_only_a_table_of_more_than_twelve_rows_folds():
         '<details class="fold"><summary>Show the table (13 rows)'
     )
     assert tables.folded("<p>no table</p>") == "<p>no table</p>"
+
+
+def rows_of(html, part):
+    return [
+        [re.sub(r"<[^>]+>|&nbsp;|\s", " ", cell).split() for cell in cells]
+        for cells in (
+            re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)
+            for row in re.findall(
+                r"<tr.*?</tr>", html.partition(f"<{part}>")[2].partition(f"</{part}>")[0], re.S
+            )
+        )
+    ]
+
+
+@pytest.mark.parametrize("styled", [True, False])
+def test_names_of_the_index_stand_beside_those_of_the_columns(styled):
+    index = pandas.MultiIndex.from_tuples([("a", 1), ("a", 2)], names=["net", "rate"])
+    table = pandas.DataFrame({"x": [1, 2], "y": [3, 4]}, index=index)
+    html = tables.tidy(table.style.to_html() if styled else table.to_html())
+    assert rows_of(html, "thead") == [[["net"], ["rate"], ["x"], ["y"]]]
+    assert rows_of(html, "tbody")[0] == [["a"], ["1"], ["1"], ["3"]]
+    plain = table.reset_index(drop=True).to_html()
+    assert rows_of(tables.tidy(plain), "thead") == rows_of(plain, "thead")
+    columns = pandas.MultiIndex.from_product([["p"], ["x", "y"]])
+    two = pandas.DataFrame([[1, 2]], index=["a"], columns=columns)
+    two = two.style.to_html() if styled else two.to_html()
+    assert rows_of(tables.tidy(two), "thead") == rows_of(two, "thead")
+
+
+def test_an_interval_may_begin_a_line_but_does_not_break():
+    html = "<table><tbody><tr><td>{}</td></tr></tbody></table>"
+    for said, pieces in {
+        "0.9 ± 0.1 [0.8, 1.0]": ["0.9 ± 0.1", "[0.8, 1.0]"],
+        "−0.9 [−1.0, −0.8]": ["−0.9", "[−1.0, −0.8]"],
+        "96.12 ± 0.16": ["96.12", "± 0.16"],
+        "gates, 404 weights": [],
+    }.items():
+        found = tables.tidy(html.format(said))
+        assert re.findall(r'<span class="piece">(.*?)</span>', found) == pieces
+        assert " ".join(re.sub(r"<[^>]+>", "", found).split()) == said
 
 
 def test_without_an_address_there_are_no_buttons():

@@ -5,7 +5,8 @@ import pandas
 
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import estimate
+from pruning.evidence.statistics import estimate, mean_interval
+from pruning.figures.captions import data_of, origin
 
 NAMES = {
     "eq4": "Eq. 4",
@@ -23,6 +24,7 @@ SCORES = {
     "magnitude": "magnitude",
     "random": "random",
 }
+PIXELS = {"varying_pixels": "all pixels", "read_pixels": "pixels read"}
 KINDS = {"gates": "gates", "dense": "dense"}
 
 
@@ -31,19 +33,20 @@ def kind(record: Record) -> str:
     return f"{KINDS[record['method']]}, {record['kept']:,} weights"
 
 
-def agreement(evidence: list[Record], among: str = "varying_pixels") -> pandas.DataFrame:
-    """One row an attribution, a column a kind of network and a correlation with Eq. 4: mean ±
-    deviation over seeds and the 95 % interval of the mean; over "varying_pixels" or
-    "read_pixels"."""
+def agreement(evidence: list[Record], measure: str = "spearman") -> pandas.DataFrame:
+    """One row an attribution, a column a kind of network: its correlation with Eq. 4 over the
+    pixels that vary, and where a network reads fewer, over those: mean ± deviation over seeds
+    and the 95 % interval of the mean. `measure` is "spearman" or "pearson"."""
     found = records.select(evidence, study="pixels")
     table: dict[tuple[str, str], dict[str, str]] = {}
     for method in dict.fromkeys(r["method"] for r in found):
         part = records.select(found, method=method)
         kinds = sorted({kind(record) for record in part})
-        for measure in ("pearson", "spearman"):
-            table[kinds[0], measure.title()] = {
-                NAMES[name]: estimate(pandas.Series([r[among][measure][name] for r in part]))
-                for name in part[0][among][measure]
+        reads_all = all(r["read_pixels"] == r["varying_pixels"] for r in part)
+        for among, title in list(PIXELS.items())[: 1 if reads_all else None]:
+            values = pandas.DataFrame([r[among][measure] for r in part])
+            table[kinds[0], title] = {
+                NAMES[name]: estimate(column) for name, column in values.items()
             }
     return pandas.DataFrame(table)
 
@@ -121,7 +124,7 @@ def pruned(evidence: list[Record]) -> pandas.DataFrame:
 
 def _mean(evidence: list[Record], method: str, among: str) -> str:
     found = records.select(evidence, study="pixels", method=method)
-    return f"{np.mean([r[among]['spearman']['ig'] for r in found]):.2f}"
+    return mean_interval(pandas.Series([r[among]["spearman"]["ig"] for r in found]))
 
 
 def answer(evidence: list[Record]) -> list[str]:
@@ -137,11 +140,11 @@ def answer(evidence: list[Record]) -> list[str]:
         )
     )
     first = (
-        "**Eq. 4 says which pixels a sparse network reads, and little about how much they"
+        "**Eq. 4 says which pixels a sparse network reads, and only roughly how much they"
         " count.** In networks of gates with 404 weights Spearman's correlation of Eq. 4 with"
-        f" integrated gradients is {over_all} over all pixels of MNIST, but {over_read} over"
-        f" those that are read. In dense networks it is {dense}. There are {seeds} seeds of"
-        " each."
+        f" integrated gradients is {over_all} over all pixels of MNIST that vary, but"
+        f" {over_read} over those that are read. In dense networks it is {dense}. There are"
+        f" {seeds} seeds of each; brackets are 95 % intervals."
     )
     found = records.select(evidence, study="information")
     layers = [part for record in found for part in record["layers"].values()]
@@ -170,6 +173,5 @@ def answer(evidence: list[Record]) -> list[str]:
 def caption(evidence: list[Record], profile: str, drawn: str) -> str:
     """One line of Markdown for under a figure."""
     seeds = len({record["seed"] for record in evidence})
-    data = ", ".join(sorted({record["dataset"] for record in evidence}))
     plural = "s" * (seeds > 1)
-    return f"*{profile} profile · data: {data} · {seeds} seed{plural} · {drawn}*"
+    return origin(profile, data_of(evidence), f"{seeds} seed{plural}", drawn)

@@ -14,6 +14,7 @@ from pruning.evidence.statistics import (
     REPRODUCED,
     at_least,
     holm,
+    joined,
     larger,
     percent,
 )
@@ -46,8 +47,8 @@ def name(method: str) -> str:
 
 
 def how_often(found: pandas.DataFrame, before: str = "of") -> str:
-    """`compared` in words: "of DeepR at 9 of 9 densities, of SET at 8 of 9 densities"."""
-    return ", ".join(
+    """`compared` in words: "of DeepR at 9 of 9 densities and of SET at 8 of 9 densities"."""
+    return joined(
         f"{before} {name(other)} at {part.clear.sum()} of {len(part)} densities"
         for other, part in found.groupby("other", sort=False)
     )
@@ -72,7 +73,7 @@ def ahead(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     absent = [other for other in claim["others"] if other not in set(found.other)]
     ours = f"gates are clearly ahead {how_often(found)}" if len(found) else ""
     if absent:
-        names = ", ".join(map(name, absent))
+        names = joined(map(name, absent))
         ours = "; ".join(filter(None, [ours, f"not on record: {names}"]))
     if seeds < MIN_SEEDS or absent:
         return NOT_MEASURED, seeds, ours

@@ -57,10 +57,14 @@ def by_density(gated: list[Record]) -> pandas.DataFrame:
     bare = records.summary(gated, ["density"], metric="test_accuracy_before_finetune")
     table = tuned[["seeds", "kept", "effective"]].copy()
     table["mask only (%)"] = bare["mean"]
-    table["fine-tuned (%)"] = tuned["mean"]
-    table["deviation"] = tuned["sd"]
+    table["fine-tuned (%)"] = _spread(tuned)
     table.insert(0, "asked for", [f"{100 * density:g} %" for density in table.index])
     return table.sort_values("kept", ascending=False)
+
+
+def _spread(table: pandas.DataFrame) -> list[str]:
+    """Mean ± deviation of each row of a summary."""
+    return [records.plus_minus(*pair) for pair in zip(table["mean"], table.sd, strict=True)]
 
 
 FORMS = {"absolute": "as printed", "log": "logarithmic"}
@@ -76,8 +80,7 @@ def forms(evidence: list[Record]) -> pandas.DataFrame:
             "α": table.alpha,
             "seeds": table.seeds,
             "kept": table.kept,
-            "accuracy (%)": table["mean"],
-            "deviation": table.sd,
+            "accuracy (%)": _spread(table),
         }
     )
 
@@ -94,7 +97,6 @@ def far_end(evidence: list[Record]) -> pandas.DataFrame:
             "rates": [f"{w:g}, {g:g}" for w, g in zip(table.lr, table.gate_lr, strict=True)],
             "seeds": table.seeds,
             "kept": table.kept,
-            "accuracy (%)": table["mean"],
-            "deviation": table.sd,
+            "accuracy (%)": _spread(table),
         }
     )

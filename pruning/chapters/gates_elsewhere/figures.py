@@ -32,14 +32,14 @@ def curves(evidence: list[Record], study: str, ax: Axes, best: float) -> Axes:
 def maps(evidence: list[Record], axes: np.ndarray) -> None:
     """Importance of each pixel with many weights and with few, seed 0."""
     found = records.select(evidence, study="representatives", seed=0)
-    for ax in axes:
-        if len(found) < len(axes):
-            style.not_measured(ax, COMMAND if ax is axes[0] else "")
-    if len(found) == len(axes):
-        ordered = sorted(found, key=lambda r: -r["density"])
-        for ax, record in zip(axes, ordered, strict=True):
-            drawing.importance_map(record["importance"], record["shape"], ax, bar=False)
-            ax.set_title(f"{record['kept']:,} weights", fontsize=12)
+    if len(found) < len(axes):
+        for ax in axes:
+            style.not_measured(ax, COMMAND)
+        return
+    ordered = sorted(found, key=lambda r: -r["density"])
+    for ax, record in zip(axes, ordered, strict=True):
+        drawing.importance_map(record["importance"], record["shape"], ax, bar=False)
+        ax.set_title(f"{record['kept']:,} weights", fontsize=12)
 
 
 def temperatures(evidence: list[Record], ax: Axes) -> Axes:

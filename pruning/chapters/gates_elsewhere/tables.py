@@ -25,13 +25,14 @@ from pruning.evidence.statistics import (
     estimate,
     holm,
     interval,
+    joined,
     larger,
     mean_interval,
     percent,
     percent_interval,
     welch,
 )
-from pruning.figures.captions import PENDING, pending, seed_count
+from pruning.figures.captions import PENDING, answered, data_of, origin, seed_count
 from pruning.methods import find
 
 COMMAND = "pruning sweep gates_elsewhere --profile paper"
@@ -93,8 +94,36 @@ def shown(table: pandas.DataFrame) -> pandas.DataFrame:
     """`ranking` as a page shows it."""
     if table.empty:
         return PENDING
-    named = table.assign(method=[find(name).short for name in table.method])
-    return named.drop(columns="weights").set_index("method")
+    ends = [
+        "" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"
+        for low, high in zip(table.low, table.high, strict=True)
+    ]
+    return pandas.DataFrame(
+        {
+            "seeds": table.seeds,
+            "effective": [f"{weights:.0f}" for weights in table.effective],
+            "accuracy (%)": [
+                f"{m:.1f}{end}" for m, end in zip(table["mean"], ends, strict=True)
+            ],
+            "lead": ["–" if np.isnan(lead) else f"{lead:+.1f}" for lead in table.lead],
+            "p": ["–" if np.isnan(p) else f"{p:.2g}" for p in table.p],
+        }
+    ).set_index(pandas.Index([find(name).short for name in table.method], name="method"))
+
+
+NETWORKS = {"mlp": "fully connected", "cnn": "convolutional"}
+
+
+def first_look(runs: list[Record]) -> pandas.DataFrame:
+    """One row a run of the quick profile: network, method, weights kept, accuracy."""
+    return pandas.DataFrame(
+        {
+            "network": [NETWORKS[r["network"]] for r in runs],
+            "method": [find(r["method"]).short for r in runs],
+            "weights": [f"{r['kept']:,} of {r['dense_weights']:,}" for r in runs],
+            "accuracy": [f"{r['test_accuracy']:.1%}" for r in runs],
+        }
+    )
 
 
 def by_density(evidence: list[Record], study: str) -> pandas.DataFrame:
@@ -132,14 +161,17 @@ def by_temperature(evidence: list[Record]) -> pandas.DataFrame:
 def caption(evidence: list[Record], drawn: str) -> str:
     """One line of Markdown for under a figure."""
     if not evidence:
-        return f"*paper profile: nothing on record yet, `{COMMAND}`*"
+        return origin("paper", "nothing on record yet", f"`{COMMAND}`")
     frame = records.table(evidence)
     seeds = frame.groupby(["method", "density"]).seed.nunique()
     epochs = sorted({r["epochs"] + r["finetune_epochs"] for r in evidence})
-    data = ", ".join(sorted(frame.dataset.unique()))
-    return (
-        f"*paper profile · data: {data} · {len(frame)} networks, {seed_count(seeds)} a point ·"
-        f" {' or '.join(map(str, epochs))} epochs · {drawn}*"
+    return origin(
+        "paper",
+        data_of(evidence),
+        f"{len(frame)} networks",
+        f"{seed_count(seeds)} a point",
+        f"{' or '.join(map(str, epochs))} epochs",
+        drawn,
     )
 
 
@@ -149,20 +181,20 @@ def answer(
     """The chapter's answer in sentences: 0.15 %, pixels, CIFAR-10, the temperature. `mnist`
     are networks of gates with 404 weights on MNIST, `dense_on_mnist` whole ones."""
     tested = final(evidence)
-    return [
-        _holds(tested, mnist, dense_on_mnist),
-        _pixels(evidence),
-        _convolutional(tested),
-        _temperature(tested),
-    ]
+    said = {
+        "Does 0.15 % hold beyond MNIST?": _holds(tested, mnist, dense_on_mnist),
+        "Do representatives and the centre hold on Fashion-MNIST?": _pixels(evidence),
+        "Do gates work in a convolutional network on CIFAR-10?": _convolutional(tested),
+        "Does the temperature matter?": _temperature(tested),
+    }
+    return answered(said, COMMAND)
 
 
 def _holds(tested: list[Record], mnist: list[Record], dense_on_mnist: list[Record]) -> str:
-    question = "Does 0.15 % hold beyond MNIST?"
     ours = _accuracy(tested, study="headline", method="gates")
     whole = _accuracy(tested, study="headline", method="dense", density=1.0)
     if len(ours) < MIN_SEEDS or len(whole) < MIN_SEEDS:
-        return pending(question, COMMAND)
+        return ""
     there = _accuracy(mnist), _accuracy(dense_on_mnist)
     lost = 100 * (whole.mean() - ours.mean())
     ends = welch(100 * whole, 100 * ours)
@@ -174,25 +206,25 @@ def _holds(tested: list[Record], mnist: list[Record], dense_on_mnist: list[Recor
         first = best.iloc[0]
         sure = "clearly " if first.p < LEVEL else "not clearly "
         rival = (
-            f" The best other method on record, {find(first.method).short}, has"
-            f" {first['mean']:.1f} %: gates are {sure}ahead, by {first.lead:.1f} points."
+            f" The best other method on record is {find(first.method).short} with"
+            f" {first['mean']:.1f} %. Gates are {sure}ahead of it; the difference is"
+            f" {first.lead:+.1f} points."
         )
     return (
-        f"**{question}** On Fashion-MNIST {PAPER_WEIGHTS} weights classify"
-        f" **{percent_interval(ours)}** correctly, and all 266,200"
-        f" {percent_interval(whole)}: the cost is {lost:.1f}{said} points. On MNIST it is"
+        f"On Fashion-MNIST {PAPER_WEIGHTS} weights classify **{percent_interval(ours)}**"
+        f" correctly. All 266,200 weights classify {percent_interval(whole)}, so the cost is"
+        f" {lost:.1f}{said} points. On MNIST it is"
         f" {100 * (there[1].mean() - there[0].mean()):.1f} points.{rival}"
     )
 
 
 def _pixels(evidence: list[Record]) -> str:
-    question = "Do representatives and the centre hold on Fashion-MNIST?"
     frame = records.table(r for r in evidence if r["study"] in ("representatives", "pixels"))
     if frame.empty or frame.seed.nunique() < MIN_SEEDS:
-        return pending(question, COMMAND)
+        return ""
     verdict, seeds, _ = representatives({"few": FEWEST, "many": MANY}, frame)
     if seeds < MIN_SEEDS:
-        return pending(question, COMMAND)
+        return ""
     few = frame[frame.density == FEWEST]
     many = frame[frame.density == MANY]
     side = max(int(name.removeprefix("central.")) for name in few.filter(like="central."))
@@ -200,22 +232,26 @@ def _pixels(evidence: list[Record]) -> str:
         few[f"central.{side}"].map(lambda pair, k=k: 100 * pair[k]) for k in (0, 1)
     )
     kept = {
-        REPRODUCED: "Representatives do: neighbours matter less than chance would make them",
-        PARTLY: "Representatives do in part: neighbours matter less, as chance alone explains",
-    }.get(verdict, "Representatives do not: neighbours do not matter less")
+        REPRODUCED: "Representatives do. The neighbours of an important pixel matter less"
+        " than chance would make them",
+        PARTLY: "Representatives do in part. The neighbours of an important pixel matter less,"
+        " but no less than chance makes them",
+    }.get(
+        verdict,
+        "Representatives do not. The neighbours of an important pixel do not matter less",
+    )
     low, high = interval(share - variance) or (0.0, 0.0)
     centre = "more" if low > 0 else "less" if high < 0 else "about as much"
     return (
-        f"**{question}** {kept} (neighbour ratio {mean_interval(few.neighbour_ratio)} with"
-        f" 0.15 % of the weights, {mean_interval(many.neighbour_ratio)} with 4 %). The central"
+        f"{kept}. The neighbour ratio is {mean_interval(few.neighbour_ratio)} with 0.15 % of"
+        f" the weights and {mean_interval(many.neighbour_ratio)} with 4 %. The central"
         f" {side} × {side} pixels have {mean_interval(share, 0)} % of the importance and"
-        f" {variance.mean():.0f} % of the pixels' variance: the network looks at the centre"
+        f" {variance.mean():.0f} % of the pixels' variance, so the network looks at the centre"
         f" {centre}{' than' if centre != 'about as much' else ' as'} the images vary there."
     )
 
 
 def _convolutional(tested: list[Record]) -> str:
-    question = "Do gates work in a convolutional network on CIFAR-10?"
     whole = _accuracy(tested, study="cnn", method="dense", density=1.0)
     found = records.select(tested, study="cnn", method="gates")
     densities = [
@@ -224,7 +260,7 @@ def _convolutional(tested: list[Record]) -> str:
         if len(records.select(found, density=density)) >= MIN_SEEDS
     ]
     if not densities or len(whole) < MIN_SEEDS:
-        return pending(question, COMMAND)
+        return ""
     parts = []
     for density in densities:
         table = ranking(tested, "cnn", density)
@@ -232,17 +268,17 @@ def _convolutional(tested: list[Record]) -> str:
         rival = ""
         if len(others):
             first = others.iloc[0]
-            rival = f" (best other: {find(first.method).short}, {first['mean']:.1f} %)"
+            best = find(first.method).short
+            rival = f" (the best other method, {best}, has {first['mean']:.1f} %)"
         ours = percent_interval(_accuracy(found, density=density))
-        parts.append(f"{100 * density:g} %: {ours}{rival}")
+        parts.append(f"{ours} with {100 * density:g} %{rival}")
     return (
-        f"**{question}** The whole network of 103,264 weights has {percent_interval(whole)};"
-        f" gates have, by density, {'; '.join(parts)}."
+        f"The whole network of 103,264 weights classifies {percent_interval(whole)} correctly."
+        f" Gates reach {joined(parts)} of the weights."
     )
 
 
 def _temperature(tested: list[Record]) -> str:
-    question = "Does the temperature matter?"
     found = records.select(tested, study="temperature")
     groups = {
         density: {tau: _accuracy(found, density=density, tau=tau) for tau in TEMPERATURES}
@@ -254,15 +290,15 @@ def _temperature(tested: list[Record]) -> str:
         if min(map(len, group.values())) >= MIN_SEEDS
     }
     if not whole:
-        return pending(question, COMMAND)
+        return ""
     parts = []
     for density, group in whole.items():
         best = max(group, key=lambda tau: group[tau].mean())
         worst = min(group, key=lambda tau: group[tau].mean())
         apart = 100 * (group[best].mean() - group[worst].mean())
         parts.append(
-            f"at {100 * density:.2g} % τ = {best:g} is best,"
-            f" {estimate(100 * group[best])} %, and τ = {worst:g} worst, {apart:.1f} points"
-            " below"
+            f"With {100 * density:.2g} % of the weights τ = {best:g} is best, with"
+            f" {estimate(100 * group[best])} %, and τ = {worst:g} is worst, {apart:.1f} points"
+            " below."
         )
-    return f"**{question}** Of τ = 0.01, 0.1, 1 and 10: {'; '.join(parts)}."
+    return f"We tried τ = 0.01, 0.1, 1 and 10. {' '.join(parts)}"

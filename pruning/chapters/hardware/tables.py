@@ -4,6 +4,7 @@ import pandas
 
 from pruning.evidence import records
 from pruning.evidence.records import Record
+from pruning.figures.captions import origin
 
 REFERENCE = "dense, torch"
 SAME_RUNTIME = "dense, ONNX Runtime"
@@ -91,16 +92,17 @@ def costs(evidence: list[Record], network: str) -> pandas.DataFrame:
 
 
 def memory(evidence: list[Record]) -> pandas.DataFrame:
-    """One row a network and density: peak memory of a process in megabytes, by form; median
-    over seeds."""
+    """One row a form, a column a network at its density: peak memory of a process in
+    megabytes, the median over seeds."""
     rows = [
-        {"network": TITLES[r["network"]], "density": f"{100 * r['density']:g} %", "form": form}
+        {"network": f"{TITLES[r['network']]}, {100 * r['density']:g} %", "form": form}
         | {"peak": peak / 1e6}
         for r in records.select(evidence, study="memory")
         for form, peak in r["peak_bytes"].items()
     ]
-    found = pandas.DataFrame(rows).groupby(["network", "density", "form"], sort=False).peak
-    return found.median().unstack(sort=False)
+    found = pandas.DataFrame(rows).groupby(["form", "network"], sort=False).peak
+    table = found.median().unstack(sort=False)
+    return table.rename_axis(index=None, columns=None)
 
 
 def energy(evidence: list[Record]) -> str:
@@ -159,9 +161,10 @@ def caption(evidence: list[Record], profile: str, drawn: str) -> str:
     found = records.select(evidence, study="speed")
     seeds = {record["seed"] for record in found}
     rounds = {record["rounds"] for record in found}
-    plural = "s" * (len(seeds) > 1)
-    return (
-        f"*{profile} profile · {len(seeds)} seed{plural} · one thread, {machine(evidence)} · "
-        f"processor time, median of {' or '.join(map(str, sorted(rounds)))} rounds in turn · "
-        f"{drawn}*"
+    return origin(
+        profile,
+        f"{len(seeds)} seed{'s' * (len(seeds) > 1)}",
+        f"one thread, {machine(evidence)}",
+        f"processor time, median of {' or '.join(map(str, sorted(rounds)))} rounds in turn",
+        drawn,
     )

@@ -12,6 +12,7 @@ from pruning.evidence.statistics import LEVEL
 from pruning.figures import style
 from pruning.methods import find
 
+TICKS = (100, 300, 1000, 3000)  # weights
 LOWEST = 80.0  # per cent; what is below stands at the edge, with its number
 
 
@@ -57,7 +58,7 @@ def ranking(
 
 def frontier(gates: Sequence[Record], published: list[dict], ax: Axes) -> Axes:
     """Test accuracy of the gates against weights, a dot a run and a line for the means;
-    crosses for what others published."""
+    crosses for what others published, named at the right."""
     known = find(OURS)
     points: dict[float, list[Record]] = {}
     for record in gates:
@@ -74,23 +75,16 @@ def frontier(gates: Sequence[Record], published: list[dict], ax: Axes) -> Axes:
         color=known.colour,
         alpha=0.4,
     )
-    ax.plot(kept, means, color=known.colour, linewidth=2, label=f"{known.label}, mean")
-    weights = [point["weights"] for point in published]
-    accuracies = [point["accuracy"] for point in published]
-    ax.plot(weights, accuracies, "k+", markersize=9, label="published by others")
-    for position, point in enumerate(published):
-        ax.annotate(
-            point["name"],
-            (point["weights"], point["accuracy"]),
-            xytext=(0, (-14, 12, -26, 24)[position % 4]),
-            ha="center",
-            textcoords="offset points",
-            fontsize=9,
-        )
+    ax.plot(kept, means, color=known.colour, linewidth=2, label=f"{known.short}, mean")
+    for point in published:
+        where = [point["weights"]], [point["accuracy"]]
+        ax.plot(*where, "k+", markersize=9, label=point["name"])
     ax.set_xscale("log")
+    ax.set_xticks(TICKS, [f"{tick:,}" for tick in TICKS])
+    ax.minorticks_off()
     style.error_scale(ax, min(means, default=LOWEST), 98.6)
     ax.set_ylim(min(means, default=LOWEST) - 1, 98.6)
     ax.set_xlabel("weights kept")
     ax.set_ylabel("test accuracy (%)")
-    style.legend_below(ax)
+    style.label_ends(ax)
     return ax

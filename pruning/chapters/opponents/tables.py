@@ -20,7 +20,7 @@ from pruning.evidence import configs as flat
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import LEVEL, holm, interval, larger
-from pruning.figures.captions import numbered
+from pruning.figures.captions import data_of, numbered, origin
 from pruning.methods import find
 
 PUBLISHED = Path(__file__).with_name("published.yml")
@@ -211,7 +211,9 @@ def caption(tested: list[Record]) -> str:
         " is a seed, and the bar is the 95 % interval of the mean. An open symbol means that"
         " gates are not clearly ahead of the method. A method below the left edge stands at"
         " the edge, with its number.",
-        f"*data: mnist · {len(tested)} runs, up to {len(seeds)} seeds a method*",
+        origin(
+            "paper", data_of(tested), f"{len(tested)} runs, up to {len(seeds)} seeds a method"
+        ),
     )
 
 
@@ -222,5 +224,5 @@ def published_caption(gates: list[Record], points: list[dict]) -> str:
         2,
         "Compare dots and crosses at equal numbers of weights. A dot is a run of the gates,"
         " and a cross is a published number.",
-        f"*data: mnist · {len(gates)} runs · {sources}*",
+        origin("paper", data_of(gates), f"{len(gates)} runs", sources),
     )

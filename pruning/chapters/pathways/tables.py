@@ -5,7 +5,8 @@ import pandas
 from pruning.chapters.pathways.experiment import TASKS
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import share
+from pruning.evidence.statistics import joined, share
+from pruning.figures.captions import origin
 
 
 def names(task: str) -> tuple[list[str], list[str]]:
@@ -78,15 +79,12 @@ def answer(evidence: list[Record], authors: list[Record]) -> str:
         " paper draws one network for each statement and counts none."
     )
     if authors:
-        each = ", ".join(
-            f"{exact(authors, task)} ({task})" for task in dict.fromkeys(frame.task)
-        )
+        each = joined(f"{exact(authors, task)} ({task})" for task in dict.fromkeys(frame.task))
         said += f" With the authors' own factor α the paths are exact in {each}."
     return said
 
 
 def caption(evidence: list[Record]) -> str:
     """What a dot of the figure is, and how many seeds there are."""
-    frame = records.table(evidence)
-    seeds = frame.seed.nunique()
-    return f"Paper scale, {seeds} seeds a task. A dot is a pair of inputs of one network."
+    seeds = records.table(evidence).seed.nunique()
+    return origin("paper", f"{seeds} seeds a task", "dot: a pair of inputs of one network")

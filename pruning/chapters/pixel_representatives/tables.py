@@ -8,6 +8,7 @@ from pruning.evidence import records
 from pruning.evidence.claims import Claim
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import mean_interval
+from pruning.figures.captions import data_of, origin
 
 
 def overview(evidence: list[Record]) -> pandas.DataFrame:
@@ -100,17 +101,17 @@ def answer(evidence: list[Record], board: dict[str, Claim]) -> dict[str, str]:
         "G8": (
             f"If both of the two most important pixels are on, the image is a"
             f" “{two['label']}” in **{precision} %** of the cases, and not in"
-            f" {100 * two['value']:.0f} % as in the paper. Of all images, {base:.0f} % are. On"
-            f" the training images {pairs['reaching']:,} of {pairs['pairs']:,} pairs are as"
-            " precise as the paper says, but no network's own two come near. If the paper"
-            f" means accuracy, ours is {accuracy} %, and always answering “no” has"
+            f" {100 * two['value']:.0f} % as in the paper. Of all images {base:.0f} % are that"
+            f" digit. On the training images {pairs['reaching']:,} of {pairs['pairs']:,} pairs"
+            " are as precise as the paper says, but no network's own two come near. If the"
+            f" paper means accuracy, ours is {accuracy} %, and always answering “no” has"
             f" {100 - base:.0f} %. The rule finds {recall} % of the digit's images"
             " (Figures 4 and 5)."
         ),
     }
 
 
-def caption(evidence: list[Record]) -> str:
-    """How the figures were drawn."""
+def caption(evidence: list[Record], drawn: str) -> str:
+    """How a figure was drawn, and on what."""
     seeds = records.table(evidence).groupby("density").seed.nunique()
-    return f"Paper scale: MNIST, {seeds.min()} networks a density."
+    return origin("paper", data_of(evidence), f"{seeds.min()} networks a density", drawn)

@@ -18,13 +18,17 @@ RANGES = {  # network → accuracies that its panel shows
 
 
 def sparsity_curves(evidence: list[Record], axes: np.ndarray) -> None:
-    """A panel a network: accuracy against sparsity, each score under its best threshold."""
-    for ax, (name, shown) in zip(axes, RANGES.items(), strict=True):
-        picked = tables.best_thresholds(tables.of(evidence, name, "table"))
-        if len({r["sparsity"] for r in picked}) < 3:
-            style.not_measured(ax, tables.COMMAND)
-        else:
-            original.sparsity_curves(picked, ax, accuracy_range=shown)
+    """A panel a network on record: accuracy against sparsity, each score under its best
+    threshold."""
+    found = {
+        name: tables.best_thresholds(tables.of(evidence, name, "table")) for name in RANGES
+    }
+    enough = {
+        name: part if len({r["sparsity"] for r in part}) > 2 else []
+        for name, part in found.items()
+    }
+    for ax, name, part in style.panels(axes, enough, tables.COMMAND):
+        original.sparsity_curves(part, ax, accuracy_range=RANGES[name])
         ax.set_title(name)
 
 

@@ -7,8 +7,8 @@ from pruning.chapters.relative_importance import words
 from pruning.chapters.relative_importance.tables import signed
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import LEVEL, MIN_SEEDS, holm, larger, mean_interval
-from pruning.figures.captions import PENDING, pending, seed_count
+from pruning.evidence.statistics import LEVEL, MIN_SEEDS, holm, joined, larger, mean_interval
+from pruning.figures.captions import PENDING, answered, data_of, origin, seed_count
 from pruning.methods import find
 from pruning.methods.oneshot import Score
 
@@ -18,6 +18,12 @@ NETWORKS = {  # (data, architecture) → its name
     ("fashion_mnist", "transformer"): "transformer, Fashion-MNIST",
     ("cifar10", "cnn"): "CNN, CIFAR-10",
     ("mnist", "mlp"): "LeNet-300-100, MNIST",
+}
+NAMED = {  # the same in a sentence
+    "CNN, Fashion-MNIST": "the CNN on Fashion-MNIST",
+    "transformer, Fashion-MNIST": "the transformer on Fashion-MNIST",
+    "CNN, CIFAR-10": "the CNN on CIFAR-10",
+    "LeNet-300-100, MNIST": "LeNet-300-100 on MNIST",
 }
 ACTIVATIONS = words.ACTIVATIONS | {"silu": "SiLU", "gelu": "GELU"}
 
@@ -97,8 +103,28 @@ def leads(evidence: list[Record]) -> pandas.DataFrame:
     return table
 
 
+def shown(table: pandas.DataFrame) -> pandas.DataFrame:
+    """`leads` as a page shows it."""
+    if table is PENDING:
+        return table
+    rival = [
+        f"{name}, {accuracy:.1f}"
+        for name, accuracy in zip(table["best other"], table["its accuracy"], strict=True)
+    ]
+    return pandas.DataFrame(
+        {
+            "removed": table.removed,
+            "relative": [f"{mean:.1f}" for mean in table["relative importance"]],
+            "best other": rival,
+            "lead": [signed(lead, 1) for lead in table.lead],
+            "p, ahead": [f"{p:.2g}" for p in table.ahead],
+            "p, behind": [f"{p:.2g}" for p in table.behind],
+        }
+    ).set_index(table.network)
+
+
 def moves(evidence: list[Record]) -> pandas.DataFrame:
-    """Rows network and sparsity, columns what is moved from α = β = s = 1: change of accuracy
+    """Rows what is moved from α = β = s = 1, columns network and sparsity: change of accuracy
     in points, of networks of the same seed, with its 95 % interval."""
     found, table = records.select(evidence, study="sensitivity"), {}
     symbols = {"alpha": "α", "beta": "β", "decay": "s"}
@@ -114,7 +140,7 @@ def moves(evidence: list[Record]) -> pandas.DataFrame:
             moved += ["|μ| · σ"] * (record["form"] != "sum")
             at = record["seed"], record["sparsity"]
             if moved and at in base:
-                cell = name, f"{100 * record['sparsity']:.0f} %"
+                cell = name, f"{100 * record['sparsity']:.0f} % removed"
                 change = 100 * (record["test_accuracy"] - base[at])
                 table.setdefault(moved[0], {}).setdefault(cell, []).append(change)
     if not table:
@@ -123,7 +149,7 @@ def moves(evidence: list[Record]) -> pandas.DataFrame:
         move: {cell: mean_interval(pandas.Series(v), 1) for cell, v in row.items()}
         for move, row in table.items()
     }
-    return pandas.DataFrame(said)
+    return pandas.DataFrame.from_dict(said, orient="index")
 
 
 def through_training(evidence: list[Record], field: str) -> pandas.DataFrame:
@@ -149,40 +175,43 @@ def penalties(evidence: list[Record]) -> list[Record]:
 def caption(evidence: list[Record], drawn: str) -> str:
     """One line of Markdown for under a figure."""
     if not evidence:
-        return f"*paper profile: nothing on record yet, `{COMMAND}`*"
+        return origin("paper", "nothing on record yet", f"`{COMMAND}`")
     frame = records.table(evidence)
     seeds = frame.groupby(["dataset", "architecture", "activation"]).seed.nunique()
-    data = ", ".join(sorted(frame.dataset.unique()))
-    return f"*paper profile · data: {data} · {seed_count(seeds)} · not fine-tuned · {drawn}*"
+    return origin("paper", data_of(evidence), seed_count(seeds), "not fine-tuned", drawn)
 
 
 def answer(evidence: list[Record]) -> list[str]:
     """The chapter's answer in sentences."""
-    return [_ahead(evidence), _moved(evidence), _aware(evidence), _blind(evidence)]
+    said = {
+        "Is relative importance ahead on other networks?": _ahead(evidence),
+        "How much do α, β and s matter?": _moved(evidence),
+        "Which strength λ of pruning-aware training is best at 25 %?": _aware(evidence),
+        "How do blind ranges change through training?": _blind(evidence),
+    }
+    return answered(said, COMMAND)
 
 
 def _ahead(evidence: list[Record]) -> str:
-    question = "Is relative importance ahead on other networks?"
     table = leads(evidence)
     if table is PENDING:
-        return pending(question, COMMAND)
+        return ""
     ahead, behind = ((table[side] < LEVEL).sum() for side in ("ahead", "behind"))
     return (
-        f"**{question}** It is clearly ahead of the best other score in **{ahead} of"
-        f" {len(table)}** cases and clearly behind in {behind}; a case is a network and a"
-        " sparsity, and every score has its best threshold. The differences reach from"
-        f" {signed(table.lead.min(), 1)} to {signed(table.lead.max(), 1)} points, on"
-        f" {', '.join(table.network.unique())}."
+        f"It is clearly ahead of the best other score in **{ahead} of {len(table)}** cases and"
+        f" clearly behind in {behind}. A case is a network and a sparsity, and every score has"
+        f" its best threshold. The differences reach from {signed(table.lead.min(), 1)} to"
+        f" {signed(table.lead.max(), 1)} points. The networks are"
+        f" {joined(map(NAMED.get, table.network.unique()))}."
     )
 
 
 def _moved(evidence: list[Record]) -> str:
-    question = "How much do α, β and s matter?"
     found = records.select(evidence, study="sensitivity")
     keys = ["dataset", "architecture", "sparsity", "alpha", "beta", "decay", "form"]
     frame = records.table(found)
     if frame.empty or frame.groupby(keys).seed.nunique().max() < MIN_SEEDS:
-        return pending(question, COMMAND)
+        return ""
     mean = 100 * frame.groupby(keys).test_accuracy.mean()
     parts = []
     for cell in mean.index.droplevel(keys[3:]).unique():
@@ -190,41 +219,37 @@ def _moved(evidence: list[Record]) -> str:
         if (1, 1, 1, "sum") in part.index:
             change = part - part[1, 1, 1, "sum"]
             parts.append(
-                f"{NETWORKS[cell[:2]]} at {100 * cell[2]:.0f} %: {signed(change.min(), 1)}"
-                f" to {signed(change.max(), 1)}"
+                f"by {signed(change.min(), 1)} to {signed(change.max(), 1)} points in"
+                f" {NAMED[NETWORKS[cell[:2]]]} with {100 * cell[2]:.0f} % removed"
             )
-    said = f"**{question}** Moved one at a time, they change the accuracy by, in points,"
-    return f"{said} {'; '.join(parts)}."
+    return f"Moved one at a time, they change the accuracy {joined(parts)}."
 
 
 def _aware(evidence: list[Record]) -> str:
-    question = "Which strength λ of pruning-aware training is best at 25 %?"
     frame = records.table(r for r in penalties(evidence) if r["method"] == "relative")
     if frame.empty or frame.groupby("activity").seed.nunique().min() < MIN_SEEDS:
-        return pending(question, COMMAND)
+        return ""
     groups = {a: 100 * part.test_accuracy for a, part in frame.groupby("activity")}
     best = max(groups, key=lambda activity: groups[activity].mean())
     return (
-        f"**{question}** In the CNN on Fashion-MNIST λ = {best:g} is best of"
-        f" {', '.join(f'{a:g}' for a in groups)}: {mean_interval(groups[best])} %, and"
-        f" {mean_interval(groups[0.0])} % without the penalty."
+        f"We tried {joined(f'{a:g}' for a in groups)} in the CNN on Fashion-MNIST. The best is"
+        f" λ = {best:g} with {mean_interval(groups[best])} %. Without the penalty it is"
+        f" {mean_interval(groups[0.0])} %."
     )
 
 
 def _blind(evidence: list[Record]) -> str:
-    question = "How do blind ranges change through training?"
     found = records.select(evidence, study="ranges")
     seeds = {r["seed"] for r in found}
     occupancy, width = (through_training(found, name) for name in ("occupancy", "width"))
     if len(seeds) < MIN_SEEDS or occupancy.empty:
-        return pending(question, COMMAND)
+        return ""
     parts = [
-        f"{name} {row.iloc[0]:.0f} → {row.iloc[-1]:.0f} % ({width.loc[name].iloc[0]:.0f} →"
-        f" {width.loc[name].iloc[-1]:.0f} %)"
+        f"from {row.iloc[0]:.0f} to {row.iloc[-1]:.0f} % for {name} (width"
+        f" {width.loc[name].iloc[0]:.0f} to {width.loc[name].iloc[-1]:.0f} %)"
         for name, row in occupancy.iterrows()
     ]
     return (
-        f"**{question}** Share of pre-activations in the blind range before and after"
-        " training, and in brackets the part of their range that is blind:"
-        f" {'; '.join(parts)}."
+        "From the untrained to the trained network, the share of pre-activations in a blind"
+        f" range goes {joined(parts)}. Width is the part of their own range that is blind."
     )

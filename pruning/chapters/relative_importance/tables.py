@@ -12,7 +12,8 @@ from pruning.evidence import records
 from pruning.evidence.claims import chosen
 from pruning.evidence.configs import flat
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import mean_interval, percent_interval
+from pruning.evidence.statistics import joined, mean_interval, percent_interval
+from pruning.figures.captions import LINES, data_of, origin
 from pruning.methods import relative
 from pruning.methods.oneshot import Score
 
@@ -163,7 +164,7 @@ def at_penalty(evidence: list[Record], activity: float) -> str:
     mean = 100 * records.table(at).groupby("method").test_accuracy.mean()
     mean = mean.drop("unpruned", errors="ignore").sort_values(ascending=False)
     said = [f"{value:.2f} % ({name(method)})" for method, value in mean.items()]
-    return f"The mean accuracies at {words.training(activity)} are {', '.join(said)}."
+    return f"The mean accuracies at {words.training(activity)} are {joined(said)}."
 
 
 def best_over_penalties(evidence: list[Record]) -> str:
@@ -234,10 +235,14 @@ def caption(evidence: list[Record], profile: str, drawn: str = "") -> str:
     """One line of Markdown for under a figure."""
     frame = records.table(evidence)
     if frame.empty:
-        return f"*{profile} profile: nothing on record yet.*"
+        return origin(profile, "nothing on record yet")
     one = evidence[0]
-    drawn = drawn or "line: mean, band: worst to best seed · error on a log scale"
-    return (
-        f"*{profile} profile · data: {one['dataset']} · {'-'.join(map(str, one['hidden']))}"
-        f" hidden neurons, {one['epochs']} epochs · {frame.seed.nunique()} seeds · {drawn}*"
+    seeds = frame.seed.nunique()
+    return origin(
+        profile,
+        data_of(evidence[:1]),
+        f"{' and '.join(map(str, one['hidden']))} hidden neurons",
+        f"{one['epochs']} epochs",
+        f"{seeds} seed{'s' * (seeds > 1)}",
+        drawn or f"{LINES} · error on a log scale",
     )

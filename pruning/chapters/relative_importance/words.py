@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pruning.evidence.statistics import joined
+
 ACTIVATIONS = {"relu": "ReLU", "sigmoid": "sigmoid", "tanh": "tanh"}
 SCOPES = {"global": "the whole network", "layer": "each layer", "neuron": "each neuron"}
 KINDS = {"relative": "normalised", "absolute": "absolute", "output": "change of the output"}
@@ -44,5 +46,4 @@ def case(fields: list[str], cell: Any) -> str:
 
 def kinds(fields: list[str]) -> str:
     """What a case consists of: "an activation, a training and a sparsity"."""
-    *first, last = (FIELDS[field] for field in fields)
-    return f"{', '.join(first)} and {last}" if first else last
+    return joined(FIELDS[field] for field in fields)

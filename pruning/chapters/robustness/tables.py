@@ -5,14 +5,15 @@ import pandas
 
 from pruning.chapters.robustness.experiment import EPSILONS
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import interval, welch
-from pruning.figures.captions import seed_count
+from pruning.evidence.statistics import mean_interval, welch
+from pruning.figures.captions import data_of, origin, seed_count
 
 AT = 0.05  # the ε of the tables
 SHOWN = {"noise": 0.2, "shift": 2, "rotate": 20.0}  # the levels of the tables
 TENTH = 0.1  # an ε that defeats all of these networks
 LONG = 50  # epochs; more are named
 COUNTS = {"weights": "{:,.0f}", "pixels read": "{:.0f}"}  # formats of `overview`
+FIRST = ["seeds", "weights", "clean", f"PGD {AT:g}", "half at ε"]  # its columns; others fold
 SHOWN_AS = ("noise", "shift", "rotation")
 NAMES = {
     "gates": "gates",
@@ -73,11 +74,9 @@ def frame(evidence: list[Record]) -> pandas.DataFrame:
 
 
 def overview(evidence: list[Record]) -> pandas.DataFrame:
-    """One row a kind of network, the most weights first, as means over seeds in per cent;
-    `±` is half of the 95 % interval of the radius."""
+    """One row a kind of network, the most weights first, as means over seeds in per cent,
+    that of the radius with its 95 % interval."""
     grouped = frame(evidence).groupby("kind")
-    found = [interval(group) for _, group in grouped.radius]
-    half = [np.nan if ends is None else (ends[1] - ends[0]) / 2 for ends in found]
     table = pandas.DataFrame(
         {
             "seeds": grouped.seed.nunique(),
@@ -86,15 +85,15 @@ def overview(evidence: list[Record]) -> pandas.DataFrame:
             "clean": grouped.clean.mean(),
             f"FGSM {AT:g}": grouped.fgsm.mean(),
             f"PGD {AT:g}": grouped.pgd.mean(),
-            "half at ε": grouped.radius.mean(),
-            "±": half,
+            "half at ε": grouped.radius.apply(mean_interval, digits=1),
             "first order": grouped.distance.mean(),
             f"noise {SHOWN['noise']:g}": grouped.noise.mean(),
             f"shift {SHOWN['shift']} px": grouped["shift"].mean(),
             f"turn {SHOWN['rotate']:g}°": grouped["rotate"].mean(),
         }
     )
-    return table.sort_values("weights", ascending=False, kind="stable")
+    table = table.sort_values("weights", ascending=False, kind="stable")
+    return table.rename_axis("network")
 
 
 def nearest(rows: pandas.DataFrame, name: str) -> str:
@@ -108,15 +107,15 @@ def nearest(rows: pandas.DataFrame, name: str) -> str:
 def difference(ours: pandas.Series, theirs: pandas.Series) -> str:
     """Difference of two means with Welch's 95 % interval, "+1.2 [0.8, 1.6]"."""
     found = welch(ours, theirs)
-    ends = "" if found is None else " [{:.2f}, {:.2f}]".format(*found)
-    return f"{ours.mean() - theirs.mean():+.2f}{ends}"
+    ends = "" if found is None else " [{:.1f}, {:.1f}]".format(*found)
+    return f"{ours.mean() - theirs.mean():+.1f}{ends}".replace("-", "−")
 
 
 def matched(evidence: list[Record]) -> pandas.DataFrame:
     """One row a kind of pruned network: the narrowed dense network of the nearest clean
     accuracy, and pruned minus dense, in points, with Welch's 95 % interval."""
     table = {}
-    columns = {"clean": "clean", f"PGD {AT:g}": "pgd", "half at ε": "radius"}
+    columns = {"clean": "clean", "half at ε": "radius", f"PGD {AT:g}": "pgd"}
     columns |= dict(zip(SHOWN_AS, SHOWN, strict=True))
     for name, (other, ours, theirs) in _pairs(frame(evidence)).items():
         table[name] = {"dense network": other} | {
@@ -160,12 +159,14 @@ def checks(evidence: list[Record]) -> pandas.Series:
     restarts = [max(np.subtract(r["pgd"][0], r["pgd"][-1])) for r in evidence]
     return 100 * pandas.Series(
         {
-            "images that another attack fools and PGD does not, most": max(
+            "images that another attack fools and PGD does not": max(
                 max(record["missed"]) for record in evidence
             ),
-            "FGSM or transfer below PGD, most": max(0.0, -min(stronger)),
-            "what more random starts take from PGD's accuracy, most": max(restarts),
-            f"PGD's accuracy at ε = {max(at):g}, highest": max(
+            "points by which FGSM or examples for other networks beat PGD": max(
+                0.0, -min(stronger)
+            ),
+            "points that three more random starts of PGD cost": max(restarts),
+            f"images that are right under PGD with ε = {max(at):g}": max(
                 record["pgd"][-1][at[max(at)]] for record in evidence
             ),
         }
@@ -177,11 +178,13 @@ def caption(evidence: list[Record], profile: str, drawn: str) -> str:
     drawn."""
     rows = frame(evidence)
     seeds = rows.groupby("kind").seed.nunique()
-    data = ", ".join(sorted({record["dataset"] for record in evidence}))
-    return (
-        f"*{profile} profile · data: {data} · {len(rows)} networks,"
-        f" {seed_count(seeds)} of a kind · "
-        f"{evidence[0]['attacked']:,} test images attacked · {drawn}*"
+    return origin(
+        profile,
+        data_of(evidence),
+        f"{len(rows)} networks",
+        f"{seed_count(seeds)} of a kind",
+        f"{evidence[0]['attacked']:,} test images attacked",
+        drawn,
     )
 
 
@@ -203,6 +206,8 @@ def answer(evidence: list[Record]) -> list[str]:
     signs = _sturdier(rows)
     sturdy, brittle = signs.count(1), signs.count(-1)
     verdict = "**No.**" if not brittle else "**Some are.**" if sturdy else "**Yes.**"
+    if len(table) == 1:
+        verdict = "**No, as far as gates go.**" if not brittle else "**Those of gates are.**"
     times = mean.radius[few] / mean.radius[narrow]
     epsilon = {name: f"ε = {radius / 100:.3f}" for name, radius in mean.radius.items()}
     clean = {name: f"{accuracy:.1f} %" for name, accuracy in mean.clean.items()}
@@ -217,13 +222,13 @@ def answer(evidence: list[Record]) -> list[str]:
         first += " Other kinds of pruned networks are not on record yet."
     else:
         first += (
-            f" Of {len(table)} kinds of pruned networks, {sturdy} are harder to fool than the"
-            f" dense network of the nearest clean accuracy and {brittle} easier (95 %"
-            " intervals over seeds exclude 0)."
+            f" We compare {len(table)} kinds of pruned networks with the dense network of the"
+            f" nearest clean accuracy. Of these, {_are(sturdy)} harder to fool and"
+            f" {_are(brittle)} easier (the 95 % interval over seeds excludes 0)."
         )
     at = EPSILONS.index(TENTH)
     most = 100 * max(record["pgd"][-1][at] for record in evidence)
-    first += f" No network is robust: at ε = {TENTH:g} PGD leaves at most {most:.0f} % right."
+    first += f" No network is robust. At ε = {TENTH:g} PGD leaves at most {most:.0f} % right."
     second = (
         "The accuracy on unchanged images does not tell how brittle a network is. The whole"
         f" dense network has {clean[dense]} and is down to half at {epsilon[dense]}. Stopped"
@@ -236,6 +241,10 @@ def answer(evidence: list[Record]) -> list[str]:
         f" {', '.join(most_of)} and {last} (brackets are 95 % intervals)."
     )
     return [first, second, third]
+
+
+def _are(count: int) -> str:
+    return f"{count} is" if count == 1 else f"{count} are"
 
 
 def said_of_shifts(evidence: list[Record]) -> str:

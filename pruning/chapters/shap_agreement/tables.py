@@ -7,6 +7,7 @@ from pruning.evidence import records
 from pruning.evidence.claims import Claim
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import mean_interval
+from pruning.figures.captions import data_of, origin
 
 NAMES = {"shap": "SHAP", "ig": "integrated gradients", "permutation": "permutation"}
 
@@ -138,10 +139,13 @@ def _round(count: float) -> str:
     return f"{float(f'{count:.2g}'):,.0f}"
 
 
-def caption(evidence: list[Record]) -> str:
-    """How the figures were drawn."""
+def caption(evidence: list[Record], drawn: str) -> str:
+    """How a figure was drawn, and on what."""
     frame = records.table(evidence)
-    return (
-        f"Paper scale: UCI Adult, {frame.seed.nunique()} networks a density,"
-        f" {frame.explained.max()} test samples explained."
+    return origin(
+        "paper",
+        data_of(evidence),
+        f"{frame.seed.nunique()} networks a density",
+        f"{frame.explained.max()} test samples explained",
+        drawn,
     )

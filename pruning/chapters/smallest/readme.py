@@ -3,7 +3,7 @@
 from pruning import chapters
 from pruning.chapters.smallest import tables
 from pruning.evidence import records
-from pruning.evidence.statistics import percent
+from pruning.evidence.statistics import joined, percent
 
 
 def sentence() -> str:
@@ -14,4 +14,4 @@ def sentence() -> str:
         for most, group in sorted(records.table(listed).groupby("at_most"), reverse=True)
     ]
     link = "[hundred weights](notebooks/smallest.ipynb)"
-    return f"Beyond the papers, MNIST with a few {link}: {', '.join(parts)}."
+    return f"Beyond the papers, MNIST with a few {link}: {joined(parts)}."

@@ -12,7 +12,7 @@ from pruning.comparison import PAPER_WEIGHTS
 from pruning.evidence import records
 from pruning.evidence.configs import changed, flat
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import percent_interval, welch
+from pruning.evidence.statistics import joined, percent_interval, welch
 
 MOVED = {name for moves in MOVES.values() for move in moves for name in move}
 SYMBOLS = {
@@ -125,7 +125,7 @@ def answers(evidence: list[Record], earlier: list[Record]) -> list[str]:
     whole = drawn(listed(evidence))
     dense, small = files.sizes(whole)
     return [
-        f"The accuracy on MNIST's test set is **{ladder[0]} weights**, {', '.join(ladder[1:])}"
+        f"The accuracy on MNIST's test set is **{ladder[0]} weights**, {joined(ladder[1:])}"
         f" (*Figure 1*; brackets are 95 % intervals over {most.count()} seeds at"
         f" {PAPER_WEIGHTS} weights, over fewer below). The paper stops at {PAPER_WEIGHTS} with"
         " above 94 %.",
@@ -210,4 +210,4 @@ def ahead(ours: list[Record], others: list[Record]) -> str:
         )
         name = "dense networks" if method == "dense" else methods.find(method).short
         said.append(f"{name} at {beaten} of {len(theirs)} densities")
-    return ", ".join(said)
+    return joined(said)

@@ -11,33 +11,33 @@ from pruning.figures import style
 
 
 def courses(evidence: list[Record], axes: np.ndarray, name: str = "pruned") -> None:
-    """A panel a network: accuracy after every epoch, with half of the weights removed."""
-    for ax, network in zip(axes, NAMES.values(), strict=True):
-        found = records.select(evidence, study="course", network=network)
-        if found:
-            original.course(found, ax, name)
-        else:
-            style.not_measured(ax, COMMAND)
+    """A panel a network on record: accuracy after every epoch, half of the weights removed."""
+    for ax, network, found in style.panels(axes, _by_network(evidence), COMMAND):
+        original.course(found, ax, name)
         ax.set_title(network)
 
 
+def _by_network(evidence: list[Record]) -> dict[str, list[Record]]:
+    return {
+        name: records.select(evidence, study="course", network=name) for name in NAMES.values()
+    }
+
+
 def pruning_rates(evidence: list[Record], axes: np.ndarray) -> None:
-    """A panel a network: accuracy against the share of weights removed."""
-    for ax, network in zip(axes, NAMES.values(), strict=True):
-        found = records.select(evidence, study="course", network=network)
-        if found:
-            original.pruning_rates(found, ax)
-        else:
-            style.not_measured(ax, COMMAND)
+    """A panel a network on record: accuracy against the share of weights removed."""
+    for ax, network, found in style.panels(axes, _by_network(evidence), COMMAND):
+        original.pruning_rates(found, ax)
         ax.set_title(network)
 
 
 def sampling_rates(evidence: list[Record], axes: np.ndarray) -> None:
-    """A panel a network: accuracy against the sampling rate."""
-    for ax, network in zip(axes, NAMES.values(), strict=True):
-        found = sampled(evidence, network)
-        if len({r["sampling_rate"] for r in found}) > 2:
-            original.sampling_rates(found, ax)
-        else:
-            style.not_measured(ax, COMMAND)
+    """A panel a network with three sampling rates or more on record: accuracy against the
+    rate."""
+    found = {name: sampled(evidence, name) for name in NAMES.values()}
+    enough = {
+        name: part if len({r["sampling_rate"] for r in part}) > 2 else []
+        for name, part in found.items()
+    }
+    for ax, network, part in style.panels(axes, enough, COMMAND):
+        original.sampling_rates(part, ax)
         ax.set_title(network)

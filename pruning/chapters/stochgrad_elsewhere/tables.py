@@ -7,8 +7,8 @@ from pruning.chapters.resnet_pruning.experiment import HALF
 from pruning.chapters.resnet_pruning.metrics import NAMES
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import LEVEL, MIN_SEEDS, holm, larger, mean_interval
-from pruning.figures.captions import PENDING, pending, seed_count
+from pruning.evidence.statistics import LEVEL, MIN_SEEDS, holm, joined, larger, mean_interval
+from pruning.figures.captions import PENDING, answered, data_of, origin, seed_count
 
 COMMAND = "pruning sweep stochgrad_elsewhere --profile paper"
 OURS, THEIRS, CONTROL = "stochgradadam", "adam", "adam, 0.8 of the batch"
@@ -79,40 +79,44 @@ def sampled(evidence: list[Record], network: str) -> list[Record]:
 def caption(evidence: list[Record], drawn: str) -> str:
     """One line of Markdown for under a figure."""
     if not evidence:
-        return f"*paper profile: nothing on record yet, `{COMMAND}`*"
+        return origin("paper", "nothing on record yet", f"`{COMMAND}`")
     frame = records.table(evidence)
     seeds = frame.groupby(["network", "method", "sampling_rate"]).seed.nunique()
-    data = ", ".join(sorted(frame.dataset.unique()))
     epochs = " or ".join(str(e) for e in sorted(frame.epochs.unique()))
-    return f"*paper profile · data: {data} · {seed_count(seeds)} · {epochs} epochs · {drawn}*"
+    return origin("paper", data_of(evidence), seed_count(seeds), f"{epochs} epochs", drawn)
 
 
 def answer(evidence: list[Record]) -> list[str]:
     """The chapter's answer in sentences: other networks, the sampling rate, the long term."""
-    return [_helps(evidence), _rates(evidence), _long(evidence)]
+    said = {
+        "Does StochGradAdam help other networks?": _helps(evidence),
+        "Which sampling rate is best, from 0.5 to 1?": _rates(evidence),
+        "Does it generalise in the long term?": _long(evidence),
+    }
+    return answered(said, COMMAND)
 
 
 def _helps(evidence: list[Record]) -> str:
-    question = "Does StochGradAdam help other networks?"
     groups = at_half(evidence)
     if not groups:
-        return pending(question, COMMAND)
+        return ""
     table = leads(evidence)
     ahead = (table["p, Adam"] < LEVEL).sum()
     parts = [
-        f"{name} {mean_interval(found[OURS], 1)} against {mean_interval(found[THEIRS], 1)} %"
+        f"{mean_interval(found[OURS], 1)} against {mean_interval(found[THEIRS], 1)} %"
+        f" in {name}"
         for name, found in groups.items()
     ]
     absent = [name for name in NAMES.values() if name not in groups]
-    said = f" Not measured yet: {', '.join(absent)}." if absent else ""
+    said = f" Not measured yet is {joined(absent)}." if absent else ""
     return (
-        f"**{question}** With half of the weights removed it is clearly ahead of Adam in"
-        f" **{ahead} of {len(groups)}** networks: {'; '.join(parts)}.{said}"
+        "With half of the weights removed it is clearly ahead of Adam in"
+        f" **{ahead} of {len(groups)}** networks. The accuracies of StochGradAdam and of Adam"
+        f" are {joined(parts)}.{said}"
     )
 
 
 def _rates(evidence: list[Record]) -> str:
-    question = "Which sampling rate is best, from 0.5 to 1?"
     parts = []
     for name in NAMES.values():
         frame = records.table(sampled(evidence, name))
@@ -125,27 +129,26 @@ def _rates(evidence: list[Record]) -> str:
         best = max(groups, key=lambda rate: groups[rate].mean())
         worst = min(groups, key=lambda rate: groups[rate].mean())
         parts.append(
-            f"{name}: s = {best:g} is best, {mean_interval(groups[best], 1)} %, and"
-            f" s = {worst:g} worst, {mean_interval(groups[worst], 1)} %"
+            f"In {name} s = {best:g} is best with {mean_interval(groups[best], 1)} %, and"
+            f" s = {worst:g} is worst with {mean_interval(groups[worst], 1)} %."
         )
     if not parts:
-        return pending(question, COMMAND)
-    return f"**{question}** With half of the weights removed, {'; '.join(parts)}."
+        return ""
+    return f"Half of the weights are removed. {' '.join(parts)}"
 
 
 def _long(evidence: list[Record]) -> str:
-    question = "Does it generalise in the long term?"
     frame = records.table(records.select(evidence, study="long"))
     counts = frame.groupby("method").seed.nunique() if len(frame) else {}
     if min(counts.get(method, 0) for method in (OURS, THEIRS)) < MIN_SEEDS:
-        return pending(question, COMMAND)
+        return ""
     late = {
         method: 100 * rules.late(part.set_index("seed"), "unpruned")
         for method, part in frame.groupby("method")
     }
     return (
-        f"**{question}** After {frame.epochs.max()} epochs LeNet-300-100 has"
+        f"After {frame.epochs.max()} epochs the unpruned LeNet-300-100 has"
         f" {mean_interval(late[OURS])} % with StochGradAdam and"
-        f" {mean_interval(late[THEIRS])} % with Adam, unpruned; the difference on the same"
-        f" seeds is {mean_interval(late[OURS] - late[THEIRS])} points."
+        f" {mean_interval(late[THEIRS])} % with Adam. The difference on the same seeds is"
+        f" {mean_interval(late[OURS] - late[THEIRS])} points."
     )

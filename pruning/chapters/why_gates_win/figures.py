@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from pruning.chapters.why_gates_win.tables import KEPT
 from pruning.evidence import records
 from pruning.evidence.records import Record
+from pruning.figures.captions import data_of, origin
 from pruning.figures.drawing import AMOUNTS
 from pruning.figures.style import legend_below, mean_mark
 
@@ -100,7 +101,10 @@ def caption(evidence: list[Record]) -> str:
     """How the figure of arms was drawn."""
     frame = records.table(evidence)
     networks, times = frame.network.nunique(), frame.seed.nunique()
-    return (
-        f"Paper scale: MNIST, {networks} networks of gates, each part trained again {times}"
-        f" times for {frame.epochs.max()} epochs. A dot is a run, a bar the mean of networks."
+    return origin(
+        "paper",
+        data_of(evidence),
+        f"{networks} networks of gates",
+        f"each part trained again {times} times for {frame.epochs.max()} epochs",
+        "dot: a run, bar: mean of networks",
     )

@@ -101,6 +101,17 @@ def overlap(
     return table
 
 
+def overlap_shown(table: pandas.DataFrame) -> pandas.DataFrame:
+    """`overlap` as a page shows it: each chance with its deviation."""
+    found = table[["of", "shared"]].map("{:.0f}".format)
+    for chance in ("uniform", "by deviation", "degrees"):
+        found[chance] = [
+            "–" if np.isnan(mean) else records.plus_minus(mean, sd, 1)
+            for mean, sd in zip(table[chance], table[f"{chance} sd"], strict=True)
+        ]
+    return found
+
+
 def _matched(a: Tensor, b: Tensor) -> int:
     """Connections that two layers share, neurons matched for the most."""
     a, b = (mask[mask.any(1)].double() for mask in (a, b))
