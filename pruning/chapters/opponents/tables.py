@@ -1,6 +1,7 @@
 """What the chapter shows of its records: methods at the same numbers of weights, and the
 margin of gates."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,9 +130,7 @@ def searched(evidence: list[Record]) -> pandas.DataFrame:
                 "weights": budget(record),
                 "method": find(record["method"]).short,
                 "accuracy": 100 * record["validation_accuracy"],
-                "settings": ", ".join(
-                    f"{name} {said(value)}" for name, value in settings.items()
-                ),
+                "settings": in_words(settings),
             }
         )
     if not rows:
@@ -150,6 +149,28 @@ def smaller_and_larger(smallest: list[Record], curves: list[Record]) -> list[Rec
     ]
     open_ended = records.select(curves, study="curves", method=OURS, dataset="mnist")
     return budgeted + [r for r in open_ended if 500 < r["kept"] < 8000]
+
+
+WORDS = {  # setting → how a page calls it, where its name in the code is no word
+    "tau": "τ",
+    "alpha": "α",
+    "init": "start",
+    "descent": "falling part",
+    "lr": "rate",
+    "gate_lr": "gate rate",
+    "noise_lr": "noise rate",
+    "finetune_lr": "fine-tuning rate",
+    "allocation": "layers",
+    "at_most": "at most",
+    "l1": "L1",
+}
+
+
+def in_words(settings: Mapping[str, object]) -> str:
+    """Settings as a page names them: "τ 30, start 0.5, gate rate 0.1"."""
+    return ", ".join(
+        f"{WORDS.get(name, name)} {said(value)}" for name, value in settings.items()
+    )
 
 
 def said(value: object) -> str:
