@@ -1,4 +1,4 @@
-"""A Sphinx extension: tables that a cell printed, made for reading on a phone as on a desk.
+"""A Sphinx extension: HTML that a cell printed, made for reading on a phone as on a desk.
 
 Names of the index move up beside those of the columns. An interval may begin a new line.
 A table of more than `MOST` rows is folded, one click away. One that is wider than the page
@@ -69,7 +69,10 @@ def _mend(app: Sphinx, doctree: nodes.document, page: str) -> None:
     if page.startswith("chapters/"):
         for output in doctree.findall(nodes.raw):
             if "html" in output.get("format", "").split():
-                output[:] = [nodes.Text(folded(tidy(output.astext())))]
+                html = output.astext().replace(
+                    " %", "\N{NO-BREAK SPACE}%"
+                )  # no line begins with a sign
+                output[:] = [nodes.Text(folded(tidy(html)))]
 
 
 def setup(app: Sphinx) -> dict:

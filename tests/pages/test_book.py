@@ -112,7 +112,7 @@ def test_public_names_and_words_of_the_glossary_are_linked(pages):
 def test_prose_has_its_numbers(pages):
     answer = pages[HTML / "chapters" / "compression_curves.html"].split("The answer")[1]
     said = re.sub(r"<[^>]+>", "", answer)
-    assert re.search(r"classifies \d\d\.\d\d \[\d\d\.\d\d, \d\d\.\d\d\] %", said)
+    assert re.search(r"classifies \d\d\.\d\d \[\d\d\.\d\d, \d\d\.\d\d\]\s%", said)
     assert "{glue" not in "".join(pages.values())
 
 
