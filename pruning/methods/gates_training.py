@@ -69,12 +69,15 @@ def target(settings: Settings, progress: float, density: float | Tensor) -> floa
 class Gating(Callback):
     """Learnable gates (Eq. 1 to 3) during the training, the mask θ^g > ½ at its end."""
 
-    def __init__(self, settings: Settings, density: float):
-        self.settings, self.density = settings, density
+    def __init__(
+        self, settings: Settings, density: float, granularity: gates.Granularity = "weight"
+    ):
+        self.settings, self.density, self.granularity = settings, density, granularity
 
     def start(self, model: nn.Module) -> None:
-        """Put a gate on every weight."""
-        gates.gate(model, tau=self.settings.tau, init=self.settings.init)
+        """Put a gate on every weight, or on every output."""
+        tau, init = self.settings.tau, self.settings.init
+        gates.gate(model, tau=tau, init=init, granularity=self.granularity)
 
     def penalty(self, model: nn.Module, progress: float) -> Tensor:
         """α · the density loss of Eq. 3."""

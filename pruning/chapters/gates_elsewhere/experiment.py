@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pruning import comparison
-from pruning.chapters.gates_elsewhere import convolutional
+from pruning.chapters.gates_elsewhere import convolutional, neurons
 from pruning.chapters.gates_elsewhere.metrics import Metrics
 from pruning.chapters.opponents.experiment import SHARES
 from pruning.chapters.pixel_representatives import experiment as representatives
@@ -76,11 +76,14 @@ class Config(comparison.Config):
         flat.settle(self, split=comparison.SPLITS, study=STUDIES)
 
 
-CONFIGS = (Config, representatives.Config, representatives.Pixels)
+CONFIGS = (Config, neurons.Neurons, representatives.Config, representatives.Pixels)
+Run = Config | neurons.Neurons | representatives.Config | representatives.Pixels
 
 
-def run(config: Config | representatives.Config | representatives.Pixels) -> Record:
+def run(config: Run) -> Record:
     """Train, prune, measure: the metrics of one record."""
+    if isinstance(config, neurons.Neurons):
+        return neurons.run(config)
     if not isinstance(config, Config):
         return representatives.run(config)
     if config.network == "cnn":
@@ -193,24 +196,26 @@ def _representatives(seed: int) -> list[representatives.Config]:
     return [few, representatives.Config("fashion_mnist", density=0.04, seed=seed)]
 
 
-def configs(
-    profile: str, seeds: int | None = None
-) -> list[Config | representatives.Config | representatives.Pixels]:
+def configs(profile: str, seeds: int | None = None) -> list[Run]:
     """The runs of a profile, those that matter most first.
 
     "quick": digits, one seed. "search": the learning rates, on validation splits. "paper":
-    Fashion-MNIST at 404 weights, the maps of pixels, CIFAR-10, the temperature, and the whole
-    curves, three seeds.
+    whole neurons on MNIST, Fashion-MNIST at 404 weights, the maps of pixels, CIFAR-10, the
+    temperature, and the whole curves, three seeds.
     """
     known = records.read(records.records_folder() / "gates_elsewhere.jsonl")
     if profile == "search":
-        return [config for name in SEARCHED for config in searches(name)]
+        return [
+            *neurons.searches(),
+            *(config for name in SEARCHED for config in searches(name)),
+        ]
     if profile == "quick":
         digits = {"dataset": "digits", "batch_size": 64, "epochs": 25, "finetune_epochs": 5}
         mlp = changed(SHORT, hidden=(32, 16), **digits)
         cnn = changed(CNN, hidden=(8, 8, 8, 8), **digits)
         found = _grid(mlp, (0.1,), []) + _grid(cnn, (0.2,), [])[:2]
         found += _temperatures(changed(mlp, study="temperature"), (0.1,), [])
+        found.append(neurons.Neurons(density=0.3, hidden=(32, 16), **digits))
         return [changed(config, seed=seed) for seed in range(seeds or 1) for config in found]
     if profile != "paper":
         names = ["paper", "quick", "search"]
@@ -227,4 +232,9 @@ def configs(
         ],
         lambda seed: [changed(c, seed=seed) for c in _grid(SHORT, DENSITIES, known)],
     ]
-    return [trouser, *(c for part in parts for seed in count for c in part(seed))]
+    whole_neurons = neurons.configs(known, seeds)
+    return [
+        trouser,
+        *whole_neurons,
+        *(c for part in parts for seed in count for c in part(seed)),
+    ]
