@@ -7,12 +7,21 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from pruning import comparison
-from pruning.chapters.gates_elsewhere import convolutional, experiment, figures, tables
+import pruning
+from pruning import comparison, training
+from pruning.chapters.gates_elsewhere import (
+    convolutional,
+    experiment,
+    figures,
+    neurons,
+    tables,
+)
 from pruning.evidence import records
+from pruning.evidence.metrics import check
+from pruning.evidence.schema import RecordError
 from pruning.figures import style
 from pruning.methods import baselines
-from pruning.networks import small
+from pruning.networks import models, small
 from pruning.networks.masks import masks
 
 
@@ -151,7 +160,7 @@ def test_the_answer_says_what_is_measured_and_what_is_not():
     assert "so the cost is 5.6 [" in holds
     assert "On MNIST it is 2.0 points" in holds
     assert "clearly ahead of it; the difference is +5.6 points" in holds
-    assert pending.startswith("This question is not measured yet: *Do representatives")
+    assert pending.startswith("These questions are not measured yet: *Do representatives")
     assert "88.00 [87.50, 88.50] % with 10 % (the best other" in networks
     assert "τ = 1 is best" in temperature
     assert "τ = 0.01 is worst, 2.0 points below" in temperature
@@ -159,7 +168,7 @@ def test_the_answer_says_what_is_measured_and_what_is_not():
     for few in ([], two):
         (said,) = tables.answer(few, mnist, dense)
         assert said.startswith("These questions are not measured yet")
-        assert said.count("?") == 4
+        assert said.count("?") == 5
         assert f"`{tables.COMMAND}`" in said
 
 
@@ -196,3 +205,89 @@ def test_captions_count_seeds():
     assert "· 3 seeds" in tables.caption(whole, "x")
     assert "· 1 seed " in tables.caption(one, "x")
     assert tables.COMMAND in tables.caption([], "x")
+
+
+def few_neurons(**changes):
+    shape = {"dataset": "digits", "hidden": (32, 16), "batch_size": 64}
+    return replace(neurons.Neurons(**shape, epochs=15, finetune_epochs=1), **changes)
+
+
+def test_whole_neurons_are_removed_and_the_networks_beside_are_as_large(digits):
+    config = few_neurons(density=0.3)
+    record = records.run_one(experiment.run, config)
+    model = neurons.gated(config, digits)
+    small = pruning.compact(model)
+    linear = [layer for layer in small if isinstance(layer, torch.nn.Linear)]
+    # counted on the network that is really there
+    assert record["sizes"][1:] == [layer.out_features for layer in linear]
+    weights = sum(layer.weight.numel() for layer in linear)
+    unused = 64 - linear[0].in_features  # compact drops pixels of which no weight is left
+    assert record["kept"] == weights + unused * linear[0].out_features
+    torch.testing.assert_close(small(digits.test.inputs), model(digits.test.inputs))
+    right = (small(digits.test.inputs).argmax(1) == digits.test.targets).double().mean()
+    assert record["test_accuracy"] == pytest.approx(right.item())
+    # the budget is on gated weights: an open neuron has all its inputs
+    open_ = [int(keep.any(1).sum()) for keep in masks(model).values()][:-1]
+    assert 64 * open_[0] + 32 * open_[1] <= round(0.3 * (64 * 32 + 32 * 16))
+    scratch = neurons.from_scratch(config, digits, tuple(record["sizes"]))
+    again = training.evaluate(scratch, digits.test.inputs, digits.test.targets).accuracy
+    assert record["scratch_accuracy"] == again
+    assert models.weight_count(tuple(record["narrow_sizes"])) <= record["kept"]
+    check(record, experiment.CONFIGS)
+    with pytest.raises(RecordError, match="kept"):
+        check(record | {"kept": record["kept"] - 1}, experiment.CONFIGS)
+    with pytest.raises(RecordError, match=r"sizes\[1\]"):
+        check(record | {"sizes": [64, 33, 1, 10]}, experiment.CONFIGS)
+
+
+def test_a_layer_without_neurons_is_no_network(monkeypatch):
+    monkeypatch.setattr(neurons, "left", lambda model, full: (64, 0, 3, 10))
+    with pytest.raises(training.TrainingError, match=r"\(64, 0, 3, 10\)"):
+        neurons.run(few_neurons(epochs=1))
+
+
+def neuron_runs(leads, density=0.1):
+    """Gates ahead of the same sizes from scratch by each lead, a seed each, and half a point
+    behind a network that is narrowed alike."""
+    base = {"study": "neurons", "density": density, "sizes": [784, 30, 20, 10], "kept": 24320}
+    return [
+        {**base, "seed": seed, "test_accuracy": 0.97, "scratch_accuracy": 0.97 - lead}
+        | {"narrow_accuracy": 0.975, "dataset": "mnist", "method": "gates on neurons"}
+        | {"epochs": 20, "finetune_epochs": 10}
+        for seed, lead in enumerate(leads)
+    ]
+
+
+def test_neurons_are_said_as_far_as_the_intervals_carry():
+    clear, unclear = neuron_runs([0.01, 0.011, 0.012]), neuron_runs([0.03, -0.01, 0.0], 0.03)
+    said = tables._neurons(clear + unclear)
+    assert "with 3 % of the weights allowed, they leave 30 and 20 of 300 and 100" in said
+    assert (
+        "trained from scratch they are clearly ahead at 1 and clearly behind at 0 of 2" in said
+    )
+    assert "narrowed alike they are clearly ahead at 0 and clearly behind at 2 of 2" in said
+    assert tables._neurons(clear[:2]) == ""
+    table = tables.by_neurons(clear)
+    # 1.1 ± 4.303 · 0.1 / √3 points
+    assert table.loc["10 %", "lead over same sizes"] == "1.10 [0.85, 1.35]"
+    _, ax = plt.subplots()
+    figures.neurons(clear + unclear, ax)
+    assert [text.get_text() for text in ax.texts] == list(tables.BESIDE.values())
+    plt.close("all")
+
+
+def test_the_search_of_neurons_gives_gates_and_scratch_as_many_tries():
+    runs = neurons.searches()
+    assert {c.split for c in runs} == {"validation"}
+    assert len({c.gate_lr for c in runs}) == len({c.scratch_lr for c in runs}) == len(runs)
+    found = [
+        experiment.flat.flat(c)
+        | {"validation_accuracy": (0.7, 0.9, 0.8)[k], "scratch_accuracy": (0.7, 0.8, 0.9)[k]}
+        for k, c in enumerate(runs)
+    ]
+    chosen = neurons.configs(found)
+    assert {c.gate_lr for c in chosen} == {neurons.GATE_RATES[1]}
+    assert {c.scratch_lr for c in chosen} == {neurons.SCRATCH_RATES[2]}
+    assert {(c.split, c.study) for c in chosen} == {("test", "neurons")}
+    first = neurons.configs(found[:2])
+    assert {c.gate_lr for c in first} == {neurons.GATE_RATES[0]}

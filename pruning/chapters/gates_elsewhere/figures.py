@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from pruning.chapters.gates_elsewhere.tables import COMMAND, ranking
+from pruning.chapters.gates_elsewhere.tables import BESIDE, COMMAND, ranking, whole_neurons
 from pruning.chapters.opponents import figures as opponents
 from pruning.evidence import records
 from pruning.evidence.records import Record
@@ -63,6 +63,23 @@ def temperatures(evidence: list[Record], ax: Axes) -> Axes:
         )
     ax.set_xscale("log")
     ax.set_xlabel("temperature τ")
+    ax.set_ylabel("test accuracy (%)")
+    style.label_ends(ax)
+    return ax
+
+
+def neurons(evidence: list[Record], ax: Axes) -> Axes:
+    """Test accuracy against the weights of the network that is left: gates on neurons, and
+    the two networks from scratch; small marks are seeds, lines their means."""
+    frame = whole_neurons(evidence)
+    if frame.empty:
+        return style.not_measured(ax, COMMAND)
+    for name, said in BESIDE.items():
+        mean = frame.groupby("density")[["kept", name]].mean().sort_values("kept")
+        (line,) = ax.plot(mean.kept, mean[name], label=said)
+        ax.plot(frame.kept, frame[name], "o", color=line.get_color(), markersize=4, alpha=0.6)
+    ax.set_xscale("log")
+    ax.set_xlabel("weights of the network that is left")
     ax.set_ylabel("test accuracy (%)")
     style.label_ends(ax)
     return ax

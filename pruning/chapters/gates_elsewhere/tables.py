@@ -111,6 +111,12 @@ def shown(table: pandas.DataFrame) -> pandas.DataFrame:
     ).set_index(pandas.Index([find(name).short for name in table.method], name="method"))
 
 
+# accuracies of a run with gates on neurons → the network that has it
+BESIDE = {
+    "test_accuracy": "gates",
+    "scratch_accuracy": "same sizes",
+    "narrow_accuracy": "narrowed alike",
+}
 NETWORKS = {"mlp": "fully connected", "cnn": "convolutional"}
 
 
@@ -158,6 +164,36 @@ def by_temperature(evidence: list[Record]) -> pandas.DataFrame:
     return pandas.DataFrame(table)
 
 
+def whole_neurons(evidence: list[Record]) -> pandas.DataFrame:
+    """The runs with gates on neurons, accuracies in per cent: one row a run."""
+    frame = records.table(records.select(evidence, study="neurons"))
+    for name in set(BESIDE) & set(frame.columns):
+        frame[name] = 100 * frame[name].astype(float)
+    return frame
+
+
+def by_neurons(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a density: the hidden neurons and weights that are left (means over seeds), the
+    accuracy of gates and of the networks from scratch, and by how many points gates lead each
+    of them on the same seeds, with 95 % intervals."""
+    frame = whole_neurons(evidence)
+    if frame.empty:
+        return PENDING
+    rows = {}
+    for density, part in sorted(frame.groupby("density"), key=lambda pair: -pair[0]):
+        hidden = np.mean(part["sizes"].tolist(), axis=0)[1:-1]
+        row = {
+            "hidden neurons": " and ".join(f"{size:.0f}" for size in hidden),
+            "weights": f"{part.kept.mean():,.0f}",
+        }
+        row |= {said: mean_interval(part[name]) for name, said in BESIDE.items()}
+        for name, said in list(BESIDE.items())[1:]:
+            lead = (part.test_accuracy - part[name]).dropna()
+            row[f"lead over {said}"] = mean_interval(lead)
+        rows[f"{100 * density:g} %"] = row
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("may stay")
+
+
 def caption(evidence: list[Record], drawn: str) -> str:
     """One line of Markdown for under a figure."""
     if not evidence:
@@ -178,14 +214,15 @@ def caption(evidence: list[Record], drawn: str) -> str:
 def answer(
     evidence: list[Record], mnist: list[Record], dense_on_mnist: list[Record]
 ) -> list[str]:
-    """The chapter's answer in sentences: 0.15 %, pixels, CIFAR-10, the temperature. `mnist`
-    are networks of gates with 404 weights on MNIST, `dense_on_mnist` whole ones."""
+    """The chapter's answer in sentences: 0.15 %, pixels, CIFAR-10, the temperature, neurons.
+    `mnist` are networks of gates with 404 weights on MNIST, `dense_on_mnist` whole ones."""
     tested = final(evidence)
     said = {
         "Does 0.15 % hold beyond MNIST?": _holds(tested, mnist, dense_on_mnist),
         "Do representatives and the centre hold on Fashion-MNIST?": _pixels(evidence),
         "Do gates work in a convolutional network on CIFAR-10?": _convolutional(tested),
         "Does the temperature matter?": _temperature(tested),
+        "Can gates remove whole neurons?": _neurons(evidence),
     }
     return answered(said, COMMAND)
 
@@ -302,3 +339,37 @@ def _temperature(tested: list[Record]) -> str:
             " below."
         )
     return f"We tried τ = 0.01, 0.1, 1 and 10. {' '.join(parts)}"
+
+
+def _neurons(evidence: list[Record]) -> str:
+    frame = whole_neurons(evidence)
+    groups = {
+        density: part
+        for density, part in (frame.groupby("density") if len(frame) else ())
+        if part.seed.nunique() >= MIN_SEEDS
+    }
+    if not groups:
+        return ""
+    few = groups[min(groups)]
+    hidden = np.mean(few["sizes"].tolist(), axis=0)[1:-1]
+    said = (
+        f"They can. On MNIST, with {100 * min(groups):g} % of the weights allowed, they leave"
+        f" {hidden[0]:.0f} and {hidden[1]:.0f} of 300 and 100 hidden neurons, and the network"
+        f" of {few.kept.mean():,.0f} weights classifies"
+        f" **{mean_interval(few.test_accuracy)} %** correctly."
+    )
+    names = {
+        "scratch_accuracy": "the same sizes trained from scratch",
+        "narrow_accuracy": "a network from scratch whose layers are narrowed alike",
+    }
+    for name, other in names.items():
+        signs = []
+        for part in groups.values():
+            low, high = interval((part.test_accuracy - part[name]).dropna()) or (0.0, 0.0)
+            signs.append(int(low > 0) - int(high < 0))
+        ahead, behind, of = signs.count(1), signs.count(-1), len(signs)
+        said += (
+            f" Against {other} they are clearly ahead at {ahead} and clearly behind at"
+            f" {behind} of {of} densities."
+        )
+    return said
