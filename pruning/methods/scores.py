@@ -19,6 +19,7 @@ the papers' own reading (NNrelief also globally, see there).
 import math
 import numbers
 from collections.abc import Callable, Iterable
+from itertools import zip_longest
 from typing import Literal, get_args
 
 import torch
@@ -291,7 +292,11 @@ def _with_targets(inputs: Batches, targets: Tensor | Iterable[Tensor] | None, ba
             yield x, y, len(y)
         return
     labels = (y for y, _ in pairs(targets, batch_size, "targets"))
-    for (x, _), y in zip(pairs(inputs, batch_size), labels, strict=True):
+    for given, y in zip_longest(pairs(inputs, batch_size), labels):
+        if given is None or y is None:
+            count = "more" if given is None else "fewer"
+            raise ValueError(f"targets: got {count} batches than inputs, needs as many")
+        x, _ = given
         size = len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
         if len(y) != size:
             raise ValueError(

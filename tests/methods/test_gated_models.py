@@ -360,6 +360,12 @@ def test_harden_says_where_far_more_is_kept_than_was_asked_for():
     scattered(copied)
     pruning.harden(copied, at_most=9)  # warnings are errors
     pruning.harden(pruning.gate(net()))  # no density was asked for
+    pruning.harden(pruning.gate(net()), at_most=45)  # the budget holds all
+    pruning.harden(pruning.gate(nn.Linear(1, 1)), at_most=1)
+    model = pruning.gate(net(), init=0.6)
+    model(torch.randn(4, 6))
+    pruning.density_loss(model, 2 / 3)
+    pruning.harden(model)  # one and a half times the 30 that were asked for, and no more
 
 
 @pytest.mark.filterwarnings("ignore:model. no weight is left")
@@ -374,15 +380,29 @@ def test_a_budget_without_training_is_magnitude_pruning_and_says_so(budget):
         assert torch.equal(pruning.masks(model)[key], expected)
 
 
-def test_equal_output_gates_go_by_the_mean_size_of_their_weights():
+def test_equal_gates_of_equal_weights_go_by_position():
+    layer = nn.Linear(2000, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_((torch.arange(2000) * 7 % 5 - 2.0)[None])
+    sizes = layer.weight.detach().abs()[0].tolist()
+    first = sorted(range(2000), key=lambda place: (-sizes[place], place))[:1000]
+    with pytest.warns(UserWarning, match="all logits are equal"):
+        pruning.harden(pruning.gate(layer), at_most=1000)
+    assert pruning.masks(layer)[""][0].nonzero().flatten().tolist() == sorted(first)
+
+
+@pytest.mark.parametrize(("budget", "stay"), [(17, [2, 4]), (18, [0, 2, 4])])
+def test_equal_output_gates_go_by_the_mean_size_of_their_weights(budget, stay):
     model = pruning.gate(net(), granularity="output")
     with torch.no_grad():
         model[0].parametrizations.weight.original.copy_(
             torch.tensor([3.0, 1, -5, 2, 4])[:, None].expand(5, 6)
         )
     with pytest.warns(UserWarning, match="all logits are equal"):
-        pruning.harden(model, at_most=17)
-    assert pruning.masks(model)["0"].all(1).tolist() == [False, False, True, False, True]
+        pruning.harden(model, at_most=budget)  # six weights a gate
+    kept = pruning.masks(model)["0"]
+    assert torch.equal(kept.any(1), kept.all(1))
+    assert kept.all(1).nonzero().flatten().tolist() == stay
 
 
 def test_harden_names_the_layers_that_it_empties():

@@ -139,6 +139,10 @@ def test_density_losses():
     assert pruning.density_loss(model, 0.1, log=True).item() == pytest.approx(
         abs(math.log(d / 0.1)), rel=1e-5
     )
+    for target in (0, 1):  # both ends are allowed
+        assert pruning.density_loss(model, target).item() == pytest.approx(abs(d - target))
+    whole = pruning.density_loss(model, 1, log=True).item()
+    assert whole == pytest.approx(abs(math.log(d)), rel=1e-5)
     pruning.density_loss(model, 0.1, log=True).backward()
     assert all(p.grad.abs().sum() > 0 for p in pruning.gate_parameters(model))
 
@@ -273,6 +277,7 @@ def test_density_of_frozen_batchnorm_style_mixed_modes():
         ({"tau": 0}, "tau: got 0"),
         ({"tau": -1.0}, "tau: got -1.0"),
         ({"tau": float("nan")}, "tau: got nan"),
+        ({"tau": math.inf}, "tau: got inf"),
         ({"init": 0.0}, "init: got 0.0"),
         ({"init": 1}, "init: got 1"),
         ({"layers": ["0", "nope"]}, "layers: got 'nope'"),
@@ -309,8 +314,9 @@ def test_density_loss_refuses_a_wrong_target(target):
     model(torch.randn(2, 6))
     with pytest.raises(ValueError, match="target: got"):
         pruning.density_loss(model, target)
-    with pytest.raises(ValueError, match="target: got 0"):
-        pruning.density_loss(model, 0, log=True)
+    for target in (0, 1.5):
+        with pytest.raises(ValueError, match=f"target: got {target}"):
+            pruning.density_loss(model, target, log=True)
 
 
 def test_density_needs_gates_and_a_forward_pass():
@@ -331,3 +337,9 @@ def test_bf16_weights_and_autocast():
     half = pruning.gate(net().bfloat16(), init=0.5)
     (half(x.bfloat16()).float().sum() + pruning.density(half)).backward()
     assert half[0].parametrizations.weight.original.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_hardened_layer_keeps_its_precision(dtype):
+    model = pruning.harden(pruning.gate(net().to(dtype)))
+    assert model[0].weight.dtype == model(torch.randn(4, 6).to(dtype)).dtype == dtype

@@ -130,6 +130,72 @@ def test_nnrelief_keeps_the_strongest_up_to_a_share(share):
         }
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_shares_by_hand(scale):
+    """Whatever is a share of a total has no scale, and is 0 where the total is."""
+    layer = nn.Linear(3, 2)
+    with torch.no_grad():
+        layer.weight.copy_(scale * torch.tensor([[3.0, -1, 2], [0, 0, 0]]))
+        layer.bias.copy_(scale * torch.tensor([-2.5, 0]))
+    x = torch.tensor([[1.0, 4, 0], [-1, 0, 6]])  # mean |x| is 1, 2, 3
+    # |W·x| is 3, 2, 6 and the bias 2.5: in falling order 6, 3, 2.5, 2 of 13.5
+    wanted = torch.tensor([[7.5 / 13.5, 2 / 13.5, 1], [0, 0, 0]])
+    model = nn.Sequential(layer)
+    assert torch.allclose(pruning.nnrelief(model, x)["0"], wanted)
+    # shares of column and row: 1 + 3/6, 1 + 1/6, 1 + 2/6; norms of the inputs √2, 4, 6
+    wanted = torch.tensor([[1.5 * 2**0.25, 7 / 6 * 2, 4 / 3 * 6**0.5], [0, 0, 0]])
+    assert torch.allclose(pruning.ria(model, x)["0"], wanted)
+    without = nn.Sequential(nn.Linear(3, 2, bias=False))
+    without[0].weight = layer.weight
+    wanted = torch.tensor([[5 / 11, 2 / 11, 1], [0, 0, 0]])
+    assert torch.allclose(pruning.nnrelief(without, x)["0"], wanted)
+    assert pruning.wanda(model, x)["0"].dtype == torch.float32  # zeros are no underflow
+
+
+def test_no_batch_is_larger_than_batch_size():
+    model, sizes = mlp(), []
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    x, y = data(model), torch.randint(0, 3, (23,))
+    for name in ("wanda", "stade", "ria", "nnrelief"):
+        getattr(pruning, name)(model, x, batch_size=9)
+    pruning.snip(model, x, y, batch_size=9)
+    pruning.snip(model, [(x, y)], batch_size=9)
+    assert sizes == [9, 9, 5] * 6
+
+
+def test_snip_takes_targets_in_batches_and_refuses_too_few():
+    model = mlp()
+    x, y = data(model), torch.randint(0, 3, (23,))
+    wanted = pruning.snip(model, x, y)["0"]
+    for inputs, targets in (
+        (x.split(9), (part for part in y.split(9))),
+        (x, y.split(23)),
+        ([{"input": part} for part in x.split(9)], y.split(9)),
+    ):
+        assert torch.allclose(pruning.snip(model, inputs, targets)["0"], wanted, atol=1e-7)
+    for targets, words in ((y.split(9)[:2], "fewer"), ([*y.split(9), y], "more")):
+        with pytest.raises(ValueError, match=f"targets: got {words}"):
+            pruning.snip(model, x.split(9), targets)
+    with pytest.raises(ValueError, match="targets: got a batch of 8 for 9"):
+        pruning.snip(model, x.split(9), y.split(8))
+    with pytest.raises(TypeError, match="targets: got a batch of type str"):
+        pruning.snip(model, x.split(9), ["a"])
+
+
+def test_snip_of_a_frozen_layer_and_of_one_without_a_part_in_the_loss():
+    model = mlp()
+    x, y = data(model), torch.randint(0, 3, (23,))
+    wanted = pruning.snip(model, x, y)
+    model[0].requires_grad_(False)
+    found = pruning.snip(model, x, y)
+    assert all(torch.equal(found[name], wanted[name]) for name in ("0", "2"))
+    assert [p.requires_grad for p in model.parameters()] == [False, False, True, True]
+    with pytest.raises(ValueError, match="does not depend on layer '2'"):
+        pruning.snip(model, x, y, loss=lambda *_: model[0](x).sum())
+    with pytest.raises(ValueError, match="loss: got nan"):
+        pruning.snip(model, x, y, loss=lambda outputs, _: outputs.sum() * math.nan)
+
+
 def test_snip_is_the_change_of_the_loss():
     model, x, y = mlp().double(), torch.randn(1500, 6).double(), torch.randint(0, 3, (1500,))
     scores = pruning.snip(model, x, y)  # more samples than one batch
@@ -203,6 +269,27 @@ def test_ties_go_by_position():
     pruning.prune_by_score(model, equal, 0.5)
     assert (mask_of(model[0]).flatten()[:23] == 0).all()
     assert removed(model, "0") + removed(model, "2") == 23
+
+
+def test_ties_of_each_neuron_go_by_position():
+    scores = {"0": torch.tensor([[1.0, 1, 0, 1], [1, 1, 1, 2]])}
+    model = nn.Sequential(nn.Linear(4, 2))
+    pruning.prune_by_score(model, scores, 0.5, "neuron")
+    assert mask_of(model[0]).int().tolist() == [[0, 1, 0, 1], [0, 0, 1, 1]]
+
+
+def test_gated_layers_are_refused_and_tied_ones_where_they_are_scored():
+    gated = pruning.gate(mlp(), layers=["0"])
+    with pytest.raises(ValueError, match=r"\['0'\] are gated"):
+        pruning.prune_by_score(gated, {"0": torch.ones(5, 6), "2": torch.ones(3, 5)}, 0.5)
+    pruning.prune_by_score(gated, {"2": torch.rand(3, 5)}, 0.4)
+    assert removed(gated, "2") == 6
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    model[1].weight = model[0].weight
+    with pytest.raises(ValueError, match="'0' shares its weight"):
+        pruning.prune_by_score(model, {"0": torch.rand(4, 4)}, 0.5)
+    pruning.prune_by_score(model, {"2": torch.rand(2, 4)}, 0.5)
+    assert removed(model, "2") == 4
 
 
 def test_pruned_weights_stay_pruned_and_count():
