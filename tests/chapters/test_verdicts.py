@@ -3,7 +3,13 @@
 import pandas
 import pytest
 
+from pruning.chapters.compression_curves.rules import ahead, stays_high
 from pruning.chapters.pathways.rules import pathways
+from pruning.chapters.pixel_representatives.rules import (
+    null_ratios,
+    representatives,
+    two_pixels,
+)
 from pruning.chapters.shap_agreement.rules import agrees, central, diagonal, faster
 from pruning.evidence import records
 from pruning.evidence.statistics import (
@@ -62,6 +68,16 @@ def test_pathways_without_the_penalty_are_not_measured():
     assert judged() == NOTHING
     assert judged(networks(4, alpha=0.02)) == NOTHING
     assert judged(networks(4, alpha=0.01)) == NOTHING
+
+
+def test_pathways_name_tasks_in_the_order_of_the_records():
+    said = judged(
+        networks(4, "b", wrong=4), networks(4), networks(4, "b", alpha=0.01, wrong=4)
+    )[2]
+    assert said.index("(b)") < said.index("(a)")
+    authors = networks(4, "b", alpha=0.01) + networks(4, alpha=0.01)
+    said = judged(networks(4), authors)[2]
+    assert said.rindex("(b)") < said.rindex("(a)")
 
 
 def test_pathways_say_each_task_and_the_authors_penalty():
@@ -188,6 +204,10 @@ def test_intervals_of_correlations_end_at_one():
     said = agrees({"value": 0.8, "density": 0.01}, records.table(rows))[2]
     assert "Pearson 0.70 ± 0.44 [-0.38, 1.00]" in said
     assert "Spearman -0.70 ± 0.44 [-1.00, 0.38]" in said
+    dense = [row | {"method": "dense", "density": 1.0} for row in rows]
+    said = agrees({"value": 0.8, "density": 0.01}, records.table(rows + dense))[2]
+    assert "(0.70 ± 0.44 [-0.38, 1.00])" in said
+    assert "(-0.70 ± 0.44 [-1.00, 0.38])" in said
 
 
 def accuracies(*values, kept=400):
@@ -205,3 +225,150 @@ def test_at_least_wants_accuracy_and_weights_together():
     assert accuracies(0.95, 0.95, 0.95)[2] == (
         "95.00 ± 0.00 %, best 95.00 %, with 400 weights or fewer"
     )
+
+
+def curve(method, density, *accuracies, **more):
+    row = {"method": method, "density": density, "kept": 40.0, "effective": 50} | more
+    return [row | {"seed": s, "test_accuracy": v} for s, v in enumerate(accuracies)]
+
+
+HIGH, LOW = (0.95, 0.96, 0.97), (0.55, 0.56, 0.57)
+
+
+def compared(*groups):
+    claim = {"method": "gates", "others": ["set", "deepr"]}
+    return ahead(claim, records.table([row for rows in groups for row in rows]))
+
+
+def test_gates_are_ahead_everywhere_somewhere_or_nowhere():
+    gates = curve("gates", 0.5, *HIGH) + curve("gates", 0.1, *HIGH)
+    deepr = curve("deepr", 0.5, *LOW)
+    far, near = (curve("set", 0.5, *LOW) + curve("set", 0.1, *of) for of in (LOW, HIGH))
+    found = compared(gates, deepr, far)
+    assert found == (
+        REPRODUCED,
+        3,
+        "gates are clearly ahead of DeepR at 1 of 1 densities and of SET at 2 of 2 densities",
+    )
+    assert compared(gates, deepr, far, curve("set", 0.01, 0.99)) == found  # no gates there
+    assert compared(gates, deepr, near)[0] == PARTLY
+    assert compared(gates, curve("deepr", 0.5, *HIGH), curve("set", 0.5, *HIGH)) == (
+        NOT_REPRODUCED,
+        3,
+        "gates are clearly ahead of DeepR at 0 of 1 densities and of SET at 0 of 1 densities",
+    )
+
+
+def test_ahead_needs_three_seeds_of_every_competitor():
+    assert compared() == NOTHING
+    assert compared(curve("dense", 1.0, *HIGH)) == NOTHING
+    gates, deepr = curve("gates", 0.5, *HIGH), curve("deepr", 0.5, *LOW)
+    assert compared(gates, deepr, curve("set", 0.5, 0.5, 0.5))[:2] == (NOT_MEASURED, 2)
+    said = "gates are clearly ahead of DeepR at 1 of 1 densities; not on record: SET"
+    assert compared(gates, deepr) == (NOT_MEASURED, 3, said)
+    assert compared(gates) == (NOT_MEASURED, 3, "not on record: SET and DeepR")
+
+
+def income(gated, random=0.76, seeds=3, dense=0.85):
+    """Gates beside the dense network and random deletion, and what the rule leaves out."""
+    claim = {"method": "gates", "other": "random", "density": 0.01, "tolerance": 0.01}
+    claim["beside"] = ["set", "logistic_regression", "gradient_boosting"]
+    rows = curve("gates", 0.01, *[gated] * seeds) + curve("gates", 1.0, *[0.5] * seeds)
+    rows += curve("random", 0.01, *[random] * seeds, effective=3)
+    rows += curve("dense", 1.0, *[dense] * seeds) + curve("dense", 0.5, *[0.99] * seeds)
+    rows += curve("set", 0.01, 0.83, 0.83) + curve("set", 0.5, 0.6)
+    rows += curve("logistic_regression", 1.0, 0.82, kept=None)
+    return stays_high(claim, records.table(rows))
+
+
+def test_stays_high_is_near_the_dense_network_and_above_random_deletion():
+    assert income(0.849) == (
+        REPRODUCED,
+        3,
+        "gates 84.90 ± 0.00 % with 1 % of the weights, the dense network 85.00 ± 0.00 %;"
+        " random deletion 76.00 ± 0.00 %, which leaves at most 3 effective weights;"
+        " for comparison, SET 83.00 ± 0.00 % with 40 weights, logistic regression 82.00 %",
+    )
+    assert income(0.83)[0] == PARTLY
+    assert income(0.849, random=0.849)[0] == PARTLY
+    assert income(0.76)[0] == NOT_REPRODUCED
+    assert income(0.849, seeds=2)[:2] == (NOT_MEASURED, 2)
+    assert income(0.849, seeds=0) == NOTHING
+
+
+def maps(few, many, seeds=3):
+    """Two pixels far apart, which by chance would lie beside each other: inside the image, or
+    on its edge, where the larger network's lie."""
+    image, inside, edge = ([0.0] * 16 for _ in range(3))
+    image[0], image[15] = 0.6, 0.4
+    inside[5] = inside[10] = edge[1] = edge[2] = 1.0
+    base = {"shape": [4, 4], "top": 1, "dense_weights": 1000}
+    rows = [{"density": None, "seed": 0, "varying": inside}]
+    for s in range(seeds):
+        sparse = {"density": 0.01, "neighbour_ratio": few, "importance": image, "kept": 4}
+        large = {"density": 0.1, "neighbour_ratio": many, "importance": edge, "kept": 100}
+        rows += [base | {"seed": s} | each for each in (sparse, large)]
+    return [*rows, base | {"seed": 9} | sparse]
+
+
+def test_neighbours_by_chance_are_those_of_every_possible_map():
+    found = null_ratios(records.table(maps(0.1, 0.2)), 0.01, 0.1)
+    assert list(found.index) == [0, 1, 2]  # seed 9 has no larger network
+    # the pixel of 0.6 has the one of 0.4 among eight neighbours, or among five
+    for name, value in (("few", 0.1), ("many", 0.2), ("anywhere", 1 / 12)):
+        assert list(found[name]) == pytest.approx([value] * 3)
+    assert list(found.in_proportion) == pytest.approx([2 / 15] * 3)
+    assert null_ratios(records.table(maps(0.1, 0.2)[1:]), 0.01, 0.1).empty
+
+
+def test_neighbours_must_matter_less_than_in_the_larger_map_and_than_by_chance():
+    claim = {"few": 0.01, "many": 0.1}
+
+    def judged(few, many, seeds=3):
+        return representatives(claim, records.table(maps(few, many, seeds)))
+
+    verdict, seeds, said = judged(0.1, 0.2)
+    assert (verdict, seeds) == (REPRODUCED, 3)
+    assert said.startswith(
+        "neighbours' importance 0.10 ± 0.00 with 0.40 % of the weights, 0.20 ± 0.00 with 10 %;"
+        " by chance 0.08 ± 0.00 on varying pixels, 0.13 ± 0.00 in proportion"
+    )
+    assert judged(0.2, 0.3)[0] == PARTLY
+    assert judged(0.1, 0.05)[0] == NOT_REPRODUCED
+    assert judged(0.1, 0.2, seeds=2)[:2] == (NOT_MEASURED, 2)
+    assert representatives(claim, pandas.DataFrame()) == NOTHING
+    assert representatives(claim, records.table(maps(0.1, 0.2)[1:])) == NOTHING
+    assert (
+        representatives({"few": 0.02, "many": 0.1}, records.table(maps(0.1, 0.2))) == NOTHING
+    )
+
+
+def two(*precisions, value=0.74):
+    other = {"label": "1", "precision": 0.1, "recall": 0.1, "accuracy": 0.1}
+    rows = [
+        {"density": 0.01, "seed": s, "rules": [other, other | {"label": "2"} | own]}
+        for s, own in enumerate(
+            {"precision": p, "recall": 0.3, "accuracy": 0.9} for p in precisions
+        )
+    ]
+    rows.append({"density": 0.1, "seed": 5, "rules": [other | {"label": "2"}]})
+    counted = [
+        {"on": 0.5, "reaching": 1200, "pairs": 3000},
+        {"on": 0, "reaching": 1, "pairs": 3},
+    ]
+    rows.append({"density": 1.0, "seed": 0, "pairs": counted})
+    return two_pixels({"label": "2", "value": value, "density": 0.01}, records.table(rows))
+
+
+def test_two_pixels_are_as_precise_as_claimed_in_the_mean_or_in_some_network():
+    assert two(0.8, 0.8, 0.8) == (
+        REPRODUCED,
+        3,
+        "precision 80.00 ± 0.00 %, recall 30.00 ± 0.00 %, accuracy 90.00 ± 0.00 %, best"
+        " precision 80 %; with pixels above 0.5 on, 1,200 of 3,000 pairs reach 74 %; with"
+        " pixels above 0 on, 1 of 3 pairs reach 74 %",
+    )
+    assert two(0.5, 0.74, 0.4)[0] == PARTLY
+    assert two(0.5, 0.73, 0.4)[0] == NOT_REPRODUCED
+    assert two(0.8, 0.8)[:2] == (NOT_MEASURED, 2)
+    assert two() == two_pixels({}, pandas.DataFrame()) == NOTHING

@@ -363,6 +363,44 @@ def test_a_value_reached_by_another_reading_is_partly(absolute, normalised, expe
     assert ("4" if normalised > 0.9763 else "2") + " of 4 combinations of reading" in ours
 
 
+def test_rules_of_relative_importance_need_both_sides_and_three_seeds():
+    nothing, table = (statistics.NOT_MEASURED, 0, ""), records.table
+    ours = [relative(seed, 0.96) for seed in range(3)]
+    theirs = [
+        relative(seed, 0.90, method=method) for seed in range(3) for method in CLAIM["others"]
+    ]
+    assert best_in_cells(CLAIM, table(ours)) == best_in_cells(CLAIM, table(theirs)) == nothing
+    assert best_in_cells(CLAIM, table(ours + theirs))[:2] == (statistics.REPRODUCED, 3)
+    assert best_in_cells(CLAIM, table(ours[:2] + theirs))[:2] == (statistics.NOT_MEASURED, 2)
+
+    penalised = [relative(seed, 0.97, activity=0.3) for seed in range(3)]
+    alone = [relative(seed, 0.96, activation="tanh") for seed in range(3)]
+    claim = {"cells": ["activation"], "ours": {"activity": 0.3}, "base": {"activity": 0}}
+    assert improves(claim, table(ours)) == improves(claim, table(penalised)) == nothing
+    assert improves(claim, table(ours[:2] + penalised))[:2] == (statistics.NOT_MEASURED, 2)
+    verdict, seeds, said = improves(claim, table(ours + penalised + alone))
+    assert (verdict, seeds) == (statistics.REPRODUCED, 3)
+    assert "in 1 of 1 cases, clearly lower in 0" in said
+    assert "costs 1.00 points on average with the penalty, 2.00 without" in said
+
+    assert gains(GAINS, pandas.DataFrame()) == reaches(REACHES, pandas.DataFrame()) == nothing
+    absent = "in 1 cases this control is not on record"
+    assert gains(GAINS, table(ours)) == (
+        statistics.NOT_MEASURED,
+        0,
+        f"nothing on record to compare with; {absent}",
+    )
+    control = [relative(seed, 0.95, method="unpruned", sparsity=0.0) for seed in range(3)]
+    verdict, seeds, said = gains(GAINS, table(ours + control))
+    assert (verdict, seeds) == (statistics.PARTLY, 3)
+    assert said.endswith("clearly above it in 1 of 1 cases")
+    assert gains(GAINS, table(ours[:2] + control))[:2] == (statistics.NOT_MEASURED, 2)
+    tuned = [relative(seed, 0.96, finetune_epochs=1) for seed in range(3)]
+    verdict, seeds, said = gains(GAINS, table(ours + control + tuned))
+    assert (verdict, seeds) == (statistics.NOT_MEASURED, 3)
+    assert said.endswith(f"clearly above it in 1 of 1 cases; {absent}")
+
+
 def test_tests_are_scipy_s_own():
     rng = np.random.default_rng(0)
     one, other = pandas.Series(rng.normal(0.5, 1, 6)), pandas.Series(rng.normal(0, 2, 9))
