@@ -201,6 +201,12 @@ def test_scores_are_the_formula():
     mean, std = stats["2"].mean, stats["2"].std
     sums = relative_importance(stats, alpha=0.5, beta=2.0, decay=0.9)
     assert torch.allclose(sums["2"], 0.9 * (0.5 * mean.abs() + 2 * std))
+    last = stats["4"]  # l = 2
+    assert torch.allclose(sums["0"], 0.5 * stats["0"].mean.abs() + 2 * stats["0"].std)
+    assert torch.allclose(sums["4"], 0.81 * (0.5 * last.mean.abs() + 2 * last.std))
+    assert torch.allclose(relative_importance(stats)["4"], last.mean.abs() + last.std)
+    assert torch.equal(relative_importance(stats, alpha=0)["2"], std)
+    assert torch.equal(relative_importance(stats, beta=0)["2"], mean.abs())
     product = relative_importance(stats, alpha=2.0, beta=0.5, form="product")
     assert torch.allclose(product["2"], mean**2 * std.sqrt())
     assert all(s.shape == mlp().get_submodule(name).weight.shape for name, s in sums.items())
@@ -239,6 +245,19 @@ def test_layer_sparsities_follow_the_decay_and_add_up():
     capped = pruning.layer_sparsities(model, 0.8, decay=0.5)
     assert capped["0"] == pytest.approx(54 / 55)
     assert sum(capped[name] * n for name, n in sizes.items()) == pytest.approx(0.8 * 87)
+
+
+def test_no_layer_loses_its_last_weight():
+    model = mlp()
+    twice = pruning.layer_sparsities(model, 0.93, decay=0.5)  # what "0" leaves fills "2" too
+    wanted = {"0": 54 / 55, "2": 19 / 20, "4": (0.93 * 87 - 54 - 19) / 12}
+    assert twice == pytest.approx(wanted)
+    most = {"0": 54 / 55, "2": 19 / 20, "4": 11 / 12}
+    assert pruning.layer_sparsities(model, 0.98) == pytest.approx(most)
+    assert pruning.layer_sparsities(model, 0.0) == dict.fromkeys(most, 0.0)
+    for sparsity, decay in ((-0.1, 1.0), (0.5, 0.0), (0.5, -1.0)):
+        with pytest.raises(ValueError, match=f"sparsity, decay: got {sparsity}, {decay}"):
+            pruning.layer_sparsities(model, sparsity, decay)
 
 
 def test_pruning_by_layer_sparsities_is_exact():

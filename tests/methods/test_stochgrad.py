@@ -212,3 +212,11 @@ def test_sparse_gradients_are_refused():
     layer(torch.tensor([1])).sum().backward()
     with pytest.raises(RuntimeError, match="sparse gradient"):
         optimizer.step()
+
+
+def test_the_settings_are_the_papers_and_adam_s():
+    adam = torch.optim.Adam([nn.Parameter(torch.zeros(1))]).defaults
+    ours = StochGradAdam([nn.Parameter(torch.zeros(1))]).defaults
+    assert (ours["lr"], ours["sampling_rate"]) == (0.01, 0.8)
+    for name in ("betas", "eps", "weight_decay", "maximize"):
+        assert ours[name] == adam[name]
