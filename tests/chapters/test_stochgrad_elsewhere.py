@@ -108,13 +108,13 @@ def test_the_answer_names_the_networks():
     assert "clearly ahead of Adam in **2 of 4** networks" in helps
     assert "are 82.2 [81.7, 82.7] against 80.2" in helps
     assert "in VGG" in helps
-    assert "Not measured yet" not in helps
+    assert "not measured yet" not in helps
     assert "In VGG s = 0.8 is best with 82.2" in rates
     assert "s = 0.5 is worst" in rates
     # differences 0.10, 0.11 and 0.12 points
     assert "The difference on the same seeds is 0.11 [0.09, 0.13] points" in long
     some = [r for r in evidence() if r["network"] != "DenseNet"]
-    assert "Not measured yet is DenseNet." in tables.answer(some)[0]
+    assert "DenseNet is not measured yet." in tables.answer(some)[0]
     for few in ([], [r for r in evidence() if r["seed"] < 2]):
         (said,) = tables.answer(few)
         assert said.startswith("These questions are not measured yet")

@@ -108,7 +108,8 @@ def _helps(evidence: list[Record]) -> str:
         for name, found in groups.items()
     ]
     absent = [name for name in NAMES.values() if name not in groups]
-    said = f" Not measured yet is {joined(absent)}." if absent else ""
+    are = "is" if len(absent) == 1 else "are"
+    said = f" {joined(absent)} {are} not measured yet." if absent else ""
     return (
         "With half of the weights removed it is clearly ahead of Adam in"
         f" **{ahead} of {len(groups)}** networks. The accuracies of StochGradAdam and of Adam"
