@@ -57,8 +57,8 @@ def show(fig: Figure, number: int, see: str, small_print: str) -> None:
     plt.show()
     said = numbered(number, see, small_print)
     if absent:
-        named = ", ".join(name for name, _ in absent)
-        said += f" Not measured yet: {named}. `{absent[0][1]}` measures them."
+        named = "; ".join(name for name, _ in absent)
+        said += f". Not measured yet: {named}. `{absent[0][1]}` measures them."
     display(Markdown(said))
 
 

@@ -13,6 +13,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 MOST = 12
+PENDING = "not measured yet"  # all that a table says whose runs are not on record
 PIECES = re.compile(r"(.*\S) (\[[^\]]+\])|(\S+) (± \S+)")
 
 
@@ -24,6 +25,10 @@ def tidy(html: str) -> str:
         return html
     soup = BeautifulSoup(html, "html.parser")
     for table in soup("table"):
+        if table.tbody is not None and table.tbody.get_text().strip() == PENDING:
+            said = soup.new_tag("p", string="This table is not measured yet.")
+            table.replace_with(said)
+            continue
         _join_headers(table)
         for cell in table("td"):
             if found := PIECES.fullmatch(cell.get_text().strip()):

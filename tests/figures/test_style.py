@@ -112,7 +112,7 @@ def test_panels_without_records_are_left_out_and_named(monkeypatch):
     texts, drawn = shown(monkeypatch, fig)
     assert drawn
     assert texts == [
-        "**Figure 3.** See. *small* Not measured yet: a, c. `pruning sweep x` measures them."
+        "**Figure 3.** See. *small*. Not measured yet: a; c. `pruning sweep x` measures them."
     ]
     plt.close(fig)
 

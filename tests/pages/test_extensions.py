@@ -10,6 +10,7 @@ from fontTools.ttLib import TTFont
 
 import pruning
 from pruning.evidence.statistics import VERDICTS
+from pruning.figures import captions
 from pruning.pages import headlines, links, reference, repository, tables
 
 
@@ -51,6 +52,13 @@ def test_names_of_the_index_stand_beside_those_of_the_columns(styled):
     two = pandas.DataFrame([[1, 2]], index=["a"], columns=columns)
     two = two.style.to_html() if styled else two.to_html()
     assert rows_of(tables.tidy(two), "thead") == rows_of(two, "thead")
+
+
+def test_in_place_of_a_table_without_records_stands_a_sentence():
+    assert captions.PENDING.iloc[0, 0] == tables.PENDING
+    said = tables.tidy(captions.PENDING.to_html())
+    assert "<table" not in said
+    assert "<p>This table is not measured yet.</p>" in said
 
 
 def test_an_interval_may_begin_a_line_but_does_not_break():

@@ -109,13 +109,13 @@ def informed(evidence: list[Record]) -> pandas.DataFrame:
 
 def pruned(evidence: list[Record]) -> pandas.DataFrame:
     """One row a score, a column a sparsity: test accuracy in per cent without fine-tuning,
-    mean ± deviation over seeds."""
+    the mean over seeds with its 95 % interval."""
     found = records.select(evidence, study="information")
     rows = {}
     for score in found[0]["after_pruning"]:
         rows[SCORES[score]] = {
-            f"{100 * sparsity:g} % removed": estimate(
-                100 * pandas.Series([r["after_pruning"][score][k] for r in found]), (0, 100)
+            f"{100 * sparsity:g} % removed": mean_interval(
+                100 * pandas.Series([r["after_pruning"][score][k] for r in found]), 1, (0, 100)
             )
             for k, sparsity in enumerate(found[0]["sparsities"])
         }

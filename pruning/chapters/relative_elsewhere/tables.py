@@ -222,7 +222,8 @@ def _moved(evidence: list[Record]) -> str:
                 f"by {signed(change.min(), 1)} to {signed(change.max(), 1)} points in"
                 f" {NAMED[NETWORKS[cell[:2]]]} with {100 * cell[2]:.0f} % removed"
             )
-    return f"Moved one at a time, they change the accuracy {joined(parts)}."
+    said = f"Moved one at a time, they change the mean accuracy {joined(parts)}."
+    return f"{said} The table below has the 95 % intervals."
 
 
 def _aware(evidence: list[Record]) -> str:

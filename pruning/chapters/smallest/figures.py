@@ -1,7 +1,6 @@
 """The figure of the ablation. Draws what it is given on `ax`."""
 
 from collections.abc import Iterable
-from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -43,7 +42,7 @@ def gains(evidence: Iterable[Record], ax: Axes) -> Axes:
         ax.plot(gains, np.full(len(gains), y), "o", color=colour, alpha=0.4, markersize=6)
         ax.plot(gains.mean(), y, "|", color=colour, markersize=16, markeredgewidth=3)
     ax.axvline(0, color="0.3", linewidth=1)
-    ax.set_yticks(range(len(rows)), [fill(row, 24) for row in rows], fontsize=12)
+    ax.set_yticks(range(len(rows)), rows, fontsize=11)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(-1.05 * FARTHEST, 1.05 * FARTHEST)
     ax.set_xlabel("gain in accuracy (points)")
