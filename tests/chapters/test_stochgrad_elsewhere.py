@@ -126,6 +126,10 @@ def test_leads_and_figures():
     assert table["lead over Adam"].round(6).tolist() == [2, 0, 0, 2]
     assert (table["p, Adam"] < 0.05).tolist() == [True, False, False, True]
     assert tables.leads([]) is tables.late([]) is tables.PENDING
+    page = tables.shown(table)
+    assert page.loc["lead over Adam"].tolist() == ["+2.0", "+0.0", "+0.0", "+2.0"]
+    assert page.loc["Adam", "VGG"] == table.loc["VGG", "Adam"]
+    assert tables.shown(tables.PENDING) is tables.PENDING
     assert len(tables.late(evidence())) == 12
     for draw in (figures.courses, figures.pruning_rates, figures.sampling_rates):
         fig, axes = plt.subplots(4, 1)

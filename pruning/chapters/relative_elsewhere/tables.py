@@ -201,7 +201,7 @@ def _ahead(evidence: list[Record]) -> str:
         f"It is clearly ahead of the best other score in **{ahead} of {len(table)}** cases and"
         f" clearly behind in {behind}. A case is a network and a sparsity, and every score has"
         f" its best threshold. The differences reach from {signed(table.lead.min(), 1)} to"
-        f" {signed(table.lead.max(), 1)} points. The networks are"
+        f" {signed(table.lead.max(), 1)} points. On record is"
         f" {joined(map(NAMED.get, table.network.unique()))}."
     )
 

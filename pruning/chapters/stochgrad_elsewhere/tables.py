@@ -2,6 +2,7 @@
 
 import pandas
 
+from pruning.chapters.relative_importance.tables import signed
 from pruning.chapters.resnet_pruning import rules, tables
 from pruning.chapters.resnet_pruning.experiment import HALF
 from pruning.chapters.resnet_pruning.metrics import NAMES
@@ -53,6 +54,21 @@ def leads(evidence: list[Record]) -> pandas.DataFrame:
     table = pandas.DataFrame(rows).set_index("network")
     table["p, Adam"] = holm(table["p, Adam"])
     return table
+
+
+def shown(table: pandas.DataFrame) -> pandas.DataFrame:
+    """`leads` as a page shows it: a column a network."""
+    if table is PENDING:
+        return table
+    said = {
+        name: [f"{value:.2g}" for value in column]
+        if name.startswith("p, ")
+        else [signed(value, 1) for value in column]
+        if name.startswith("lead ")
+        else column.fillna("–")
+        for name, column in table.items()
+    }
+    return pandas.DataFrame(said, index=table.index).T
 
 
 def late(evidence: list[Record]) -> pandas.DataFrame:
