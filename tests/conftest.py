@@ -1,11 +1,13 @@
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from pruning.data import datasets
+from pruning.networks import notices
 
 # CI and a checkout beside a data mirror run the tests on real data without being told
 MIRROR = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -45,6 +47,11 @@ def pytest_xdist_make_scheduler(config, log):
             return "book" if nodeid.startswith(BOOK) else nodeid.partition("::")[0]
 
     return ByFile(config, log)
+
+
+# mutmut wraps the functions that it changes: its frames are no lines of a user's code
+if mutmut := sys.modules.get("mutmut"):
+    notices.INSIDE += (f"{Path(mutmut.__file__).parent}{os.sep}",)
 
 
 @pytest.fixture(autouse=True)
