@@ -86,6 +86,9 @@ class Gate(nn.Module):
         """θ^w ⊙ g: sampled in training mode, deterministic in evaluation mode."""
         return self.sample(weight) if self.training else weight * self.mask()
 
+    # torch.compile breaks its graph here, and once more where the sample is used: what a pass
+    # shares is kept on the module. (torch.compiler.disable would take a second to import.)
+    @torch._disable_dynamo
     def sample(self, weight: Tensor) -> Tensor:
         """θ^w ⊙ g in training mode: that of this pass, or a new one."""
         if self._reuse and self._usable():

@@ -18,9 +18,9 @@ the papers' own reading (NNrelief also globally, see there).
 
 import math
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import zip_longest
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -231,8 +231,10 @@ def snip(
     ----------
     inputs : as in `wanda`.
     targets : as many as inputs, in the same batches; None where `inputs` yields pairs (inputs,
-        targets).
-    loss : (outputs, targets) ↦ 0-dim tensor, the mean over the batch.
+        targets), whose targets are a tensor, or a tuple, list or dict of them, as several
+        tasks have them.
+    loss : (outputs, targets) ↦ 0-dim tensor, the mean over the batch. Of a tuple of targets it
+        gets a list.
 
     Computed in the model's present mode; buffers (running statistics), gradients already
     stored, and what is frozen stay as they are. The paper takes it at initialisation with
@@ -283,13 +285,19 @@ def snip(
 def _with_targets(inputs: Batches, targets: Tensor | Iterable[Tensor] | None, batch_size: int):
     """Batches of (inputs, targets, number of samples)."""
     if targets is None:
-        for x, y in pairs(inputs, batch_size):
-            if not isinstance(y, Tensor):
+        for x, y in pairs(_of_two(inputs), batch_size):
+            size = len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
+            found = [each for each in _tensors(y) if each.dim()]
+            if not found:
                 raise ValueError(
                     "targets: got None and batches without targets, needs pairs (inputs,"
                     " targets)"
                 )
-            yield x, y, len(y)
+            if wrong := [len(each) for each in found if len(each) != size]:
+                raise ValueError(
+                    f"targets: got a batch of {wrong[0]} for {size} inputs, needs as many"
+                )
+            yield x, y, size
         return
     labels = (y for y, _ in pairs(targets, batch_size, "targets"))
     for given, y in zip_longest(pairs(inputs, batch_size), labels):
@@ -303,6 +311,27 @@ def _with_targets(inputs: Batches, targets: Tensor | Iterable[Tensor] | None, ba
                 f"targets: got a batch of {len(y)} for {size} inputs, needs as many"
             )
         yield x, y, size
+
+
+def _of_two(inputs: Batches) -> Iterator[Any]:
+    """The batches, of which none has more parts than inputs and targets: the rest would be
+    dropped."""
+    for batch in [inputs] if isinstance(inputs, (Tensor, Mapping)) else inputs:
+        if isinstance(batch, (tuple, list)) and len(batch) > 2:
+            raise ValueError(
+                f"inputs: got a batch of {len(batch)} parts, needs pairs (inputs, targets);"
+                " targets of several tasks go into one tuple, (inputs, (first, second))"
+            )
+        yield batch
+
+
+def _tensors(nest: object) -> list[Tensor]:
+    """All tensors of a tensor, or of a tuple, list or dict of them."""
+    if isinstance(nest, Mapping):
+        nest = list(nest.values())
+    if isinstance(nest, (tuple, list)):
+        return [tensor for each in nest for tensor in _tensors(each)]
+    return [nest] if isinstance(nest, Tensor) else []
 
 
 def _removed(scores: Tensor, pruned: Tensor, count: int) -> Tensor:

@@ -62,9 +62,12 @@ def _samples(batch: Any, argument: str) -> int:
 
 
 def _part(batch: Any, part: slice, samples: int) -> Any:
-    """Some of a batch's samples: a slice of its tensors, and of those in a dict."""
+    """Some of a batch's samples: a slice of its tensors, and of those in a dict, a tuple or a
+    list."""
     if isinstance(batch, Mapping):
         return {key: _part(value, part, samples) for key, value in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return [_part(value, part, samples) for value in batch]
     if isinstance(batch, Tensor) and batch.dim() and len(batch) == samples:
         return batch[part]
     return batch

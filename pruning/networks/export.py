@@ -14,12 +14,12 @@ every living connection once, so its size follows the weights that are left:
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pruning.networks.compact import compact
 from pruning.networks.graph import Examples, two_samples
@@ -141,6 +141,10 @@ def onnx_program(model: nn.Module, example_inputs: Examples) -> torch.onnx.ONNXP
     args, kwargs = two_samples(example_inputs)
     alone = len(args) == 1 and not kwargs
     names = {"input_names": ["inputs"], "output_names": ["outputs"]} if alone else {}
+    with torch.no_grad():
+        outputs = model(*args, **kwargs)
+    if isinstance(outputs, Mapping) and all(isinstance(e, Tensor) for e in outputs.values()):
+        names["output_names"] = [str(key) for key in outputs]
     batch = [
         {0: torch.export.Dim.DYNAMIC} if x.dim() else None for x in (*args, *kwargs.values())
     ]
@@ -153,8 +157,8 @@ def onnx_program(model: nn.Module, example_inputs: Examples) -> torch.onnx.ONNXP
 def to_onnx(model: nn.Module, path: str | Path, example_inputs: int | Examples) -> int:
     """Write the compact network as ONNX and return the size of the file in bytes.
 
-    A model with one input tensor has "inputs" (batch, …) ↦ "outputs"; others keep their names.
-    The batch may have any size.
+    A model with one input tensor has "inputs" (batch, …) ↦ "outputs"; otherwise inputs keep
+    their names, and so do outputs that come in a dict. The batch may have any size.
 
     Parameters
     ----------

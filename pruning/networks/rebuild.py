@@ -179,8 +179,8 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
         made[node] = nodes.placeholder(node.name)
     for node in graph.examples:
         if (cut := cuts.kept.get(node)) is not None:
-            modules["select"] = Select(cut.keep.nonzero().flatten())
-            made[node] = nodes.call_module("select", (made[node],))
+            modules[name := path("select")] = Select(cut.keep.nonzero().flatten())
+            made[node] = nodes.call_module(name, (made[node],))
         elif found.values[node].dim() > 2:
             modules[name := path("shape")] = Shape(tuple(found.values[node].shape[1:]))
             made[node] = nodes.call_module(name, (made[node],))
@@ -217,7 +217,9 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
                 if each not in cuts.static:
                     return made[each]
                 value = found.values[each]
-                dim = 0 if kind is aten.prelu else cut.dim - (size - value.dim())
+                dim = cut.dim - (size - value.dim())
+                if kind is aten.prelu:  # its slopes lie along dimension 1
+                    dim = 0 if cut.dim == 1 else -1
                 whole = value.dim() == 0 or dim < 0 or value.shape[dim] == 1
                 return static(each) if whole else static(each, cut.keep, dim)
 

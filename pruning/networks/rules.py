@@ -127,6 +127,8 @@ def depends(node: fx.Node, args: tuple, value: object) -> object:
     kind, x = operation(node), args[0]
     if kind in LAYERS:
         return _signal(value, _product(node, x, args[1], args[3:]))
+    if kind is aten.prelu:
+        return _signal(value, _prelu(x, args[1]))
     if kind in PRODUCTS:
         return _signal(value, _entrywise_product(x, args[1]).expand(value.shape))
     if kind in SUMS_OF_PRODUCTS:
@@ -181,6 +183,16 @@ def _entrywise_product(x: Signal, y: Signal | float) -> Tensor:
     if not _is_signal(x):
         return y.depends * float(x != 0)
     return x.depends * y.nonzero + x.nonzero * y.depends
+
+
+def _prelu(x: Signal, slope: Signal) -> Tensor:
+    """A slope of 0 ends no path: what is positive passes as in ReLU. There is one slope for
+    all channels, dimension 1, or one for each."""
+    if not slope.variable:
+        return x.depends
+    one = slope.depends.numel() == 1 or x.value.dim() < 2
+    shape = [-1] if one else [1, -1, *[1] * (x.value.dim() - 2)]
+    return x.depends + x.nonzero * slope.depends.view(shape)
 
 
 def _sum_of_products(node: fx.Node, args: tuple) -> Tensor:

@@ -562,3 +562,31 @@ def test_closed_outputs_are_cut_out_of_a_resnet_by_compact():
     assert torch.allclose(small(x), model(x), atol=1e-4)
     sizes = [sum(p.numel() for p in each.parameters()) for each in (small, model)]
     assert sizes[0] < 0.6 * sizes[1]
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf"
+)  # torch
+@pytest.mark.parametrize("granularity", ["weight", "output"])
+def test_a_compiled_model_trains_its_gates(granularity):
+    torch.manual_seed(0)
+    layers = nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)
+    model = pruning.gate(nn.Sequential(*layers), granularity=granularity)
+    compiled = torch.compile(model, backend="aot_eager")  # inductor needs a C++ compiler
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    x = torch.randn(64, 6)
+    y = x[:, :3].argmax(1)
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(compiled(x), y)
+        (loss + pruning.density_loss(model, 0.4)).backward()
+        optimizer.step()
+    logits = pruning.gate_parameters(model)
+    assert all(each.unique().numel() > 1 for each in logits)
+    torch.manual_seed(1)
+    sampled = compiled(x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(sampled, model(x))  # the same gates from the same seed
+    model.eval()
+    torch.testing.assert_close(compiled(x), model(x))
+    torch._dynamo.reset()

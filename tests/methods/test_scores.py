@@ -182,6 +182,35 @@ def test_snip_takes_targets_in_batches_and_refuses_too_few():
         pruning.snip(model, x.split(9), ["a"])
 
 
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.kind, self.size = nn.Linear(6, 5), nn.Linear(5, 3), nn.Linear(5, 1)
+
+    def forward(self, x):
+        hidden = self.trunk(x).tanh()
+        return self.kind(hidden), self.size(hidden).squeeze(1)
+
+
+@pytest.mark.parametrize("nest", [tuple, list, lambda pair: dict(enumerate(pair))])
+def test_snip_takes_the_targets_of_several_tasks(nest):
+    model = TwoHeads()
+    x, kinds, sizes = torch.randn(23, 6), torch.randint(0, 3, (23,)), torch.randn(23)
+
+    def loss(outputs, targets):
+        return F.cross_entropy(outputs[0], targets[0]) + F.mse_loss(outputs[1], targets[1])
+
+    loss(model(x), (kinds, sizes)).backward()
+    found = pruning.snip(model, [(x, nest((kinds, sizes)))], loss=loss, batch_size=9)
+    for name, score in found.items():
+        layer = model.get_submodule(name)
+        torch.testing.assert_close(score, (layer.weight * layer.weight.grad).detach().abs())
+    with pytest.raises(ValueError, match="inputs: got a batch of 3 parts"):
+        pruning.snip(model, [(x, kinds, sizes)], loss=loss)
+    with pytest.raises(ValueError, match="targets: got a batch of 22 for 23"):
+        pruning.snip(model, [(x, (kinds, sizes[1:]))], loss=loss, batch_size=50)
+
+
 def test_snip_of_a_frozen_layer_and_of_one_without_a_part_in_the_loss():
     model = mlp()
     x, y = data(model), torch.randint(0, 3, (23,))

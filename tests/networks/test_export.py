@@ -49,6 +49,27 @@ def test_onnx_gives_the_outputs_of_the_pruned_network(tmp_path):
         np.testing.assert_allclose(outputs, model.eval()(x).detach().numpy(), atol=1e-5)
 
 
+class TwoOutputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 3), nn.Linear(4, 2)
+
+    def forward(self, u, v):
+        return {"logits": self.a(u), "aux": self.b(v)}
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+def test_outputs_that_come_in_a_dict_keep_their_names(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, x = TwoOutputs().eval(), {"u": torch.randn(3, 4), "v": torch.randn(3, 4)}
+    export.to_onnx(model, tmp_path / "two.onnx", x)
+    session = onnxruntime.InferenceSession(tmp_path / "two.onnx")
+    given = {name: value.numpy() for name, value in x.items()}
+    for name, expected in model(**x).items():
+        (found,) = session.run([name], given)
+        np.testing.assert_allclose(found, expected.detach().numpy(), atol=1e-6)
+
+
 def test_a_single_layer(tmp_path):
     model = pruning.prune_by_score(
         one := nn.Sequential(nn.Linear(9, 4)), pruning.magnitude(one), 0.5

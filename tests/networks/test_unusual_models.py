@@ -52,6 +52,21 @@ def weight_norm():
     )
 
 
+def slopes():
+    def run(net, x):
+        x = net.first(net.a(x))  # one slope a channel, some of them 0
+        x = net.second(net.b(x).flatten(2).transpose(1, 2))  # one a position of the sequence
+        return net.head(x).sum(1)
+
+    first, second = nn.PReLU(6), nn.PReLU(36)
+    with torch.no_grad():
+        first.weight[::2] = 0
+        second.weight[::3] = 0
+    return Net(
+        run, a=conv(3, 6), first=first, b=conv(6, 5), second=second, head=nn.Linear(5, 2)
+    )
+
+
 def functional():
     def run(net, x):
         x = F.conv2d(F.relu(net.a(x)), net.weight, padding=1)
@@ -231,6 +246,7 @@ MODELS = {
     padded_and_upsampled: IMAGES,
     pixel_shuffle: IMAGES,
     highway: (5, 6),
+    slopes: IMAGES,
 }
 KEPT_WHOLE = {einsum, buffers}  # products of activations, reordered features: nothing is cut
 
@@ -281,6 +297,43 @@ def test_what_is_left_computes_the_same(make, what):
         assert size(small) <= size(final)
     if what == "outputs" and make not in KEPT_WHOLE:
         assert size(small) < size(final)
+
+
+class Siamese(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, left, right):
+        both = torch.cat([self.encoder(left), self.encoder(right)], 1)
+        return {"distance": self.head(both), "sum": both.sum(1)}
+
+
+def paths(model, x):
+    """How many weights the gradient reaches on some positive and negative inputs."""
+    model.zero_grad()
+    sum(each.square().sum() for each in flat(model(*x))).backward()
+    found = [getattr(m, p) for _, m, p in prunable(model)]
+    return sum(int((w.grad * w != 0).sum()) for w in found)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_two_uses_of_an_encoder_read_inputs_of_their_own(seed):
+    torch.manual_seed(seed)
+    model, x = Siamese().eval(), (torch.randn(50, 6), torch.randn(50, 6))
+    scores = pruning.random_scores(model)
+    pruning.prune_by_score(model, scores, (0.7, 0.85)[seed % 2], scope="layer")
+    small = pruning.compact(model, tuple(each[:1] for each in x))
+    for name, expected in model(*x).items():
+        torch.testing.assert_close(small(*x)[name], expected)
+
+
+def test_a_slope_of_zero_ends_no_path():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.PReLU(8, init=0.0), nn.Linear(8, 2))
+    x = torch.randn(200, 4)
+    assert pruning.effective_weights(model, x) == paths(model, (x,)) == 4 * 8 + 8 * 2
 
 
 @pytest.mark.parametrize(
