@@ -16,6 +16,7 @@ PENDING = pandas.DataFrame({"": ["not measured yet"]}, index=[""])  # in place o
 SCALES = {  # profile → what a caption calls it
     "paper": "Paper scale",
     "search": "Paper scale, validation data",
+    "short": "Smaller than the paper's",
     "quick": "Quick run",
 }
 DATA = {

@@ -241,7 +241,8 @@ def test_the_answer_claims_what_the_records_carry():
     for one in short:
         one["course"] = one["course"] | {"recalibrated": one["course"]["pruned"]}
     assert "most of the damage" not in says.reestimated(short)
-    assert says.caption(short) == "ResNet-20 on CIFAR-10, 20 epochs, 3 seeds."
+    wanted = "*Smaller than the paper's · ResNet-20 · CIFAR-10 · 20 epochs · 3 seeds · bands*"
+    assert says.caption(short, "bands") == wanted
     # once a network of the claim has three seeds, the answer and the figures are about it
     both = [*short, *pairs([0.1, 0.1, 0.1])]
     said = says.answer(both, claims)

@@ -10,9 +10,9 @@ from pruning.evidence import records
 from pruning.evidence.claims import Claim
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import MIN_SEEDS, interval
+from pruning.figures.captions import DATA, data_of, origin, seed_count
 
 COUNTS = ("no", "one", "two")
-DATA = {"cifar10": "CIFAR-10", "cifar10-jpeg": "a JPEG copy of CIFAR-10"}
 
 
 def _gain(runs: list[Record], column: str, factor: float = 1.0) -> pandas.Series:
@@ -201,6 +201,12 @@ def moves(runs: list[Record]) -> str:
     )
 
 
-def caption(runs: list[Record]) -> str:
-    """How a figure was drawn, and on what."""
-    return f"{about(runs)}." if runs else "Nothing on record yet."
+def caption(runs: list[Record], drawn: str = "") -> str:
+    """The small print of a figure: scale, network, data, epochs, seeds, and what is drawn."""
+    if not runs:
+        return origin("paper", "nothing on record yet")
+    study = runs[0]["study"].split()[0]
+    profile = {"paper": "paper", "modern": "paper", "quick": "quick"}.get(study, "short")
+    seeds = seed_count(pandas.Series([len({r["seed"] for r in runs})]))
+    epochs = f"{runs[0]['epochs']} epochs"
+    return origin(profile, runs[0]["network"], data_of(runs), epochs, seeds, drawn)
