@@ -21,6 +21,10 @@ Differs from the papers: new SET connections start at 0 (the authors' code draws
 their first gradient does not depend on their own value; layers share the connections by the
 Erdős–Rényi rule in DeepR too (its paper sets them by hand); the optimizer may be Adam, which
 keeps its moments at a place that goes dormant.
+
+Frozen weights (``requires_grad=False``) are masked by `start` and stay as they are from then
+on. A layer that has no gradient in a step (its ``grad`` is None while another's is not) stays
+as it is in that step.
 """
 
 from collections.abc import Callable
@@ -70,7 +74,10 @@ class _Rewiring(Callback):
         check_untied(model, [key for key, _, _ in prunable(model)])
         found = [(module, parameter) for _, module, parameter in prunable(model)]
         if not found:
-            raise ValueError("model: has no Linear or Conv2d layer to rewire")
+            raise ValueError(
+                "model: has no weights to rewire, needs Linear, convolution, attention or"
+                " recurrent layers"
+            )
         if any(is_parametrized(*each) or is_pruned(*each) for each in found):
             raise ValueError(
                 "model: is pruned or gated already; rewiring needs dense layers to start from"
@@ -85,6 +92,13 @@ class _Rewiring(Callback):
             keep[_random_indices(~keep, count)] = True
             self.layers.append((weight, set_mask(each[0], keep.view_as(weight), each[1])))
 
+    def moving(self) -> list[bool]:
+        """Which layers may change in this step: those that are trained and have a gradient. If
+        none has one, the loop has cleared them already, and all that are trained may."""
+        trained = [weight.requires_grad for weight, _ in self.layers]
+        found = [weight.requires_grad and weight.grad is not None for weight, _ in self.layers]
+        return found if any(found) else trained
+
 
 class SET(_Rewiring):
     """Sparse evolutionary training, rewired `rewirings` times at equal distances.
@@ -97,7 +111,8 @@ class SET(_Rewiring):
     fraction : ζ in [0, 1), of each layer's connections.
     allocation : how layers share the connections, see `pruning.methods.shares`; not "global".
 
-    Raises ValueError for values out of range.
+    Frozen layers keep the masks of `start`, and a layer without a gradient in a step is not
+    rewired then. Raises ValueError for values out of range.
     """
 
     def __init__(
@@ -133,7 +148,9 @@ class SET(_Rewiring):
         if int(progress * (self.rewirings + 1)) <= self.done:
             return
         self.done += 1
-        for weight, masking in self.layers:
+        for (weight, masking), moves in zip(self.layers, self.moving(), strict=True):
+            if not moves:
+                continue
             weight, mask = weight.view(-1), masking.keep.view(-1)
             active = mask.nonzero().flatten()
             smallest = (
@@ -159,7 +176,8 @@ class DeepR(_Rewiring):
     l1 : α, at least 0; 1e-4 in the paper's MNIST runs.
     allocation : as in `SET`.
 
-    Raises ValueError for values out of range.
+    Frozen layers keep the weights and masks of `start`, and a layer without a gradient in a
+    step stays as it is then. Raises ValueError for values out of range.
     """
 
     def __init__(
@@ -185,7 +203,11 @@ class DeepR(_Rewiring):
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Drift, noise, and the exchange of connections."""
         drift = self.rate(progress) * self.l1  # ηα
-        for (weight, masking), sign in zip(self.layers, self.signs, strict=True):
+        for (weight, masking), sign, moves in zip(
+            self.layers, self.signs, self.moving(), strict=True
+        ):
+            if not moves:
+                continue
             mask = masking.keep
             theta = (
                 torch.randn_like(weight).div_(3).sub_(1).mul_(drift)

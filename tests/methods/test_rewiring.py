@@ -195,7 +195,57 @@ def test_wrong_values_are_named(make, words):
 
 
 def test_models_that_cannot_be_rewired():
-    with pytest.raises(ValueError, match="no Linear or Conv2d"):
+    with pytest.raises(ValueError, match="has no weights to rewire"):
         SET(0.5, 1).start(nn.Sequential(nn.ReLU()))
     with pytest.raises(ValueError, match="pruned or gated already"):
         SET(0.5, 1).start(pruning.gate(net()))
+
+
+METHODS = pytest.mark.parametrize(
+    "make",
+    [lambda: SET(0.3, 1, fraction=0.5), lambda: DeepR(0.3, lambda progress: 0.05, l1=1.0)],
+)
+
+
+def changed(model, before):
+    """Of each Linear layer, whether its mask or its weights are others than before."""
+    return [
+        not (torch.equal(mask_of(m), mask) and torch.equal(original(m), weight))
+        for m, (mask, weight) in zip((model[0], model[2]), before, strict=True)
+    ]
+
+
+def state(model):
+    return [(mask_of(m).clone(), original(m).detach().clone()) for m in (model[0], model[2])]
+
+
+@METHODS
+def test_frozen_layers_stay_as_start_left_them(make):
+    model, method = net(), make()
+    model[0].requires_grad_(False)
+    method.start(model)
+    before = state(model)
+    assert int(before[0][0].sum()) < 600  # masked all the same
+    method.after_step(model, 0.5)
+    assert changed(model, before) == [False, True]
+
+
+@METHODS
+def test_layers_without_a_gradient_in_a_step_stay_as_they_are(make):
+    model, method = net(), make()
+    method.start(model)
+    before = state(model)
+    model[2](torch.randn(5, 30)).sum().backward()  # the first layer takes no part
+    method.after_step(model, 0.5)
+    assert changed(model, before) == [False, True]
+
+
+@METHODS
+def test_where_the_gradients_are_cleared_already_every_trained_layer_moves(make):
+    model, method = net(), make()
+    method.start(model)
+    before = state(model)
+    model(torch.randn(5, 20)).sum().backward()
+    model.zero_grad()
+    method.after_step(model, 0.5)
+    assert changed(model, before) == [True, True]
