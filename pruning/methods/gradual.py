@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from pruning.bounds import Fraction, Positive, Rate
 from pruning.methods import scores, shares
 from pruning.networks import masks
-from pruning.networks.layers import layers
+from pruning.networks.notices import notice
+from pruning.networks.prunable import prunable
 from pruning.training import Callback
 from pruning.training.recipes import (
     Adam,
@@ -55,14 +56,18 @@ class GradualPruning:
 
     Parameters
     ----------
-    model : its Linear and Conv2d layers are masked, in place; build the optimizer afterwards.
-    weights : how many are kept in the end, exactly.
+    model : the weights that have a score are masked, in place: by default all of
+        `pruning.prunable`. Build the optimizer afterwards.
+    weights : how many of these are kept in the end, exactly.
     begin, end : fractions of the training, 0 ≤ begin < end ≤ 1.
     updates : n, how many times weights are removed.
     allocation : how layers share the weights, see `pruning.methods.shares`.
     score : model ↦ {layer name: tensor shaped as the weight}, larger = keep; by default |W|.
+        It is computed once at the start, to see which weights it covers. The others are
+        neither counted nor pruned, and a warning names them.
 
-    Raises ValueError for values out of range.
+    Raises ValueError for values out of range, for scores of unknown layers or of other shapes,
+    and in `step` if the score covers other layers than at the start.
 
     Examples
     --------
@@ -95,43 +100,65 @@ class GradualPruning:
             updates,
             score,
         )
-        self.sizes = {name: layer.weight.shape for name, layer in layers(model).items()}
+        first = score(model)
+        self.sizes = shares.sizes(model, first, "score")
+        for name, size in self.sizes.items():
+            if first[name].shape != size:
+                raise ValueError(
+                    f"score: got shape {tuple(first[name].shape)} for layer {name!r}, needs"
+                    f" {tuple(size)}"
+                )
+        if others := [key for key, _, _ in prunable(model) if key not in self.sizes]:
+            notice(
+                f"score: {others} have no score, so they are neither counted nor pruned; the"
+                f" {weights} weights are those of {list(self.sizes)}"
+            )
         self.final = shares.by_layer(self.sizes, weights, allocation)
         self.done = 0
-        for layer in layers(model).values():
-            masks.set_mask(layer, masks.mask_of(layer))
+        for module, parameter in shares.owners(model, self.sizes).values():
+            masks.set_mask(module, masks.mask_of(module, parameter), parameter)
 
     def kept(self, progress: float) -> dict[str, int] | int:
-        """How many weights stay at this point: of each layer, or of all together."""
-        if isinstance(self.final, int):
-            return self._kept(
-                progress, sum(size.numel() for size in self.sizes.values()), self.final
-            )
-        return {
-            name: self._kept(progress, self.sizes[name].numel(), final)
-            for name, final in self.final.items()
-        }
+        """How many weights `step` leaves at this point: of each layer, or of all together. The
+        number changes `updates` times between `begin` and `end`."""
+        return self._kept(self._due(progress))
 
-    def _kept(self, progress: float, full: int, final: int) -> int:
-        return full - round(cubic(progress, self.begin, self.end, 0, full - final))
+    def _due(self, progress: float) -> int:
+        """How many of the updates should have been made."""
+        passed = min(1.0, max(0.0, (progress - self.begin) / (self.end - self.begin)))
+        return int(self.updates * passed + 1e-9)  # 3 · (0.1 + 0.2) / 0.9 is 1
+
+    def _kept(self, updates: int) -> dict[str, int] | int:
+        """How many weights stay after so many updates."""
+        progress = self.begin + (self.end - self.begin) * updates / self.updates
+
+        def left(full: int, final: int) -> int:
+            return full - round(cubic(progress, self.begin, self.end, 0, full - final))
+
+        if isinstance(self.final, int):
+            return left(sum(size.numel() for size in self.sizes.values()), self.final)
+        return {
+            name: left(self.sizes[name].numel(), final) for name, final in self.final.items()
+        }
 
     def step(self, progress: float) -> None:
         """Remove what the schedule asks for. `progress` is the fraction of the training that
         has passed."""
-        passed = min(1.0, max(0.0, (progress - self.begin) / (self.end - self.begin)))
-        due = int(self.updates * passed + 1e-9)  # 3 · (0.1 + 0.2) / 0.9 is 1
+        due = self._due(progress)
         if due > self.done:
-            self.done = due
-            self._prune(self.begin + (self.end - self.begin) * due / self.updates)
+            self._prune(due)
 
-    def _prune(self, progress: float) -> None:
-        shares.keep_largest(self.model, self.score(self.model), self.kept(progress))
+    def _prune(self, updates: int) -> None:
+        found = self.score(self.model)
+        if found.keys() != self.sizes.keys():
+            raise ValueError(f"scores: got layers {list(found)}, needs {list(self.sizes)}")
+        shares.keep_largest(self.model, found, self._kept(updates))
+        self.done = updates
 
     def finish(self) -> None:
         """Remove what is left to remove, where the training ended before `end`."""
         if self.done < self.updates:
-            self.done = self.updates
-            self._prune(self.end)
+            self._prune(self.updates)
 
 
 class Gradual(Callback):

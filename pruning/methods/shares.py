@@ -12,17 +12,18 @@ layers share its budget:
                     arXiv:1911.11134)
     (0.67, 0.19, 0.14)   given shares of the kept weights, in the order of the layers
 
-A budget is a number of weights and is met exactly.
+A budget is a number of weights and is met exactly. It counts all weights of `prunable`, or
+those that a method names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pruning.networks import masks
-from pruning.networks.layers import layers
+from pruning.networks.prunable import check_untied, prunable
 
 Allocation = Literal["global", "uniform", "erdos-renyi"]
 Shares = Allocation | Sequence[float]
@@ -135,9 +136,40 @@ def _top(score: Tensor, count: int) -> Tensor:
     return torch.zeros_like(score, dtype=torch.bool).index_fill_(0, order[:count], True)
 
 
-def sizes(model: nn.Module) -> dict[str, torch.Size]:
-    """The shape of the weight of each Linear and Conv2d layer."""
-    return {name: masks.original(layer).shape for name, layer in layers(model).items()}
+def owners(
+    model: nn.Module, names: Iterable[str] | None = None, argument: str = "scores"
+) -> dict[str, tuple[nn.Module, str]]:
+    """The weights that a budget counts, in the order of the model: {key of `prunable`:
+    (module, name of the parameter)}.
+
+    names : keys to take; None takes all.
+    argument : where they come from, for the error.
+
+    Raises ValueError for an unknown name, for a model without such weights, and for weights
+    that are gated or shared with another module.
+    """
+    known = {key: (module, parameter) for key, module, parameter in prunable(model)}
+    if not known:
+        raise ValueError(
+            "model: has no weights to prune, needs Linear, convolution, attention or recurrent"
+            " layers"
+        )
+    wanted = known.keys() if names is None else set(names)
+    if unknown := sorted(wanted - known.keys()):
+        raise ValueError(f"{argument}: got layer {unknown[0]!r}, needs some of {list(known)}")
+    found = {key: owner for key, owner in known.items() if key in wanted}
+    check_untied(model, found)
+    if gated := sorted(masks.find_gates(model).keys() & found.keys()):
+        raise ValueError(f"model: layers {gated} are gated; call pruning.harden(model) first")
+    return found
+
+
+def sizes(
+    model: nn.Module, names: Iterable[str] | None = None, argument: str = "scores"
+) -> dict[str, torch.Size]:
+    """The shapes of the weights of `owners`, which has the same parameters and errors."""
+    found = owners(model, names, argument)
+    return {key: masks.effective(*owner).shape for key, owner in found.items()}
 
 
 @torch.no_grad()
@@ -148,15 +180,19 @@ def keep_largest(
     says.
 
     What is pruned already stays pruned as long as enough weights are left. In place; returns
-    the model.
+    the model. Raises ValueError as `owners`, and where a count by layers is of other layers
+    than the scores.
     """
-    found = layers(model)
+    if isinstance(kept, dict) and kept.keys() != scores.keys():
+        raise ValueError(f"scores: got layers {list(scores)}, needs {list(kept)}")
+    found = owners(model, scores)
     alive = {
-        name: score.masked_fill(~masks.mask_of(found[name]), -torch.inf)
+        name: score.masked_fill(~masks.mask_of(*found[name]), -torch.inf)
         for name, score in scores.items()
     }
     for name, keep in largest(alive, kept).items():
-        masks.set_mask(found[name], keep)
+        module, parameter = found[name]
+        masks.set_mask(module, keep, parameter)
     return model
 
 

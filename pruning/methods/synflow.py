@@ -82,11 +82,13 @@ def prune(
     inputs : as in `synflow`.
     allocation : how layers share the weights, see `pruning.methods.shares`.
 
-    In place; returns the model. Raises ValueError for values out of range.
+    In place; returns the model. Linear and Conv2d layers have a score and are counted, others
+    stay dense. Raises ValueError for values out of range.
     """
     if rounds < 1:
         raise ValueError(f"rounds: got {rounds!r}, needs 1 or more")
-    for kept in shares.descending(shares.sizes(model), weights, rounds, allocation):
+    sizes = shares.sizes(model, layers(model))
+    for kept in shares.descending(sizes, weights, rounds, allocation):
         shares.keep_largest(model, synflow(model, inputs), kept)
     return model
 

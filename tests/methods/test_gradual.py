@@ -81,3 +81,17 @@ def test_training_after_the_end_respects_the_mask(digits):
 def test_bad_input_is_named(bad):
     with pytest.raises(ValueError, match="|".join(bad)):
         gradual.GradualPruning(models.mlp((4, 3)), **{"weights": 5} | bad)
+
+
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
+@pytest.mark.parametrize("updates", [1, 4, 7, 100])
+def test_kept_says_what_step_keeps(allocation, updates):
+    model = models.mlp((10, 20, 3))
+    pruner = gradual.GradualPruning(
+        model, weights=20, begin=0.1, end=0.9, updates=updates, allocation=allocation
+    )
+    for progress in (0.0, 0.05, 0.2, 0.3, 0.31, 0.5, 0.77, 0.9, 1.0):
+        pruner.step(progress)
+        said = pruner.kept(progress)
+        assert (said if isinstance(said, int) else sum(said.values())) == sum(kept(model))
+    assert sum(kept(model)) == 20
