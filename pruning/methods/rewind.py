@@ -17,6 +17,7 @@ Differs from the paper: after rewinding each training has its full length, learn
 schedule included (the paper's goes on at step k); layers may have shares of their own.
 """
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -41,14 +42,16 @@ class Rewinding(Callback):
 
     Parameters
     ----------
-    weights : how many are kept after the last round, exactly.
+    weights : how many of the weights of `pruning.prunable` are kept after the last round,
+        exactly.
     rounds : how often weights are removed, at least 1. The model is trained once more
         afterwards.
     early : k as a fraction of the first training, in [0, 1).
     allocation : how layers share the weights, see `pruning.methods.shares`.
 
-    In a loop of your own: `save` at step k of the first training, `prune_and_rewind` after
-    each of the trainings. Raises ValueError for values out of range.
+    All parameters are rewound, and the running statistics of batch norm. Other buffers stay as
+    they are. In a loop of your own: `save` at step k of the first training, `prune_and_rewind`
+    after each of the trainings. Raises ValueError for values out of range.
     """
 
     def __init__(
@@ -68,12 +71,12 @@ class Rewinding(Callback):
             early,
             allocation,
         )
-        self.saved: dict[str, Tensor] = {}  # W_k and the biases at k
+        self.saved: dict[str, Tensor] = {}  # W_k, the biases and the statistics at k
         self.done = 0
 
     def save(self, model: nn.Module) -> None:
         """Keep the weights to rewind to."""
-        self.saved = {name: p.detach().clone() for name, p in _weights(model).items()}
+        self.saved = {name: value.clone() for name, value in _rewound(model).items()}
 
     @torch.no_grad()
     def prune_and_rewind(self, model: nn.Module) -> None:
@@ -86,8 +89,8 @@ class Rewinding(Callback):
             shares.sizes(model), self.weights, self.rounds, self.allocation
         )[self.done]
         shares.keep_largest(model, scores.magnitude(model), kept)
-        for name, parameter in _weights(model).items():
-            parameter.copy_(self.saved[name])
+        for name, value in _rewound(model).items():
+            value.copy_(self.saved[name])
         self.done += 1
 
     def start(self, model: nn.Module) -> None:
@@ -104,13 +107,34 @@ class Rewinding(Callback):
         """Prune and rewind."""
         self.prune_and_rewind(model)
 
+    def state(self) -> dict[str, Tensor]:
+        """The rounds that are done, and what to rewind to; the masks are the model's."""
+        saved = {f"saved.{name}": value for name, value in self.saved.items()}
+        return saved | {"done": torch.tensor(self.done)}
 
-def _weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters by names that masks do not change."""
-    return {
-        name.replace("parametrizations.weight.original", "weight"): parameter
-        for name, parameter in model.named_parameters()
-    }
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+        self.done = int(state["done"])
+        self.saved = {
+            name.removeprefix("saved."): value
+            for name, value in state.items()
+            if name.startswith("saved.")
+        }
+
+
+def _rewound(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and the statistics of batch norm, by names that masks do not change."""
+    buffers, found = dict(model.named_buffers()), {}
+    for name, parameter in model.named_parameters():
+        plain = re.sub(r"parametrizations\.([^.]+)\.original", r"\1", name)
+        if f"{name.removesuffix('_orig')}_mask" in buffers:  # of torch.nn.utils.prune
+            plain = name.removesuffix("_orig")
+        found[plain] = parameter.detach()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            statistics = module.named_buffers(prefix=name, recurse=False)
+            found |= {key: buffer.detach() for key, buffer in statistics}
+    return found
 
 
 @dataclass(frozen=True)

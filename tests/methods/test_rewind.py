@@ -1,9 +1,13 @@
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from pruning import training
 from pruning.methods import rewind
 from pruning.networks import masks, models
+from pruning.training.checkpoints import Checkpoint
 
 
 class Watch(training.Callback):
@@ -60,3 +64,61 @@ def test_bad_input_is_named():
         rewind.Rewinding(10, rounds=1, early=1)
     with pytest.raises(RuntimeError, match="save"):
         rewind.Rewinding(10, rounds=1).prune_and_rewind(models.mlp((4, 3)))
+
+
+def test_the_statistics_of_batch_norm_come_back():
+    model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3))
+    rewinding = rewind.Rewinding(weights=20, rounds=1, early=0)
+    model(torch.randn(8, 6) + 3)
+    rewinding.start(model)
+    early = {name: buffer.clone() for name, buffer in model[1].named_buffers()}
+    assert early.keys() == {"running_mean", "running_var", "num_batches_tracked"}
+    model(torch.randn(8, 6) - 3)
+    assert not torch.equal(model[1].running_mean, early["running_mean"])
+    rewinding.prune_and_rewind(model)
+    for name, buffer in model[1].named_buffers():
+        assert torch.equal(buffer, early[name]), name
+    assert sum(int(mask.sum()) for mask in masks.masks(model).values()) == 20
+
+
+class StopAt(training.Callback):
+    """A training that ends in the middle of its second epoch."""
+
+    def __init__(self, step):
+        self.left = step
+
+    def after_step(self, model, progress):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("early", [0.0, 0.1])
+def test_a_training_that_is_resumed_rewinds_to_the_same_weights(digits, tmp_path, early):
+    data = digits.train.inputs, digits.train.targets
+    found = []
+    for stops in (False, True):
+        torch.manual_seed(0)
+        first = models.mlp((64, 16, 10))
+        model, path = copy.deepcopy(first), tmp_path / f"{stops}"
+        steps = -(-len(data[0]) // 256)
+        if stops:
+            with pytest.raises(KeyboardInterrupt):
+                training.fit(
+                    model,
+                    *data,
+                    epochs=4,
+                    callbacks=[rewind.Rewinding(100, 1, early), StopAt(steps + 2)],
+                    checkpoint=Checkpoint(path, every=0),
+                )
+            model = first
+        training.fit(
+            model,
+            *data,
+            epochs=4,
+            callbacks=[rewind.Rewinding(100, 1, early)],
+            checkpoint=Checkpoint(path, every=0),
+        )
+        found.append(model.state_dict())
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
