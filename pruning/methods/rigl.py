@@ -15,8 +15,8 @@ Evci, Gale, Menick, Castro, Elsen: "Rigging the Lottery: Making All Tickets Winn
 
 A grown weight starts at 0, except where it has just been dropped: then nothing has happened.
 
-Differs from the paper: the gradient is that of the last batch before an update, after whose
-step weights move (the paper leaves the step out); the optimizer may be Adam, which keeps its
+Differs from the paper: the gradient is that of the step before an update, and weights move
+after that step (the paper leaves the step out); the optimizer may be Adam, which keeps its
 moments.
 """
 
@@ -26,13 +26,11 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_weight
 from torch.utils.hooks import RemovableHandle
 
 from pruning.bounds import Fraction, Positive, Rate
 from pruning.methods import scores, shares
 from pruning.networks import masks
-from pruning.networks.layers import layers
 from pruning.training import Callback
 from pruning.training.recipes import Adam, HoldThenCosine, Method, Phase, Problem, setting
 
@@ -44,33 +42,27 @@ def moving(progress: float, fraction: float = 0.3, until: float = 0.75) -> float
     return fraction / 2 * (1 + math.cos(math.pi * progress / until))  # Eq. 1
 
 
-def dense_gradient(layer: nn.Module, x: Tensor, gradient: Tensor) -> Tensor:
-    """∂L/∂W of every weight, masked ones included, from a layer's input and the gradient of
-    its output, in the precision of the weight also under autocast."""
-    x, gradient = (part.to(masks.original(layer).dtype) for part in (x, gradient))
-    if isinstance(layer, nn.Linear):
-        return gradient.flatten(0, -2).T @ x.flatten(0, -2)
-    shape, place = (
-        masks.original(layer).shape,
-        (layer.stride, layer.padding, layer.dilation, layer.groups),
-    )
-    return conv2d_weight(x, shape, gradient, *place)
-
-
 class RigL(Callback):
     """Sparse training with a constant number of weights in each layer.
 
     Parameters
     ----------
-    weights : how many are kept, exactly, at every step.
+    weights : how many of the weights of `pruning.prunable` are kept, exactly, at every step.
     allocation : how layers share them, see `pruning.methods.shares`; "erdos-renyi" in the
         paper.
     fraction, until : α in [0, 1) and T_end in (0, 1] of Eq. 1.
     every : ΔT, steps between two updates.
-    masks : where to start; None draws them at random.
+    masks : where to start, by the keys of `pruning.prunable`; layers that are not named stay
+        as they are. None draws masks of all layers at random.
+
+    Weights grow by the gradient of the whole step before an update. Where several backward
+    passes are accumulated for one step, the gradient is their sum. A layer that had no
+    gradient in that step, because it is frozen or the loss does not depend on it, is left as
+    it is.
 
     Raises ValueError for values out of range; layers cannot compete here, so "global" is
-    refused.
+    refused. `after_step` raises RuntimeError where an update is due and no layer has had a
+    gradient, although some are trained.
     """
 
     def __init__(
@@ -95,56 +87,73 @@ class RigL(Callback):
         self.weights, self.allocation, self.fraction = weights, allocation, fraction
         self.every, self.until, self.given = every, until, masks
         self.steps = 0
-        self.gradients: dict[str, Tensor] = {}
+        self.names: list[str] = []  # of the layers that have masks
+        self.gradients: dict[str, Tensor] = {}  # of this step, of W ⊙ mask
         self.hooks: list[RemovableHandle] = []
 
     def start(self, model: nn.Module) -> None:
         """Mask the layers."""
-        found, self.steps = layers(model), 0
+        self.finish(model)
+        found, self.steps = shares.owners(model, self.given, "masks"), 0
+        for owner in found.values():
+            masks.original(*owner)  # a weight computed from several tensors cannot grow
         if self.given is None:
             kept = shares.by_layer(shares.sizes(model), self.weights, self.allocation)
             shares.keep_largest(model, scores.random_scores(model), kept)
         else:
-            for name, keep in self.given.items():
-                masks.set_mask(found[name], keep)
-        self.hooks = [
-            layer.register_forward_hook(partial(self._watch, name))
-            for name, layer in found.items()
-        ]
+            for name, (module, parameter) in found.items():
+                masks.set_mask(module, self.given[name], parameter)
+        self.names = list(found)
+        for name, owner in found.items():
+            mask = masks.find_mask(*owner)
+            self.hooks.append(mask.register_forward_hook(partial(self._watch, name)))
 
-    def _watch(self, name: str, layer: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
-        """Have the dense gradient computed in the steps that need it."""
-        if layer.training and output.requires_grad and (self.steps + 1) % self.every == 0:
-            x = args[0].detach()
+    def _watch(self, name: str, mask: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
+        """Keep the gradient of W ⊙ mask, which is dense, in the steps that need it."""
+        if mask.training and output.requires_grad and (self.steps + 1) % self.every == 0:
+            output.register_hook(partial(self._add, name))
 
-            def keep(gradient):
-                self.gradients[name] = dense_gradient(layer, x, gradient)
-
-            output.register_hook(keep)
+    def _add(self, name: str, gradient: Tensor) -> None:
+        """A layer may be called several times, and several batches may share a step."""
+        before, gradient = self.gradients.get(name), gradient.detach()
+        self.gradients[name] = gradient if before is None else before + gradient
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Move weights, every ΔT steps."""
         self.steps += 1
+        gradients, self.gradients = self.gradients, {}
         share = moving(progress, self.fraction, self.until)
         if self.steps % self.every or not share:
             return
-        for name, layer in layers(model).items():
-            weight, keep = masks.original(layer), masks.mask_of(layer).reshape(-1)
+        found = shares.owners(model, self.names)
+        if not gradients and (
+            not found or any(masks.original(*owner).requires_grad for owner in found.values())
+        ):
+            raise RuntimeError(
+                "rigl: an update is due and no layer has had a gradient since the last step;"
+                " needs `start` before the forward pass, and a backward pass in training mode"
+                " before `after_step`"
+            )
+        for name, (module, parameter) in found.items():
+            if name not in gradients:
+                continue
+            weight = masks.original(module, parameter)
+            keep = masks.mask_of(module, parameter).reshape(-1)
             count = int(share * int(keep.sum()))
             size = weight.abs().reshape(-1).masked_fill(~keep, math.inf)
             stay = keep.index_fill(0, size.argsort(stable=True)[:count], False)  # Eq. 2
-            gradient = self.gradients[name].abs().reshape(-1).masked_fill(stay, -1)
+            gradient = gradients[name].abs().reshape(-1).masked_fill(stay, -1)
             grown = gradient.argsort(descending=True, stable=True)[:count]  # Eq. 3
             new = stay.index_fill(0, grown, True)
             weight[(new & ~keep).view(weight.shape)] = 0
-            masks.set_mask(layer, new.view(weight.shape))
+            masks.set_mask(module, new.view(weight.shape), parameter)
 
     def finish(self, model: nn.Module) -> None:
         """Stop watching."""
         for hook in self.hooks:
             hook.remove()
-        self.gradients = {}
+        self.hooks, self.gradients = [], {}
 
     def state(self) -> dict[str, Tensor]:
         """The number of steps; the masks are the model's."""

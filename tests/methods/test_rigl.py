@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import pruning
 from pruning import training
 from pruning.methods import rigl
 from pruning.networks import masks, models
@@ -81,16 +83,109 @@ def test_bad_input_is_named(bad):
         rigl.RigL(10, **bad)
 
 
-@pytest.mark.parametrize(
-    ("layer", "shape"),
-    [
-        (nn.Linear(5, 4), (7, 3, 5)),
-        (nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), (3, 4, 8, 8)),
-    ],
-)
-def test_the_dense_gradient_is_that_of_autograd(layer, shape):
-    x = torch.randn(shape)
-    output = layer(x)
-    gradient = torch.randn_like(output)
-    output.backward(gradient)
-    torch.testing.assert_close(rigl.dense_gradient(layer, x, gradient), layer.weight.grad)
+class TwoHeads(nn.Module):
+    """A trunk, a head that the loss uses, and one that it does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.used, self.idle = nn.Linear(8, 6), nn.Linear(6, 3), nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = F.silu(self.trunk(x))
+        return self.used(x), self.idle(x)
+
+
+def started(model, **settings):
+    callback = rigl.RigL(
+        weights=50, allocation="uniform", fraction=0.5, every=1, until=1.0, **settings
+    )
+    callback.start(model)
+    return callback
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_layers_without_a_gradient_stay_as_they_are(frozen):
+    model = TwoHeads()
+    model.trunk.requires_grad_(not frozen)
+    callback = started(model)
+    before = masks.masks(model)
+    model(torch.randn(9, 8))[0].square().sum().backward()
+    callback.after_step(model, 0.0)
+    after = masks.masks(model)
+    assert not torch.equal(after["used"], before["used"])
+    assert torch.equal(after["idle"], before["idle"])
+    assert torch.equal(after["trunk"], before["trunk"]) == frozen
+
+
+def test_a_frozen_layer_between_trained_ones_stays_as_it_is():
+    model = models.mlp((8, 6, 6, 3), "silu")
+    model[2].requires_grad_(False)
+    callback = started(model)
+    before = masks.masks(model)
+    model(torch.randn(9, 8)).square().sum().backward()
+    callback.after_step(model, 0.0)
+    after = masks.masks(model)
+    assert [torch.equal(after[name], before[name]) for name in after] == [False, True, False]
+
+
+def test_an_update_before_any_backward_is_refused():
+    model = models.mlp((8, 6, 3), "silu")
+    callback = started(model)
+    with pytest.raises(RuntimeError, match="no layer has had a gradient"):
+        callback.after_step(model, 0.0)
+    model.requires_grad_(False)  # nothing is trained, so nothing is missing
+    callback.after_step(model, 0.0)
+
+
+def test_a_gradient_serves_one_update_only():
+    model = TwoHeads()
+    callback = started(model)
+    x = torch.randn(9, 8)
+    sum(head.square().sum() for head in model(x)).backward()
+    callback.after_step(model, 0.0)
+    before = masks.masks(model)
+    model(x)[0].square().sum().backward()
+    callback.after_step(model, 0.0)
+    assert torch.equal(masks.masks(model)["idle"], before["idle"])
+
+
+def test_the_gradients_of_accumulated_batches_are_summed():
+    model, x = models.mlp((8, 6, 3), "silu"), torch.randn(12, 8)
+    start = {name: torch.rand(mask.shape) < 0.4 for name, mask in masks.masks(model).items()}
+    found = []
+    for parts in (1, 3):
+        twin = copy.deepcopy(model)
+        callback = started(twin, masks=start)
+        for batch in x.chunk(parts):
+            (twin(batch).square().sum() / len(x)).backward()
+        callback.after_step(twin, 0.0)
+        found.append(masks.masks(twin))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in start)
+    assert any(not torch.equal(found[0][name], start[name]) for name in start)
+
+
+def test_a_layer_that_is_called_twice_grows_by_the_sum():
+    torch.manual_seed(1)
+    layer = nn.Linear(6, 6)
+    model = nn.Sequential(layer, nn.SiLU(), layer)
+    callback = rigl.RigL(weights=12, allocation="uniform", fraction=0.5, every=1, until=1.0)
+    callback.start(model)
+    before, x = masks.mask_of(layer), torch.randn(9, 6)
+    plain = pruning.finalize(copy.deepcopy(model))
+    plain(x).square().sum().backward()
+    model(x).square().sum().backward()
+    callback.after_step(model, 0.0)
+    dense = plain[0].weight.grad.abs()
+    grown = masks.mask_of(layer) & ~before
+    assert grown.any()
+    assert dense[grown].min() >= dense[~masks.mask_of(layer)].max()
+
+
+def test_masks_of_unknown_layers_are_refused_and_unnamed_layers_stay_dense():
+    model = models.mlp((8, 6, 3), "silu")
+    with pytest.raises(ValueError, match="masks: got layer 'head', needs some of"):
+        rigl.RigL(weights=1, masks={"head": torch.ones(2, 2) > 0}).start(model)
+    callback = started(model, masks={"0": torch.rand(6, 8) < 0.5})
+    model(torch.randn(9, 8)).square().sum().backward()
+    callback.after_step(model, 0.0)
+    assert masks.masks(model)["2"].all()
