@@ -57,7 +57,8 @@ class GradualPruning:
     Parameters
     ----------
     model : the weights that have a score are masked, in place: by default all of
-        `pruning.prunable`. Build the optimizer afterwards.
+        `pruning.prunable`. A pruned model loses weights from those that it has left. Build the
+        optimizer afterwards.
     weights : how many of these are kept in the end, exactly.
     begin, end : fractions of the training, 0 ≤ begin < end ≤ 1.
     updates : n, how many times weights are removed.
@@ -115,7 +116,17 @@ class GradualPruning:
             )
         self.final = shares.by_layer(self.sizes, weights, allocation)
         self.done = 0
-        for module, parameter in shares.owners(model, self.sizes).values():
+        found = shares.owners(model, self.sizes)
+        self.full = {name: int(masks.kept(*owner).sum()) for name, owner in found.items()}
+        if weights > (left := sum(self.full.values())):
+            raise ValueError(f"weights: got {weights}, needs at most the {left} that are left")
+        for name, final in self.final.items() if isinstance(self.final, dict) else ():
+            if final > self.full[name]:
+                raise ValueError(
+                    f"weights: got {final} for layer {name!r}, needs at most the"
+                    f" {self.full[name]} that are left; see allocation="
+                )
+        for module, parameter in found.values():
             masks.set_mask(module, masks.mask_of(module, parameter), parameter)
 
     def kept(self, progress: float) -> dict[str, int] | int:
@@ -136,10 +147,8 @@ class GradualPruning:
             return full - round(cubic(progress, self.begin, self.end, 0, full - final))
 
         if isinstance(self.final, int):
-            return left(sum(size.numel() for size in self.sizes.values()), self.final)
-        return {
-            name: left(self.sizes[name].numel(), final) for name, final in self.final.items()
-        }
+            return left(sum(self.full.values()), self.final)
+        return {name: left(self.full[name], final) for name, final in self.final.items()}
 
     def step(self, progress: float) -> None:
         """Remove what the schedule asks for. `progress` is the fraction of the training that

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pruning import training
-from pruning.methods import gradual
+from pruning.methods import gradual, scores
 from pruning.networks import masks, models
 
 
@@ -95,3 +95,33 @@ def test_kept_says_what_step_keeps(allocation, updates):
         said = pruner.kept(progress)
         assert (said if isinstance(said, int) else sum(said.values())) == sum(kept(model))
     assert sum(kept(model)) == 20
+
+
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
+def test_a_pruned_network_loses_weights_from_where_it_stands(allocation):
+    model = models.mlp((10, 20, 3))
+    scores.prune_by_score(model, scores.magnitude(model), 0.5, "layer")
+    pruner = gradual.GradualPruning(
+        model, weights=26, end=1.0, updates=20, allocation=allocation
+    )
+    assert sum(kept(model)) == 130
+    before = masks.masks(model)
+    for step in range(20):
+        pruner.step((step + 1) / 20)
+        after = masks.masks(model)
+        assert all((mask <= before[name]).all() for name, mask in after.items())
+        expected = 130 - 104 * gradual.cubic((step + 1) / 20, 0, 1)
+        assert sum(kept(model)) == pytest.approx(expected, abs=1)
+        before = after
+    assert sum(kept(model)) == 26
+
+
+def test_more_weights_than_are_left_are_refused():
+    model = models.mlp((10, 20, 3))
+    scores.prune_by_score(model, scores.magnitude(model), 0.5, "layer")
+    with pytest.raises(ValueError, match="weights: got 140, needs at most the 130 that are"):
+        gradual.GradualPruning(model, weights=140)
+    with pytest.raises(
+        ValueError, match="weights: got 50 for layer '2', needs at most the 30"
+    ):
+        gradual.GradualPruning(model, weights=100, allocation=(0.5, 0.5))

@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import pruning
-from pruning.methods import shares
+from pruning.methods import oneshot, shares
 from pruning.networks import masks
 from pruning.networks.prunable import prunable
+from pruning.training import recipes
 
 
 class Recurrent(nn.Module):
@@ -235,3 +236,15 @@ def test_rewinding_takes_over_the_masks_of_torch_and_goes_with_weight_norm():
     rewinding.prune_and_rewind(model)
     assert sum(counts(model).values()) == 12
     assert torch.equal(masks.original(model[0]), first)
+
+
+@pytest.mark.parametrize("allocation", [(), (0.75, 0.25)])
+def test_one_shot_pruning_with_shares_counts_every_prunable_weight(allocation):
+    model, x = made("one dimension")
+    problem = recipes.Problem(
+        x, torch.zeros(5), sizes=(), density=0.2, epochs=1, finetune_epochs=1, dense_weights=60
+    )
+    oneshot.prune(model, problem, oneshot.MAGNITUDE, "global", allocation)
+    assert sum(counts(model).values()) == 12
+    if allocation:
+        assert list(counts(model).values()) == [9, 3]
