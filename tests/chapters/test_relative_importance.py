@@ -228,7 +228,7 @@ def test_tables_put_competitors_under_their_best_threshold():
         ("unpruned", "global"),
     ]
     said = tables.at_penalty(found, 0.0)
-    assert "94.00 % (relative importance), 90.50 % (Wanda)" in said
+    assert "94.00 % (relative importance) and 90.50 % (Wanda)" in said
     named = tables.labelled([record("relative", "layer", 0.9, beta=0.25, blind=False)])[0]
     assert named["score"] == "relative importance: absolute, blind ranges ignored"
     assert (named["setting"], named["threshold"]) == ("β = 0.25", "each layer")
