@@ -107,9 +107,9 @@ def test_the_answer_names_the_networks():
     helps, rates, long = tables.answer(evidence())
     assert "clearly ahead of Adam in **2 of 4** networks" in helps
     assert "are 82.2 [81.7, 82.7] against 80.2" in helps
-    assert "in VGG" in helps
+    assert "in a VGG" in helps
     assert "not measured yet" not in helps
-    assert "In VGG s = 0.8 is best with 82.2" in rates
+    assert "In a VGG s = 0.8 is best with 82.2" in rates
     assert "s = 0.5 is worst" in rates
     # differences 0.10, 0.11 and 0.12 points
     assert "The difference on the same seeds is 0.11 [0.09, 0.13] points" in long

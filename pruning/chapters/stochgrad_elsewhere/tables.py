@@ -112,6 +112,11 @@ def answer(evidence: list[Record]) -> list[str]:
     return answered(said, COMMAND)
 
 
+def _a(name: str) -> str:
+    """A network within a sentence: "a GRU", but "DenseNet"."""
+    return f"a {name}" if name.isupper() else name
+
+
 def _helps(evidence: list[Record]) -> str:
     groups = at_half(evidence)
     if not groups:
@@ -120,7 +125,7 @@ def _helps(evidence: list[Record]) -> str:
     ahead = (table["p, Adam"] < LEVEL).sum()
     parts = [
         f"{mean_interval(found[OURS], 1)} against {mean_interval(found[THEIRS], 1)} %"
-        f" in {name}"
+        f" in {_a(name)}"
         for name, found in groups.items()
     ]
     absent = [name for name in NAMES.values() if name not in groups]
@@ -146,7 +151,7 @@ def _rates(evidence: list[Record]) -> str:
         best = max(groups, key=lambda rate: groups[rate].mean())
         worst = min(groups, key=lambda rate: groups[rate].mean())
         parts.append(
-            f"In {name} s = {best:g} is best with {mean_interval(groups[best], 1)} %, and"
+            f"In {_a(name)} s = {best:g} is best with {mean_interval(groups[best], 1)} %, and"
             f" s = {worst:g} is worst with {mean_interval(groups[worst], 1)} %."
         )
     if not parts:
