@@ -26,8 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils._pytree import tree_leaves
 
-from pruning.networks.batches import BATCH, Batches, call, pairs
+from pruning.networks.batches import BATCH, Batches, call, length, pairs
 from pruning.networks.columns import bias, from_matrix, groups, to_matrix
 from pruning.networks.layers import (
     InputStatistics,
@@ -284,33 +285,33 @@ def snip(
 
 def _with_targets(inputs: Batches, targets: Tensor | Iterable[Tensor] | None, batch_size: int):
     """Batches of (inputs, targets, number of samples)."""
-    if targets is None:
-        for x, y in pairs(_of_two(inputs), batch_size):
-            size = len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
-            found = [each for each in _tensors(y) if each.dim()]
-            if not found:
-                raise ValueError(
-                    "targets: got None and batches without targets, needs pairs (inputs,"
-                    " targets)"
-                )
-            if wrong := [len(each) for each in found if len(each) != size]:
-                raise ValueError(
-                    f"targets: got a batch of {wrong[0]} for {size} inputs, needs as many"
-                )
-            yield x, y, size
-        return
-    labels = (y for y, _ in pairs(targets, batch_size, "targets"))
-    for given, y in zip_longest(pairs(inputs, batch_size), labels):
-        if given is None or y is None:
-            count = "more" if given is None else "fewer"
-            raise ValueError(f"targets: got {count} batches than inputs, needs as many")
-        x, _ = given
-        size = len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
-        if len(y) != size:
+    found = (
+        pairs(_of_two(inputs), batch_size)
+        if targets is None
+        else _paired(inputs, targets, batch_size)
+    )
+    for x, y in found:
+        size = length(x)
+        parts = [each for each in tree_leaves(y) if isinstance(each, Tensor) and each.dim()]
+        if not parts:
             raise ValueError(
-                f"targets: got a batch of {len(y)} for {size} inputs, needs as many"
+                "targets: got None and batches without targets, needs pairs (inputs, targets)"
+            )
+        if wrong := [len(each) for each in parts if len(each) != size]:
+            raise ValueError(
+                f"targets: got a batch of {wrong[0]} for {size} inputs, needs as many"
             )
         yield x, y, size
+
+
+def _paired(inputs: Batches, targets: Tensor | Iterable[Tensor], batch_size: int):
+    """Batches of inputs with those of the targets, as many."""
+    labels = pairs(targets, batch_size, "targets")
+    for given, wanted in zip_longest(pairs(inputs, batch_size), labels):
+        if given is None or wanted is None:
+            number = "more" if given is None else "fewer"
+            raise ValueError(f"targets: got {number} batches than inputs, needs as many")
+        yield given[0], wanted[0]
 
 
 def _of_two(inputs: Batches) -> Iterator[Any]:
@@ -323,15 +324,6 @@ def _of_two(inputs: Batches) -> Iterator[Any]:
                 " targets of several tasks go into one tuple, (inputs, (first, second))"
             )
         yield batch
-
-
-def _tensors(nest: object) -> list[Tensor]:
-    """All tensors of a tensor, or of a tuple, list or dict of them."""
-    if isinstance(nest, Mapping):
-        nest = list(nest.values())
-    if isinstance(nest, (tuple, list)):
-        return [tensor for each in nest for tensor in _tensors(each)]
-    return [nest] if isinstance(nest, Tensor) else []
 
 
 def _removed(scores: Tensor, pruned: Tensor, count: int) -> Tensor:

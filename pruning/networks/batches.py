@@ -40,7 +40,7 @@ def pairs(
     for batch in [inputs] if isinstance(inputs, (Tensor, Mapping)) else inputs:
         first, *rest = batch if isinstance(batch, (tuple, list)) and batch else (batch,)
         targets = rest[0] if rest else None
-        samples = _samples(first, argument)
+        samples = length(first, argument)
         empty = empty and samples == 0
         for start in range(0, samples, batch_size):
             part = slice(start, start + batch_size)
@@ -49,8 +49,8 @@ def pairs(
         raise ValueError(f"{argument}: got no samples, needs at least one")
 
 
-def _samples(batch: Any, argument: str) -> int:
-    """The length of a batch's first tensor."""
+def length(batch: Any, argument: str = "inputs") -> int:
+    """How many samples a batch has: the length of its first tensor."""
     tensors = batch.values() if isinstance(batch, Mapping) else [batch]
     for tensor in tensors:
         if isinstance(tensor, Tensor) and tensor.dim():
