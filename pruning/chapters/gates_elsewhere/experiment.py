@@ -21,9 +21,9 @@ from pruning.chapters.gates_elsewhere.metrics import Metrics
 from pruning.chapters.opponents.experiment import SHARES
 from pruning.chapters.pixel_representatives import experiment as representatives
 from pruning.comparison import CHOSEN, LENET_WEIGHTS, PAPER_WEIGHTS
-from pruning.data import datasets
 from pruning.evidence import configs as flat
 from pruning.evidence import records
+from pruning.evidence.compared import sizes
 from pruning.evidence.configs import changed
 from pruning.evidence.records import Record
 from pruning.methods import gates_training
@@ -110,12 +110,6 @@ def regime(config: Config) -> str:
     if config.network == "cnn":
         return "cnn"
     return "few" if config.density <= FEWEST else "many"
-
-
-def sizes(config: Config) -> tuple[int, ...]:
-    """Features of each layer of a full network of Linear layers."""
-    known = datasets.registry()[config.dataset]
-    return known["features"], *config.hidden, known["classes"]
 
 
 def tried(base: Config, method: str, density: float) -> list[Config]:

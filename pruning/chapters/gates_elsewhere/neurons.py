@@ -18,6 +18,7 @@ from torch import nn
 from pruning import comparison, training
 from pruning.bounds import Amount, Count, Fraction, Part, Positive, Rate
 from pruning.data import datasets
+from pruning.evidence.compared import sizes as sizes_of
 from pruning.evidence.configs import changed, settle
 from pruning.evidence.metrics import Metrics as Base
 from pruning.evidence.metrics import at_most, demand, on_split
@@ -51,7 +52,7 @@ class Metrics(Base, kw_only=True):
     def agrees(self, config: Any) -> None:
         """Layers are within the full network's, and weights are those of the layers."""
         on_split(self, config.split)
-        full = _full(config)
+        full = sizes_of(config)
         demand("sizes, layers", len(self.sizes), len(full))
         for layer, (size, most) in enumerate(zip(self.sizes, full, strict=True)):
             at_most(f"sizes[{layer}]", size, most, "the layer's neurons")
@@ -89,14 +90,9 @@ class Neurons:
         settle(self, study=STUDIES)
 
 
-def _full(config: Neurons) -> tuple[int, ...]:
-    known = datasets.registry()[config.dataset]
-    return known["features"], *config.hidden, known["classes"]
-
-
 def gated(config: Neurons, data: datasets.Dataset) -> nn.Sequential:
     """The network that gates have left, cut to size."""
-    full = _full(config)
+    full = sizes_of(config)
     budget = round(config.density * models.weight_count(full[:-1]))
     settings = gates_training.Settings(
         lr=config.lr,
@@ -159,11 +155,11 @@ def run(config: Neurons) -> Record:
         return training.evaluate(model, data.test.inputs, data.test.targets).accuracy
 
     model = gated(config, data)
-    sizes = left(model, _full(config))
+    sizes = left(model, sizes_of(config))
     if not all(sizes):
         raise training.TrainingError(f"gates: a layer has no neuron left, sizes {sizes}")
     kept = models.weight_count(sizes)
-    narrow = models.narrow_sizes(_full(config), kept)
+    narrow = models.narrow_sizes(sizes_of(config), kept)
     ours, name = accuracy(compact(model)), f"{config.split}_accuracy"
     return {
         "kept": kept,
