@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning.networks.batches import batches, call, evaluating
+from pruning.networks.batches import batches, call, evaluating, uneven
 from pruning.networks.prunable import prunable
 from pruning.training import Callback
 
@@ -76,8 +76,9 @@ def activations_after(
     """{layer: the activation module that takes its output}, from one forward pass in
     evaluation mode.
 
-    `batch` is one of `batches`, of which one sample is used. Raises ValueError for a layer
-    that is called several times and whose outputs go into different activations.
+    `batch` is one of `batches`, of which one sample is used where it can be split. Raises
+    ValueError for a layer that is called several times and whose outputs go into different
+    activations.
     """
     taken: dict[str, list[tuple[Tensor, nn.Module | None]]] = {}
 
@@ -101,7 +102,7 @@ def activations_after(
     ]
     try:
         with evaluating(model), torch.no_grad():
-            call(model, next(batches(batch, 1)))
+            call(model, batch if uneven(batch) else next(batches(batch, 1)))
     finally:
         for hook in hooks:
             hook.remove()

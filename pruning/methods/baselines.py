@@ -17,8 +17,8 @@ from torch import nn
 from pruning.bounds import Fraction, Rate
 from pruning.methods import scores, shares
 from pruning.networks import models
-from pruning.networks.layers import layers
-from pruning.networks.masks import set_mask
+from pruning.networks.masks import kept, set_mask
+from pruning.networks.prunable import selected
 from pruning.training.recipes import (
     Adam,
     HoldThenCosine,
@@ -54,16 +54,30 @@ class RandomSettings:
 
 
 def delete_at_random(model: nn.Module, density: float) -> None:
-    """Mask all but the fraction `density` of the weights of Linear and Conv2d layers, chosen
-    at random."""
-    found = list(layers(model).values())
-    counts = [layer.weight.numel() for layer in found]
-    removed = sum(counts) - round(density * sum(counts))
+    """Mask all but the fraction `density` of the weights of `pruning.prunable`, chosen at
+    random.
+
+    Weights that are pruned already go first. Warns of parameters that look like weights and
+    are not among them. Raises ValueError for a density outside [0, 1] and for more weights
+    than are left.
+    """
+    if not 0 <= density <= 1:
+        raise ValueError(f"density: got {density!r}, needs a number in [0, 1]")
+    found = shares.owners(model)
+    selected(model)
+    sizes = shares.sizes(model)
+    counts = [size.numel() for size in sizes.values()]
+    weights = round(density * sum(counts))
+    shares.left(model, weights)
+    removed = sum(counts) - weights
+    alive = torch.cat([kept(*owner).cpu().flatten() for owner in found.values()])
     keep = torch.ones(sum(counts), dtype=torch.bool)
     if removed:
-        keep[torch.rand(sum(counts)).topk(removed).indices] = False
-    for layer, part in zip(found, keep.split(counts), strict=True):
-        set_mask(layer, part.view_as(layer.weight))
+        drawn = torch.rand(sum(counts)).masked_fill(~alive, torch.inf)
+        keep[drawn.topk(removed).indices] = False
+    parts = zip(found.values(), sizes.values(), keep.split(counts), strict=True)
+    for (module, parameter), size, part in parts:
+        set_mask(module, part.view(size), parameter)
 
 
 def random_paths(sizes: Sequence[int], weights: int) -> list[torch.Tensor]:

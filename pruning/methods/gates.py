@@ -35,11 +35,10 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from pruning.methods.sampling import BiasGate, Gate, OutputGate, gates, new_pass
 from pruning.methods.watching import watch_optimizers
-from pruning.networks.masks import is_masked, parametrize_apart
+from pruning.networks.masks import check_free, parametrize_apart
 from pruning.networks.prunable import WEIGHTED, Model, output_dim, selected
 
 Granularity = Literal["weight", "output"]
@@ -101,7 +100,7 @@ def gate(
     if granularity == "output":
         chosen = _with_outputs(chosen, named=layers is not None)
     for key, module, parameter in chosen:
-        _check_free(key, module, parameter)
+        check_free(key, module, parameter, "layers")
     for _, module, parameter in chosen:
         weight = module._parameters[parameter]
         if granularity == "weight":
@@ -121,24 +120,6 @@ def gate(
     if new_pass not in model._forward_pre_hooks.values():
         model.register_forward_pre_hook(new_pass)
     return model
-
-
-def _check_free(key: str, module: nn.Module, parameter: str) -> None:
-    if is_masked(module, parameter):
-        raise ValueError(
-            f"layers: {key!r} carries a mask; call pruning.finalize(model) before gating"
-        )
-    if parametrize.is_parametrized(module, parameter):
-        kinds = [type(each).__name__ for each in module.parametrizations[parameter]]
-        raise ValueError(
-            f"layers: {key!r} is gated or parametrized already, by {kinds}; gate a layer once"
-        )
-    if parameter not in module._parameters:
-        raise ValueError(
-            f"layers: {key!r} has no parameter {parameter!r}, which is computed by a forward"
-            " hook, as the old torch.nn.utils.weight_norm and spectral_norm do it; remove it"
-            " before gating"
-        )
 
 
 def _with_outputs(chosen: list, named: bool) -> list:
@@ -162,7 +143,7 @@ def _with_outputs(chosen: list, named: bool) -> list:
                 " gates"
             )
         if module.bias is not None:
-            _check_free(f"{key}.bias", module, "bias")
+            check_free(f"{key}.bias", module, "bias", "layers")
     return having
 
 

@@ -116,17 +116,8 @@ class GradualPruning:
             )
         self.final = shares.by_layer(self.sizes, weights, allocation)
         self.done = 0
-        found = shares.owners(model, self.sizes)
-        self.full = {name: int(masks.kept(*owner).sum()) for name, owner in found.items()}
-        if weights > (left := sum(self.full.values())):
-            raise ValueError(f"weights: got {weights}, needs at most the {left} that are left")
-        for name, final in self.final.items() if isinstance(self.final, dict) else ():
-            if final > self.full[name]:
-                raise ValueError(
-                    f"weights: got {final} for layer {name!r}, needs at most the"
-                    f" {self.full[name]} that are left; see allocation="
-                )
-        for module, parameter in found.values():
+        self.full = shares.left(model, self.final, self.sizes)
+        for module, parameter in shares.owners(model, self.sizes).values():
             masks.set_mask(module, masks.mask_of(module, parameter), parameter)
 
     def kept(self, progress: float) -> dict[str, int] | int:

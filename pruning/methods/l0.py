@@ -28,13 +28,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from pruning.bounds import Amount, Fraction, Probability, Rate
 from pruning.methods import shares
 from pruning.methods.noise import logistic_noise
 from pruning.networks import masks
-from pruning.networks.layers import layers
+from pruning.networks.prunable import prunable
 from pruning.training import Callback
 from pruning.training.recipes import HoldThenCosine, Method, Phase, Problem, finetune, setting
 
@@ -82,33 +81,35 @@ def stretch(concrete: Tensor) -> Tensor:
 
 
 def gate(model: nn.Module, temperature: float = 2 / 3, init: float = 0.5) -> nn.Module:
-    """Put a hard-concrete gate on every weight of the Linear and Conv2d layers, in place.
+    """Put a hard-concrete gate on every weight of `pruning.prunable`, in place.
 
     Parameters
     ----------
     temperature : β, above 0.
     init : sigmoid(log α) of every gate at the start, in (0, 1).
 
-    Returns the model. Raises ValueError for values out of range, or a model without layers to
-    gate.
+    Returns the model. Warns of parameters that look like weights and are not covered. Raises
+    ValueError for values out of range, a model without layers to gate, and weights that are
+    masked, parametrized, or used by another module too.
     """
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature: got {temperature!r}, needs a finite number above 0")
     if not 0 < init < 1:
         raise ValueError(f"init: got {init!r}, needs a number strictly between 0 and 1")
-    for layer in layers(model).values():
-        gating = HardConcrete(layer.weight, temperature, init).train(layer.training)
-        masks.parametrize_apart(layer, "weight", gating)
+    for module, parameter in shares.free(model).values():
+        weight = module._parameters[parameter]
+        gating = HardConcrete(weight, temperature, init).train(module.training)
+        masks.parametrize_apart(module, parameter, gating)
     return model
 
 
 def gates(model: nn.Module) -> dict[str, HardConcrete]:
-    """The hard-concrete gates of a model, {layer name: gate}. Raises ValueError if there is
-    none."""
+    """The hard-concrete gates of a model, {key of `prunable`: gate}. Raises ValueError if
+    there is none."""
     found = {
-        name.removesuffix("parametrizations.weight.0").removesuffix("."): module
-        for name, module in model.named_modules()
-        if isinstance(module, HardConcrete)
+        key: each
+        for key, each in masks.find_gates(model).items()
+        if isinstance(each, HardConcrete)
     }
     if not found:
         raise ValueError("model: has no hard-concrete gate; call l0.gate(model) first")
@@ -133,11 +134,11 @@ def harden(model: nn.Module, weights: int, allocation: shares.Shares = "global")
     sizes = {name: gating.log_alpha.shape for name, gating in found.items()}
     locations = {name: gating.log_alpha for name, gating in found.items()}
     keep = shares.largest(locations, shares.by_layer(sizes, weights, allocation))
-    for name, gating in found.items():
-        layer, mean = model.get_submodule(name), gating.mean()
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-        layer.weight.mul_(mean)
-        masks.set_mask(layer, keep[name])
+    for key, module, parameter in prunable(model):
+        if key in found:
+            masks.unparametrize(module, parameter)
+            module._parameters[parameter].mul_(found[key].mean())
+            masks.set_mask(module, keep[key], parameter)
     return model
 
 

@@ -43,7 +43,7 @@ class Rewinding(Callback):
     Parameters
     ----------
     weights : how many of the weights of `pruning.prunable` are kept after the last round,
-        exactly.
+        exactly. A pruned model loses weights from those that it has left.
     rounds : how often weights are removed, at least 1. The model is trained once more
         afterwards.
     early : k as a fraction of the first training, in [0, 1).
@@ -51,7 +51,8 @@ class Rewinding(Callback):
 
     All parameters are rewound, and the running statistics of batch norm. Other buffers stay as
     they are. In a loop of your own: `save` at step k of the first training, `prune_and_rewind`
-    after each of the trainings. Raises ValueError for values out of range.
+    after each of the trainings. Raises ValueError for values out of range, and in `save` for
+    more weights than a pruned model has left.
     """
 
     def __init__(
@@ -72,10 +73,12 @@ class Rewinding(Callback):
             allocation,
         )
         self.saved: dict[str, Tensor] = {}  # W_k, the biases and the statistics at k
+        self.full: dict[str, int] = {}  # weights that are left before the first round
         self.done = 0
 
     def save(self, model: nn.Module) -> None:
-        """Keep the weights to rewind to."""
+        """Keep the weights to rewind to. Raises ValueError for more weights than are left."""
+        self.full = shares.left(model, self._final(model))
         self.saved = {name: value.clone() for name, value in _rewound(model).items()}
 
     @torch.no_grad()
@@ -85,13 +88,14 @@ class Rewinding(Callback):
             raise RuntimeError(
                 "rewinding: needs `save` before, and no more than `rounds` rounds"
             )
-        kept = shares.descending(
-            shares.sizes(model), self.weights, self.rounds, self.allocation
-        )[self.done]
+        kept = shares.descending(self.full, self._final(model), self.rounds)[self.done]
         shares.keep_largest(model, scores.magnitude(model), kept)
         for name, value in _rewound(model).items():
             value.copy_(self.saved[name])
         self.done += 1
+
+    def _final(self, model: nn.Module) -> dict[str, int] | int:
+        return shares.by_layer(shares.sizes(model), self.weights, self.allocation)
 
     def start(self, model: nn.Module) -> None:
         """Before the first training: for k = 0 the weights to rewind to."""
@@ -108,18 +112,26 @@ class Rewinding(Callback):
         self.prune_and_rewind(model)
 
     def state(self) -> dict[str, Tensor]:
-        """The rounds that are done, and what to rewind to; the masks are the model's."""
+        """The rounds that are done, what to rewind to, and how many weights there were; the
+        masks are the model's."""
         saved = {f"saved.{name}": value for name, value in self.saved.items()}
-        return saved | {"done": torch.tensor(self.done)}
+        full = {f"full.{key}": torch.tensor(count) for key, count in self.full.items()}
+        return saved | full | {"done": torch.tensor(self.done)}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""
         self.done = int(state["done"])
-        self.saved = {
-            name.removeprefix("saved."): value
-            for name, value in state.items()
-            if name.startswith("saved.")
-        }
+        self.saved = _beginning("saved.", state)
+        self.full = {key: int(count) for key, count in _beginning("full.", state).items()}
+
+
+def _beginning(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a state whose names begin so, without that."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in state.items()
+        if name.startswith(prefix)
+    }
 
 
 def _rewound(model: nn.Module) -> dict[str, Tensor]:

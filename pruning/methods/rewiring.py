@@ -78,10 +78,12 @@ class _Rewiring(Callback):
                 "model: has no weights to rewire, needs Linear, convolution, attention or"
                 " recurrent layers"
             )
-        if any(is_parametrized(*each) or is_pruned(*each) for each in found):
-            raise ValueError(
-                "model: is pruned or gated already; rewiring needs dense layers to start from"
-            )
+        for key, module, parameter in prunable(model):
+            if is_parametrized(module, parameter) or is_pruned(module, parameter):
+                raise ValueError(
+                    f"model: {key!r} is pruned or gated already, or parametrized otherwise;"
+                    " rewiring needs dense layers with plain weights to start from"
+                )
         weights = [original(*each) for each in found]
         sizes = {str(k): weight.shape for k, weight in enumerate(weights)}
         total = round(self.density * sum(weight.numel() for weight in weights))

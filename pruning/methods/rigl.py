@@ -95,8 +95,16 @@ class RigL(Callback):
         """Mask the layers."""
         self.finish(model)
         found, self.steps = shares.owners(model, self.given, "masks"), 0
-        for owner in found.values():
-            masks.original(*owner)  # a weight computed from several tensors cannot grow
+        for key, (module, parameter) in found.items():
+            if (
+                masks.is_parametrized(module, parameter)
+                and not module.parametrizations[parameter].is_tensor
+            ):
+                raise ValueError(
+                    f"model: {key!r} is computed from several tensors, as weight norm does it,"
+                    " so that no single weight can grow;"
+                    " torch.nn.utils.parametrize.remove_parametrizations makes it plain"
+                )
         if self.given is None:
             kept = shares.by_layer(shares.sizes(model), self.weights, self.allocation)
             shares.keep_largest(model, scores.random_scores(model), kept)

@@ -71,6 +71,11 @@ def prune_n_m(model: Model, scores: dict[str, Tensor], n: int = 2, m: int = 4) -
             raise ValueError(
                 f"scores: {key!r} is a transposed convolution, whose rows are not contiguous"
             )
+        if score.shape[1] % m:
+            raise ValueError(
+                f"scores: {key!r} has rows of {score.shape[1]}, needs a multiple of m = {m};"
+                f" leave it out of the scores, with ignore=[{key!r}] where they are computed"
+            )
         inputs_last = score.masked_fill(~before, -torch.inf).movedim(1, -1)
         masks[key] = n_m_mask(inputs_last, n, m).movedim(-1, 1) & before
     for key, mask in masks.items():

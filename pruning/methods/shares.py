@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.networks import masks
-from pruning.networks.prunable import check_untied, prunable
+from pruning.networks.prunable import check_untied, prunable, selected
 
 Allocation = Literal["global", "uniform", "erdos-renyi"]
 Shares = Allocation | Sequence[float]
@@ -164,6 +164,19 @@ def owners(
     return found
 
 
+def free(model: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """`owners` of all weights, for a parametrization of each that holds parameters of its own.
+
+    Warns of parameters that look like weights and are not among them (see `selected`). Raises
+    ValueError as `owners`, and for weights that are masked or parametrized already.
+    """
+    found = owners(model)
+    for key, owner in found.items():
+        masks.check_free(key, *owner)
+    selected(model)
+    return found
+
+
 def sizes(
     model: nn.Module, names: Iterable[str] | None = None, argument: str = "scores"
 ) -> dict[str, torch.Size]:
@@ -179,9 +192,9 @@ def keep_largest(
     """Mask a model so that the weights with the largest scores are kept, as many as `by_layer`
     says.
 
-    What is pruned already stays pruned as long as enough weights are left. In place; returns
-    the model. Raises ValueError as `owners`, and where a count by layers is of other layers
-    than the scores.
+    What is pruned already stays pruned as long as enough weights are left (see `left`). In
+    place; returns the model. Raises ValueError as `owners`, and where a count by layers is of
+    other layers than the scores.
     """
     if isinstance(kept, dict) and kept.keys() != scores.keys():
         raise ValueError(f"scores: got layers {list(scores)}, needs {list(kept)}")
@@ -196,23 +209,46 @@ def keep_largest(
     return model
 
 
-def descending(
-    sizes: dict[str, torch.Size], weights: int, rounds: int, allocation: Shares = "global"
-) -> list[dict[str, int] | int]:
+def left(
+    model: nn.Module, weights: dict[str, int] | int, names: Iterable[str] | None = None
+) -> dict[str, int]:
+    """How many weights of each layer the masks of a model keep, {key: count}.
+
+    weights : what `by_layer` says is to be kept in the end.
+    names : as in `owners`.
+
+    Raises ValueError as `owners`, and where more is to be kept than is left.
+    """
+    found = {key: int(masks.kept(*owner).sum()) for key, owner in owners(model, names).items()}
+    if isinstance(weights, int):
+        if weights > (count := sum(found.values())):
+            raise ValueError(
+                f"weights: got {weights}, needs at most the {count} that are left"
+            )
+        return found
+    for name, final in weights.items():
+        if final > found[name]:
+            raise ValueError(
+                f"weights: got {final} for layer {name!r}, needs at most the {found[name]}"
+                " that are left; see allocation="
+            )
+    return found
+
+
+def descending(full: dict[str, int], final: dict[str, int] | int, rounds: int) -> list:
     """What is kept after each of `rounds` rounds that remove equal fractions: all · (weights /
-    all)^(k / n)."""
-    final = by_layer(sizes, weights, allocation)
+    all)^(k / n).
+
+    full : how many weights each layer has at the start, those that are pruned not among them.
+    final : how many are kept at the end, as `by_layer` says.
+    """
 
     def at(full: int, last: int, k: int) -> int:
         return max(last, round(full * (last / full) ** (k / rounds)))
 
     if isinstance(final, int):
-        full = sum(size.numel() for size in sizes.values())
-        return [at(full, final, k) for k in range(1, rounds + 1)]
+        return [at(sum(full.values()), final, k) for k in range(1, rounds + 1)]
     return [
-        {
-            name: at(size.numel(), final[name], k) if final[name] else 0
-            for name, size in sizes.items()
-        }
+        {name: at(full[name], last, k) if last else 0 for name, last in final.items()}
         for k in range(1, rounds + 1)
     ]

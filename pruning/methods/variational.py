@@ -27,19 +27,19 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from pruning.bounds import Amount, Fraction, Rate
 from pruning.methods import shares
 from pruning.networks import masks
-from pruning.networks.layers import layers
+from pruning.networks.prunable import WEIGHTED, prunable
 from pruning.training import Callback
 from pruning.training.recipes import HoldThenCosine, Method, Phase, Problem, finetune, setting
 
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
 THRESHOLD = 3.0  # log α from which a weight is removed: dropout rate α / (1 + α) above 0.95
 SAMPLING = ("local", "weight")
+ATTENTION = nn.MultiheadAttention
 
 
 def kl_divergence(log_alpha: Tensor) -> Tensor:
@@ -58,6 +58,7 @@ class Noise(nn.Module):
         self.log_sigma2 = nn.Parameter(torch.full_like(weight, init, dtype=torch.float32))
         self.sampling = sampling
         self.hook: RemovableHandle | None = None  # where outputs are sampled
+        self.read = self.sampled = False  # whether the mean was used, and an output sampled
         self._means = (
             weight,
         )  # θ, for `log_alpha`; in a tuple: it is the layer's parameter, not ours
@@ -69,6 +70,7 @@ class Noise(nn.Module):
         if not self.training:
             return weight * self.mask()
         if self.sampling == "local":
+            self.read = True
             return weight
         return weight + (0.5 * self.log_sigma2).exp() * torch.randn_like(weight)  # Eq. 1
 
@@ -81,46 +83,80 @@ class Noise(nn.Module):
         return self.log_alpha().detach() < THRESHOLD
 
 
-def _sample_output(layer: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+def _sample_output(layer: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> Tensor:
     """A forward hook: the output with the noise that its weights' variances give it."""
     if not layer.training:
         return output
-    x, variance = args[0], layer.parametrizations.weight[0].log_sigma2.exp()
+    noise = layer.parametrizations.weight[0]
+    noise.sampled = True
+    x, variance = (args[0] if args else kwargs["input"]).square(), noise.log_sigma2.exp()
     if isinstance(layer, nn.Linear):
-        spread = F.linear(x.square(), variance)
+        spread = F.linear(x, variance)
+    elif layer.transposed:
+        spread = _transposed(layer, x, variance, output.shape)
     else:
-        spread = layer._conv_forward(x.square(), variance, None)
+        spread = layer._conv_forward(x, variance, None)
     return output + (spread + 1e-8).sqrt() * torch.randn_like(output)  # Eq. 2
 
 
+def _transposed(layer: nn.Module, x: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+    """What a transposed convolution computes with another weight and no bias; `shape` is that
+    of its output."""
+    sides = weight.dim() - 2
+    convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[sides - 1]
+    padding = layer._output_padding(
+        x,
+        list(shape[-sides:]),
+        layer.stride,
+        layer.padding,
+        layer.kernel_size,
+        sides,
+        layer.dilation,
+    )
+    return convolve(
+        x, weight, None, layer.stride, layer.padding, padding, layer.groups, layer.dilation
+    )
+
+
+def _shows_outputs(model: nn.Module) -> set[nn.Module]:
+    """Layers whose outputs are linear in their weight and pass a hook: attention reads the
+    weight of its last layer without calling it."""
+    hidden = {each.out_proj for each in model.modules() if isinstance(each, ATTENTION)}
+    return {each for each in model.modules() if isinstance(each, WEIGHTED)} - hidden
+
+
 def dropout(model: nn.Module, init: float = -10.0, sampling: str = "local") -> nn.Module:
-    """Give every weight of the Linear and Conv2d layers a variance of its own, in place.
+    """Give every weight of `pruning.prunable` a variance of its own, in place.
 
     Parameters
     ----------
     init : log σ² at the start.
-    sampling : "local" draws the layers' outputs, one noise a sample; "weight" draws the
+    sampling : "local" draws the outputs of Linear and convolution layers, one noise a sample,
+        and the weights of attention and recurrent layers as "weight" does; "weight" draws all
         weights once a batch.
 
-    Returns the model. Raises ValueError for another sampling, or a model without such layers.
+    Returns the model. Warns of parameters that look like weights and are not covered. Raises
+    ValueError for another sampling, a model without weights to prune, and weights that are
+    masked, parametrized, or used by another module too.
     """
     if sampling not in SAMPLING:
         raise ValueError(f"sampling: got {sampling!r}, needs one of {SAMPLING}")
-    for layer in layers(model).values():
-        noise = Noise(layer.weight, init, sampling).train(layer.training)
-        masks.parametrize_apart(layer, "weight", noise)
-        if sampling == "local":
-            noise.hook = layer.register_forward_hook(_sample_output)
+    found = shares.free(model)
+    shown = _shows_outputs(model) if sampling == "local" else set()
+    for module, parameter in found.values():
+        how = "local" if module in shown else "weight"
+        noise = Noise(module._parameters[parameter], init, how).train(module.training)
+        masks.parametrize_apart(module, parameter, noise)
+        if how == "local":
+            noise.hook = module.register_forward_hook(_sample_output, with_kwargs=True)
     return model
 
 
 def noises(model: nn.Module) -> dict[str, Noise]:
-    """The variances of a model's weights, {layer name: Noise}. Raises ValueError if there is
-    none."""
+    """The variances of a model's weights, {key of `prunable`: Noise}. Raises ValueError if
+    there is none."""
     found = {
-        name.removesuffix("parametrizations.weight.0").removesuffix("."): module
-        for name, module in model.named_modules()
-        if isinstance(module, Noise)
+        key: each for key, each in masks.find_gates(model).items() if isinstance(each, Noise)
     }
     if not found:
         raise ValueError(
@@ -130,9 +166,19 @@ def noises(model: nn.Module) -> dict[str, Noise]:
 
 
 def divergence(model: nn.Module) -> Tensor:
-    """Σ KL over all weights of a model (Eq. 3), a 0-dim tensor with gradient."""
+    """Σ KL over all weights of a model (Eq. 3), a 0-dim tensor with gradient.
+
+    Raises RuntimeError where the model reads a layer's weight without calling the layer, so
+    that its outputs were not sampled.
+    """
+    found = noises(model)
+    if unseen := [key for key, each in found.items() if each.read and not each.sampled]:
+        raise RuntimeError(
+            f"divergence: the model reads the weights of {unseen} without calling these"
+            " layers, so that their outputs have no noise; needs sampling='weight'"
+        )
     return torch.stack(
-        [kl_divergence(noise.log_alpha()).sum() for noise in noises(model).values()]
+        [kl_divergence(noise.log_alpha()).sum() for noise in found.values()]
     ).sum()
 
 
@@ -148,12 +194,12 @@ def harden(model: nn.Module, weights: int, allocation: shares.Shares = "global")
     sizes = {name: noise.log_sigma2.shape for name, noise in found.items()}
     signal = {name: -noise.log_alpha() for name, noise in found.items()}
     keep = shares.largest(signal, shares.by_layer(sizes, weights, allocation))
-    for name, noise in found.items():
-        layer = model.get_submodule(name)
-        if noise.hook is not None:
-            noise.hook.remove()
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-        masks.set_mask(layer, keep[name])
+    for key, module, parameter in prunable(model):
+        if key in found:
+            if (hook := found[key].hook) is not None:
+                hook.remove()
+            masks.unparametrize(module, parameter)
+            masks.set_mask(module, keep[key], parameter)
     return model
 
 

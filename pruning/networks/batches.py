@@ -20,8 +20,8 @@ def batches(
     iterable of batches, such as a ``DataLoader``, read once. A batch is a tensor, a dict, or a
     tuple or list whose first element is one of them, (inputs, targets) for instance.
 
-    Raises TypeError for a batch of another type, ValueError for no samples or a batch size
-    below 1.
+    Raises TypeError for a batch of another type, ValueError for no samples, a batch size below
+    1, and a dict to be split whose tensors have different lengths, other than 1.
     """
     for batch, _ in pairs(inputs, batch_size, argument):
         yield batch
@@ -42,6 +42,12 @@ def pairs(
         targets = rest[0] if rest else None
         samples = length(first, argument)
         empty = empty and samples == 0
+        if samples > batch_size and (others := uneven(first)):
+            raise ValueError(
+                f"{argument}: {others} are not as long as the {samples} samples, so that parts"
+                f" of batch_size={batch_size} would not belong together; needs"
+                f" batch_size={samples}, or smaller batches"
+            )
         for start in range(0, samples, batch_size):
             part = slice(start, start + batch_size)
             yield _part(first, part, samples), _part(targets, part, samples)
@@ -59,6 +65,19 @@ def length(batch: Any, argument: str = "inputs") -> int:
         f"{argument}: got a batch of type {type(batch).__name__}, needs a tensor with samples"
         " first, a dict of such tensors, or a tuple or list that begins with one of them"
     )
+
+
+def uneven(batch: Any) -> list[str]:
+    """The tensors of a dict that cannot be split with its samples: of another length, other
+    than 1. A graph's edges are such."""
+    if not isinstance(batch, Mapping):
+        return []
+    samples = length(batch)
+    return [
+        key
+        for key, value in batch.items()
+        if isinstance(value, Tensor) and value.dim() and len(value) not in (1, samples)
+    ]
 
 
 def _part(batch: Any, part: slice, samples: int) -> Any:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from pruning.networks.pickling import make_picklable
+from pruning.networks.pickling import forget_flat_weights, make_picklable
 from pruning.networks.prunable import Model, key_of, prunable, weights_of
 
 
@@ -231,6 +231,35 @@ def parametrize_apart(module: nn.Module, parameter: str, parametrization: nn.Mod
         module.register_forward_hook(_forget_flat_weights)
 
 
+def unparametrize(module: nn.Module, parameter: str) -> None:
+    """Put the trained parameter back in its place, as it is, without a change to copies of the
+    module."""
+    _own_class(module)
+    parametrize.remove_parametrizations(module, parameter, leave_parametrized=False)
+
+
+def check_free(key: str, module: nn.Module, parameter: str, argument: str = "model") -> None:
+    """Raise ValueError for a weight that is no plain parameter, as gates and noise need it."""
+    if is_masked(module, parameter):
+        raise ValueError(
+            f"{argument}: {key!r} carries a mask; call pruning.finalize(model) before gating"
+        )
+    kinds = [type(each).__name__ for each in _list(module, parameter)]
+    if kinds:
+        gated = any(hasattr(each, "mask") for each in _list(module, parameter))
+        removal = f"torch.nn.utils.parametrize.remove_parametrizations(layer, {parameter!r})"
+        raise ValueError(
+            f"{argument}: {key!r} is gated or parametrized already, by {kinds}; "
+            + ("gate a layer once" if gated else f"{removal} makes it plain")
+        )
+    if parameter not in module._parameters:
+        raise ValueError(
+            f"{argument}: {key!r} has no parameter {parameter!r}, which is computed by a"
+            " forward hook, as the old torch.nn.utils.weight_norm and spectral_norm do it;"
+            " remove it before gating"
+        )
+
+
 def _own_class(module: nn.Module) -> None:
     """Give a parametrized module a class of its own: ``copy.deepcopy`` lets copies share the
     class that holds the properties, so what is parametrized or removed on one would break the
@@ -304,9 +333,8 @@ def _of_torch_parametrizations(hook: object) -> bool:
 
 
 def _forget_flat_weights(module: nn.RNNBase, args, output) -> None:
-    """Drop the weights that an RNN keeps from its last forward pass: they are computed, so
-    that they belong to a graph and could not be deep-copied."""
-    module._flat_weights = []
+    """A forward hook: what was computed in this pass need not stay."""
+    forget_flat_weights(module)
 
 
 def _restore_order(module: nn.Module, parameter: str) -> None:

@@ -3,15 +3,44 @@
 ``torch.nn.utils.parametrize`` gives a layer a class made for it alone, which no pickle can
 name, and therefore refuses. A layer with gates and masks is written as one of its plain class,
 with its trained parameters in place and the gates and masks beside them; reading puts them on
-again. Whole models travel to other processes and into checkpoints in this way."""
+again. Whole models travel to other processes and into checkpoints in this way.
+
+A recurrent layer also holds the weights that it computed last. They belong to a graph, which
+no copy takes, so they are dropped."""
+
+import copy
 
 from torch import nn
 from torch.nn.utils import parametrize
 
 
 def make_picklable(module: nn.Module) -> None:
-    """Let a parametrized module be pickled, as long as gates and masks are all it carries."""
-    type(module).__reduce_ex__ = _reduce
+    """Let a parametrized module be pickled, as long as gates and masks are all it carries, and
+    be copied at any time."""
+    kind = type(module)
+    kind.__reduce_ex__ = _reduce
+    if isinstance(module, nn.RNNBase):
+        kind.__deepcopy__ = _copy
+
+
+def forget_flat_weights(module: nn.RNNBase) -> None:
+    """Drop the weights that a recurrent layer keeps from its last forward pass or ``to``. The
+    next pass finds that they have changed and computes them anew."""
+    module._flat_weights = []
+    module._flat_weight_refs = [_gone] * len(module._flat_weights_names)
+
+
+def _gone() -> None:
+    """What a weak reference to a lost weight gives."""
+
+
+def _copy(module: nn.RNNBase, memo: dict) -> nn.RNNBase:
+    """``__deepcopy__`` of a parametrized recurrent layer."""
+    forget_flat_weights(module)
+    copied = type(module).__new__(type(module))
+    memo[id(module)] = copied
+    copied.__dict__ = copy.deepcopy(module.__dict__, memo)
+    return copied
 
 
 def _reduce(module: nn.Module, protocol: int) -> tuple:
@@ -35,7 +64,8 @@ def _reduce(module: nn.Module, protocol: int) -> tuple:
     if isinstance(module, nn.RNNBase):
         state["_flat_weights"] = [
             state["_parameters"].get(name) for name in module._flat_weights_names
-        ]  # what is there was computed in the last forward pass
+        ]  # what is there is computed, by this very `__getstate__`
+        forget_flat_weights(module)
     layers = {parameter: list(found) for parameter, found in held.items()}
     return _new, (kind,), (state, layers), None, None, _restore
 

@@ -356,3 +356,32 @@ def test_transposed_convolutions_are_pruned_by_output_channel():
     )
     kept = to_matrix(layer, "weight", layer.weight) != 0
     assert (kept.sum(2) == 9).all()
+
+
+class Messages(nn.Module):
+    """A graph network: its edges are no samples of the nodes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x, edges):
+        hidden = self.first(x)
+        return self.last(torch.zeros_like(hidden).index_add(0, edges[1], hidden[edges[0]]))
+
+
+def test_a_graph_is_scored_as_a_whole_or_not_at_all():
+    model, x, edges = Messages(), torch.randn(1500, 3), torch.randint(0, 700, (2, 4000))
+    batch = {"x": x, "edges": edges}
+    reached = torch.zeros(1500, 4).index_add(0, edges[1], model.first(x)[edges[0]])
+    expected = model.last.weight.abs() * reached.norm(dim=0)
+    for act in (pruning.wanda, pruning.contribution_statistics):
+        with pytest.raises(
+            ValueError, match=r"\['edges'\] are not as .* needs batch_size=1500"
+        ):
+            act(model, batch)
+    found = pruning.wanda(model, batch, batch_size=1500)["last"]
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-4)
+    stats = pruning.contribution_statistics(model, batch, kind="absolute", batch_size=1500)
+    mean = model.last.weight.double() * reached.double().mean(0)
+    torch.testing.assert_close(stats["last"].mean, mean.detach(), rtol=1e-4, atol=1e-6)

@@ -1,8 +1,12 @@
+import copy
 import math
 
 import pytest
 import torch
+from torch.nn.utils import parametrizations
+from torch_models import MODELS
 
+import pruning
 from pruning import training
 from pruning.methods import l0
 from pruning.networks import masks, models
@@ -92,3 +96,44 @@ def test_bad_input_is_named(bad):
         l0.L0(10, penalty="l1")
     with pytest.raises(ValueError, match="no hard-concrete gate"):
         l0.expected_weights(models.mlp((4, 3)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_prunable_weight_has_a_gate(name):
+    make, shape = MODELS[name]
+    model, x = l0.gate(make()).train(), torch.randn(shape)
+    keys = [key for key, _, _ in pruning.prunable(model)]
+    assert list(l0.gates(model)) == keys
+    out = model(x)
+    ((out * torch.randn_like(out)).sum() + l0.expected_weights(model)).backward()
+    for key, gating in l0.gates(model).items():
+        p = gating.open().detach()
+        assert not torch.allclose(gating.log_alpha.grad, p * (1 - p)), key  # of the loss too
+    for gating in l0.gates(model).values():
+        torch.nn.init.normal_(gating.log_alpha, std=4)
+    count = sum(int(gating.mask().sum()) for gating in l0.gates(model).values())
+    before, copied = model.eval()(x), copy.deepcopy(model)
+    l0.harden(model, count)
+    torch.testing.assert_close(model(x), before)
+    torch.testing.assert_close(copied(x), before)
+    assert sum(int(mask.sum()) for mask in masks.masks(model).values()) == count
+    plain = make()
+    plain.load_state_dict(pruning.finalize(model).state_dict())
+    torch.testing.assert_close(plain.eval()(x), before)
+
+
+def test_weights_that_are_no_plain_parameters_are_refused():
+    normed = models.mlp((4, 3, 2))
+    parametrizations.weight_norm(normed[0])
+    with pytest.raises(ValueError, match=r"'0' is gated or par.*makes it plain"):
+        l0.gate(normed)
+    pruned = models.mlp((4, 3, 2))
+    pruning.prune_by_score(pruned, pruning.magnitude(pruned), 0.5)
+    with pytest.raises(ValueError, match="'0' carries a mask"):
+        l0.gate(pruned)
+
+
+def test_parameters_without_a_gate_are_named():
+    model = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 3))
+    with pytest.warns(UserWarning, match=r"\['0.weight'\] have no gates"):
+        l0.gate(model)

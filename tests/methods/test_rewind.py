@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import pruning
 from pruning import training
 from pruning.methods import rewind
 from pruning.networks import masks, models
@@ -122,3 +123,40 @@ def test_a_training_that_is_resumed_rewinds_to_the_same_weights(digits, tmp_path
         found.append(model.state_dict())
     assert found[0].keys() == found[1].keys()
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
+def test_what_was_pruned_before_stays_pruned(allocation):
+    model = models.mlp((8, 6, 4))  # 72 weights
+    pruning.prune_by_score(model, pruning.random_scores(model), 0.5, scope="layer")
+    first = masks.masks(model)
+    rewinding = rewind.Rewinding(weights=9, rounds=2, early=0, allocation=allocation)
+    rewinding.start(model)
+    left = []
+    for _ in range(2):
+        for parameter in model.parameters():
+            nn.init.normal_(parameter)
+        rewinding.prune_and_rewind(model)
+        now = masks.masks(model)
+        assert all((now[key] <= first[key]).all() for key in first)
+        left.append(sum(int(mask.sum()) for mask in now.values()))
+    assert left == [18, 9]  # of 36: each round halves
+
+
+def test_more_weights_than_are_left_are_refused_before_the_training():
+    model = models.mlp((8, 6, 4))
+    pruning.prune_by_score(model, pruning.magnitude(model), 0.5)
+    with pytest.raises(ValueError, match="weights: got 37, needs at most the 36 that"):
+        rewind.Rewinding(weights=37, rounds=2, early=0).start(model)
+
+
+def test_a_resumed_rewinding_counts_from_where_it_began():
+    model = models.mlp((8, 6, 4))
+    pruning.prune_by_score(model, pruning.magnitude(model), 0.5)
+    rewinding = rewind.Rewinding(weights=9, rounds=2, early=0)
+    rewinding.start(model)
+    rewinding.prune_and_rewind(model)
+    resumed = rewind.Rewinding(weights=9, rounds=2, early=0)
+    resumed.load(rewinding.state())
+    resumed.prune_and_rewind(model)
+    assert sum(int(mask.sum()) for mask in masks.masks(model).values()) == 9

@@ -199,6 +199,13 @@ def test_models_that_cannot_be_rewired():
         SET(0.5, 1).start(nn.Sequential(nn.ReLU()))
     with pytest.raises(ValueError, match="pruned or gated already"):
         SET(0.5, 1).start(pruning.gate(net()))
+    normed = net()
+    name, layer = next(
+        each for each in normed.named_modules() if isinstance(each[1], nn.Linear)
+    )
+    nn.utils.parametrizations.weight_norm(layer)
+    with pytest.raises(ValueError, match=f"'{name}' is pruned .*, or parametrized otherwise"):
+        SET(0.5, 1).start(normed)
 
 
 METHODS = pytest.mark.parametrize(

@@ -189,3 +189,10 @@ def test_masks_of_unknown_layers_are_refused_and_unnamed_layers_stay_dense():
     model(torch.randn(9, 8)).square().sum().backward()
     callback.after_step(model, 0.0)
     assert masks.masks(model)["2"].all()
+
+
+def test_a_weight_of_several_tensors_is_refused_by_name():
+    model = models.mlp((8, 6, 3))
+    torch.nn.utils.parametrizations.weight_norm(model[2])
+    with pytest.raises(ValueError, match="'2' is computed from several tensors"):
+        rigl.RigL(weights=20).start(model)

@@ -77,11 +77,13 @@ def test_what_is_pruned_stays_pruned():
 
 
 def test_rounds_remove_equal_fractions():
-    totals = shares.descending(LENET, 404, 10)
+    full = {name: size.numel() for name, size in LENET.items()}
+    totals = shares.descending(full, 404, 10)
     assert totals[-1] == 404
     ratios = [b / a for a, b in zip([266_200, *totals], totals, strict=False)]
     assert ratios == pytest.approx([(404 / 266_200) ** 0.1] * 10, rel=2e-3)
-    by_layer = shares.descending(LENET, 404, 10, (0.67, 0.19, 0.14))
+    final = shares.by_layer(LENET, 404, (0.67, 0.19, 0.14))
+    by_layer = shares.descending(full, final, 10)
     assert list(by_layer[-1].values()) == [271, 77, 56]
 
 

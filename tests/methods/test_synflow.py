@@ -1,7 +1,9 @@
 import pytest
 import torch
 from torch import nn
+from torch_models import Attention
 
+import pruning
 from pruning.methods import synflow
 from pruning.networks import masks, models
 
@@ -60,5 +62,119 @@ def test_bad_input_is_named():
         synflow.prune(models.mlp((4, 3)), torch.zeros(1, 4), weights=3, rounds=0)
     with pytest.raises(TypeError, match=r"inputs: got torch\.int64, needs floating point"):
         synflow.synflow(nn.Embedding(3, 2), torch.tensor([0, 1]))
-    with pytest.raises(ValueError, match="Linear or Conv2d"):
+    with pytest.raises(ValueError, match="Linear or convolution"):
         synflow.synflow(nn.Sequential(nn.ReLU()), torch.zeros(1, 4))
+
+
+class Joined(nn.Module):
+    """An encoder, a transposed convolution back, and a skip connection, with all that a flow
+    must pass by."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv1d(2, 4, 3, padding=1)
+        self.down = nn.Conv1d(4, 6, 2, stride=2)
+        self.norm = nn.BatchNorm1d(6)
+        self.up = nn.ConvTranspose1d(6, 4, 2, stride=2)
+        self.mixing = nn.Parameter(torch.randn(8, 8))
+        self.last = nn.Conv1d(8, 3, 1)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        y = self.up(self.norm(self.down(x)).relu())
+        return self.last(self.mixing @ torch.cat([x, y], 1))
+
+
+def test_every_convolution_carries_its_absolute_weights():
+    model = Joined()
+    nn.init.normal_(model.norm.running_mean)
+    scores = synflow.synflow(model, torch.zeros(5, 2, 8))
+    assert list(scores) == ["first", "down", "up", "last"]
+    assert all((score >= 0).all() for score in scores.values())
+    whole = scores["last"].sum()
+    torch.testing.assert_close(scores["first"].sum(), whole)
+    torch.testing.assert_close(scores["down"].sum(), scores["up"].sum())
+    # the flow without the branch through `up` is what `up` does not carry
+    with torch.no_grad():
+        model.up.weight.zero_()
+    with pytest.warns(UserWarning, match=r"no flow runs .*'down': 48"):
+        without = synflow.synflow(model, torch.zeros(5, 2, 8))["last"].sum()
+    torch.testing.assert_close(whole - without, scores["up"].sum())
+
+
+def test_the_budget_counts_every_convolution():
+    model = synflow.prune(Joined(), torch.zeros(1, 2, 8), weights=60, rounds=5)
+    kept = masks.masks(model)
+    assert sum(int(mask.sum()) for mask in kept.values()) == 60
+    assert not kept["up"].all()
+
+
+def test_what_was_pruned_stays_pruned():
+    model = models.mlp((6, 8, 4))
+    pruning.prune_by_score(model, pruning.random_scores(model), 0.5)
+    before = masks.masks(model)
+    synflow.prune(model, torch.zeros(1, 6), weights=30, rounds=3)
+    after = masks.masks(model)
+    assert all((after[key] <= before[key]).all() for key in before)
+    with pytest.raises(ValueError, match="weights: got 31, needs at most the 30 that"):
+        synflow.prune(model, torch.zeros(1, 6), weights=31)
+
+
+def test_normalisations_do_not_turn_the_flow_negative():
+    model = nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), nn.Linear(4, 3))
+    found = synflow.synflow(model, torch.zeros(1, 5))
+    flow = (model[2].weight.double().abs() @ model[0].weight.double().abs()).sum().item()
+    assert [score.sum().item() for score in found.values()] == pytest.approx([flow] * 2)
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.node, self.out = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x, edges):
+        sent = self.node(x)[edges[0]]
+        return self.out(torch.zeros(len(x), 4, dtype=x.dtype).index_add(0, edges[1], sent))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_several_inputs_and_integers_among_them(named):
+    edges = torch.tensor([[0, 1, 2, 2], [1, 2, 0, 1]])
+    model, x = TwoInputs(), torch.zeros(3, 3)
+    found = synflow.synflow(model, {"x": x, "edges": edges} if named else (x, edges))
+    flow = (
+        4 * (model.out.weight.double().abs() @ model.node.weight.double().abs()).sum().item()
+    )
+    assert [score.sum().item() for score in found.values()] == pytest.approx([flow] * 2)
+
+
+class Difference(TwoInputs):
+    def forward(self, x, other):
+        return self.out(self.node(x) - 2 * self.node(other))
+
+
+class Squared(TwoInputs):
+    def forward(self, x):
+        return self.out(self.node(x).square())
+
+
+def test_what_has_no_flow_is_said():
+    with pytest.warns(UserWarning, match=r"\['attention.in_proj_weight'\] have no score"):
+        found = synflow.synflow(Attention(), torch.zeros(1, 3, 8))
+    assert list(found) == ["attention.out_proj"]
+    assert found["attention.out_proj"].sum() > 0
+    with pytest.warns(UserWarning, match="not proportional to the inputs"):
+        synflow.synflow(Squared(), torch.zeros(1, 3))
+    softmax = nn.Sequential(nn.Linear(4, 3), nn.Softmax(-1), nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=r"through \['0'\] is negative; needs a model that"):
+        synflow.synflow(softmax, torch.zeros(1, 4))
+    with pytest.raises(ValueError, match=r"'node', 'out'\] is negative"):
+        synflow.synflow(Difference(), (torch.zeros(1, 3), torch.zeros(1, 3)))
+
+
+def test_weight_norm_is_scored_by_the_weights_that_it_gives():
+    plain, normed = models.mlp((5, 4, 3)), models.mlp((5, 4, 3))
+    normed.load_state_dict(plain.state_dict())
+    nn.utils.parametrizations.weight_norm(normed[0])
+    x = torch.zeros(1, 5)
+    torch.testing.assert_close(synflow.synflow(normed, x), synflow.synflow(plain, x))

@@ -1,9 +1,12 @@
+import copy
 import math
 
 import pytest
 import torch
 from torch import nn
+from torch_models import MODELS
 
+import pruning
 from pruning import training
 from pruning.methods import variational
 from pruning.networks import masks, models
@@ -120,3 +123,78 @@ def test_bad_input_is_named():
         variational.Variational(10, samples=0)
     with pytest.raises(ValueError, match="no variational dropout"):
         variational.divergence(models.mlp((4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv1d(2, 4, 3, dilation=2), (1, 2, 9)),
+        (nn.ConvTranspose1d(2, 4, 3, stride=2, output_padding=1), (1, 2, 5)),
+        (nn.ConvTranspose2d(4, 2, 3, stride=2, padding=1, groups=2), (1, 4, 3, 3)),
+        (nn.ConvTranspose3d(2, 3, 2), (2, 2, 2, 2)),
+    ],
+)
+def test_outputs_of_every_convolution_have_the_variance_of_the_sum(layer, shape):
+    x, square = torch.randn(shape), copy.deepcopy(layer)
+    nn.init.constant_(square.weight, 0.04)
+    nn.init.zeros_(square.bias)
+    mean, deviation = layer(x), square(x.square()).sqrt()
+    model = variational.dropout(nn.Sequential(layer), init=math.log(0.04)).train()
+    with torch.no_grad():
+        draws = torch.stack([model[0](input=x) for _ in range(4000)])
+    torch.testing.assert_close(draws.mean(0), mean, atol=0.1, rtol=0)
+    torch.testing.assert_close(draws.std(0), deviation, atol=1e-3, rtol=0.08)
+
+
+@pytest.mark.parametrize("sampling", variational.SAMPLING)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_prunable_weight_has_a_variance(name, sampling):
+    make, shape = MODELS[name]
+    model = variational.dropout(make(), init=-4.0, sampling=sampling).train()
+    x = torch.randn(shape)
+    keys = [key for key, _, _ in pruning.prunable(model)]
+    found = variational.noises(model)
+    assert list(found) == keys
+    model(x).square().sum().backward()
+    assert all(noise.log_sigma2.grad.abs().sum() > 0 for noise in found.values())
+    assert variational.divergence(model).isfinite()
+    count = sum(mask.numel() for mask in masks.masks(model).values()) // 3
+    variational.harden(model, count)
+    assert sum(int(mask.sum()) for mask in masks.masks(model).values()) == count
+    others = [each for each in model.modules() if not isinstance(each, nn.RNNBase)]
+    assert not any(each._forward_hooks for each in others)
+    before = model.eval()(x)
+    plain = make()
+    plain.load_state_dict(pruning.finalize(model).state_dict())
+    torch.testing.assert_close(plain.eval()(x), before)
+
+
+class ReadsWeights(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return torch.einsum("bi,oi->bo", x, self.layer.weight)
+
+
+def test_a_layer_that_is_not_called_cannot_sample_its_outputs():
+    x = torch.ones(2, 4)
+    model = variational.dropout(ReadsWeights()).train()
+    model(x)
+    with pytest.raises(RuntimeError, match=r"\['layer'\] without calling.*sampling='weight'"):
+        variational.divergence(model)
+    model = variational.dropout(ReadsWeights(), init=0.0, sampling="weight").train()
+    assert not torch.equal(model(x), model(x))
+    assert variational.divergence(model).isfinite()
+    called = variational.dropout(models.mlp((4, 3))).train()
+    assert variational.divergence(called).isfinite()  # before the first pass
+    called(x)
+    assert variational.divergence(called).isfinite()
+
+
+def test_weights_that_are_no_plain_parameters_are_refused():
+    model = models.mlp((4, 3, 2))
+    nn.utils.parametrizations.spectral_norm(model[0])
+    with pytest.raises(ValueError, match="'0' is gated or parametrized already"):
+        variational.dropout(model)

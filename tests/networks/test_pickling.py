@@ -1,5 +1,6 @@
 """Gated and masked models as a whole in pickles, in files, and in another process."""
 
+import copy
 import io
 import pickle
 import subprocess
@@ -8,8 +9,8 @@ import sys
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
-from torch_models import MODELS, mlp, steps
+from torch.nn.utils import parametrizations, parametrize
+from torch_models import MODELS, Recurrent, mlp, steps
 
 import pruning
 from pruning.methods.sampling import gates
@@ -98,3 +99,26 @@ def test_a_fresh_process_reads_a_masked_model(tmp_path):
         "assert torch.equal(found['model'](found['x']), found['y'])"
     )
     subprocess.run([sys.executable, "-c", read, tmp_path / "model.pt"], check=True)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("form", ["gated", "masked"])
+def test_a_recurrent_layer_is_copied_whatever_came_before(kind, form):
+    model, x = Recurrent(kind), torch.randn(4, 3, 4)
+    if form == "gated":
+        pruning.gate(model)
+    else:
+        pruning.prune_by_score(model, pruning.magnitude(model), 0.5)
+    for touch in (
+        lambda: pickle.dumps(model),
+        lambda: model.double().float(),
+        lambda: model(x),
+    ):
+        model.train()
+        touch()
+        copied = copy.deepcopy(model).eval()
+        torch.testing.assert_close(copied(x), model.eval()(x))
+        with pytest.warns(UserWarning, match="through which paths cannot be followed"):
+            pruning.sparsity_report(model, x)
+    with parametrize.cached():
+        assert torch.equal(model(x), model(x))
