@@ -113,6 +113,9 @@ class SET(_Rewiring):
     fraction : ζ in [0, 1), of each layer's connections.
     allocation : how layers share the connections, see `pruning.methods.shares`; not "global".
 
+    In a loop of your own: `start` before the optimizer is built, and `after_step` after each
+    of its steps, with the fraction of the training that has passed.
+
     Frozen layers keep the masks of `start`, and a layer without a gradient in a step is not
     rewired then. Raises ValueError for values out of range.
     """
@@ -177,6 +180,9 @@ class DeepR(_Rewiring):
     rate : progress in [0, 1) ↦ η, the optimizer's learning rate.
     l1 : α, at least 0; 1e-4 in the paper's MNIST runs.
     allocation : as in `SET`.
+
+    In a loop of your own: `start` before the optimizer is built, and `after_step` after each
+    of its steps, with the fraction of the training that has passed.
 
     Frozen layers keep the weights and masks of `start`, and a layer without a gradient in a
     step stays as it is then. Raises ValueError for values out of range.

@@ -55,6 +55,9 @@ class RigL(Callback):
     masks : where to start, by the keys of `pruning.prunable`; layers that are not named stay
         as they are. None draws masks of all layers at random.
 
+    In a loop of your own: `start` before the optimizer is built, `after_step` after each of
+    its steps, with the fraction of the training that has passed, and `finish` in the end.
+
     Weights grow by the gradient of the whole step before an update. Where several backward
     passes are accumulated for one step, the gradient is their sum. A layer that had no
     gradient in that step, because it is frozen or the loss does not depend on it, is left as

@@ -80,7 +80,8 @@ def synflow(model: nn.Module, inputs: Examples) -> dict[str, Tensor]:
     because of an activation or a product in a forward pass: there the law holds in parts only.
 
     Raises ValueError for a model without layers to score, and for one with differences or a
-    softmax, whose flow is negative; TypeError for inputs that are no floating point numbers.
+    softmax, whose flow is negative or nothing; TypeError for inputs that are no floating point
+    numbers.
     """
     ones = _ones(inputs)
     keys = scored(model)
@@ -97,6 +98,11 @@ def synflow(model: nn.Module, inputs: Examples) -> dict[str, Tensor]:
         if (count := int(((score == 0) & (masks.effective(*owners[key]) != 0)).sum()))
     }
     if bare and all(masks.kept(*owner).all() for owner in owners.values()):
+        if not any(score.any() for score in found.values()):
+            raise ValueError(
+                "model: no flow reaches the outputs where the inputs are ones; needs a model"
+                " that adds up paths, without differences and softmax"
+            )
         notice(
             f"model: no flow runs through some weights, {bare}, so that they score 0 and go"
             " first; they lead nowhere, or an operation such as attention or the choice of an"

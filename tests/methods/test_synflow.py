@@ -153,6 +153,11 @@ class Difference(TwoInputs):
         return self.out(self.node(x) - 2 * self.node(other))
 
 
+class Siamese(TwoInputs):
+    def forward(self, x, other):
+        return self.out((self.node(x) - self.node(other)).abs())
+
+
 class Squared(TwoInputs):
     def forward(self, x):
         return self.out(self.node(x).square())
@@ -170,6 +175,8 @@ def test_what_has_no_flow_is_said():
         synflow.synflow(softmax, torch.zeros(1, 4))
     with pytest.raises(ValueError, match=r"'node', 'out'\] is negative"):
         synflow.synflow(Difference(), (torch.zeros(1, 3), torch.zeros(1, 3)))
+    with pytest.raises(ValueError, match="no flow reaches the outputs"):
+        synflow.synflow(Siamese(), (torch.zeros(1, 3), torch.zeros(1, 3)))
 
 
 def test_weight_norm_is_scored_by_the_weights_that_it_gives():
