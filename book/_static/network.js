@@ -188,7 +188,10 @@
       this.neurons.forEach((neurons, layer) => {
         const here = values[layer + 1];
         const most = Math.max(...Object.values(here).map(Math.abs), 1e-9);
-        neurons.forEach((circle, neuron) => (circle.style.fillOpacity = Math.abs(here[neuron]) / most));
+        neurons.forEach((circle, neuron) => {
+          circle.setAttribute("class", here[neuron] > 0 ? "plus" : here[neuron] < 0 ? "minus" : "");
+          circle.style.fillOpacity = Math.abs(here[neuron]) / most;
+        });
       });
       const shares = softmax(outputs);
       const winner = outputs.indexOf(Math.max(...outputs));

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import SymLogNorm
+from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
 from torch import Tensor
 
 from pruning.networks.structure import ordered
 
 AMOUNTS = "Blues"  # white is nothing, in either theme the colour of the page
-SIGNED = "coolwarm"  # blue below 0, red above: told apart with every common colour blindness
+# orange below 0, blue above, as on the page with the network to play with: told apart with
+# every common colour blindness
+SIGNED = LinearSegmentedColormap.from_list("signed", ["#a34404", "#dddddd", "#12578f"])
 
 
 def living(connections: Sequence[Sequence[float]], widths: Sequence[int]) -> list[Tensor]:
