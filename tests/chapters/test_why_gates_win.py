@@ -228,9 +228,10 @@ def test_what_moves_is_compared_with_what_does_not():
 
 def test_wirings_of_methods_stand_beside_their_own_networks():
     own = [
-        {"method": m, "seed": 0, "network": 0, "test_accuracy": a}
+        {"method": m, "seed": 0, "network": 0, "effective": 400, "test_accuracy": a}
         for m, a in (("gates", 0.96), ("rigl", 0.91))
     ]
+    own.append(own[1] | {"effective": 390, "test_accuracy": 0.99})  # not the one taken apart
     again = [
         {
             "method": m,
@@ -300,7 +301,7 @@ def test_the_answer_compares_networks_with_their_own_parts():
     again, networks = _arms([0.93, 0.94, 0.95], [0.76, 0.76, 0.76])
     wirings = tables.wirings_of(
         [r | {"method": "gates", "effective": 404} for r in again if r["arm"] == "mask"],
-        [r | {"method": "gates", "seed": r["network"]} for r in networks],
+        [r | {"method": "gates", "seed": r["network"], "effective": 404} for r in networks],
     )
     first, second = tables.answer(again, networks, wirings)
     assert "**94.0 [91.5, 96.5] %**" in first  # 4.303 / sqrt(3) around the mean
@@ -310,6 +311,9 @@ def test_the_answer_compares_networks_with_their_own_parts():
     *_, third = tables.answer(again, networks, other)
     assert third.startswith("The strong opponents lack this wiring.")
     assert "(RigL, 3 networks) reaches 89.0 %" in third
+    *_, hint = tables.answer(again, networks, other.assign(networks=1))
+    assert "lack" not in hint
+    assert hint.endswith("Fewer than 3 networks of an opponent are a hint, no evidence.")
     *_, level = tables.answer(again, networks, wirings.assign(method="RigL", wiring=93.0))
     assert "lack" not in level
 

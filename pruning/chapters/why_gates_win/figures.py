@@ -29,7 +29,8 @@ def arms(evidence: list[Record], ax: Axes, reference: float | None = None) -> Ax
         accuracy = 100 * part.test_accuracy
         ax.plot(accuracy, [y] * len(part), "o", color=colour, alpha=0.35, markersize=6)
         mean = 100 * part.groupby("network").test_accuracy.mean().mean()
-        mean_mark(ax, mean, y, f"{mean:.1f}", colour, fontsize=11)
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # hides the line
+        mean_mark(ax, mean, y, f"{mean:.1f}", colour, fontsize=11, bbox=behind)
     if reference is not None:
         ax.axvline(100 * reference, color="0.3", linewidth=1)
         named = f"the networks\nthemselves\n{100 * reference:.1f}"

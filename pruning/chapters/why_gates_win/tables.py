@@ -102,14 +102,15 @@ def overlap(
 
 
 def overlap_shown(table: pandas.DataFrame) -> pandas.DataFrame:
-    """`overlap` as a page shows it: each chance with its deviation."""
+    """`overlap` as a page shows it: a column for pixels and one for connections, each chance
+    with its deviation."""
     found = table[["of", "shared"]].map("{:.0f}".format)
     for chance in ("uniform", "by deviation", "degrees"):
         found[chance] = [
             "–" if np.isnan(mean) else records.plus_minus(mean, sd, 1)
             for mean, sd in zip(table[chance], table[f"{chance} sd"], strict=True)
         ]
-    return found
+    return found.rename(columns={"of": "in a network", "shared": "in both of two"}).T
 
 
 def _matched(a: Tensor, b: Tensor) -> int:
@@ -218,15 +219,16 @@ def moving_says(table: pandas.DataFrame) -> str:
 
 def wirings_of(evidence: list[Record], networks: list[Record]) -> pandas.DataFrame:
     """One row a method, the best first: the accuracy of its own networks, and of their wiring
-    with new weights, in per cent. `networks` are the methods' own, recorded whole."""
+    with new weights, in per cent. `networks` are the methods' own, recorded whole: of several
+    with one seed, such as those of earlier settings, the one that was taken apart counts."""
     again = records.table([r for r in evidence if r["arm"] == "mask"])
     rows = []
     for method, part in again.groupby("method"):
-        seeds = set(part.network)
+        taken = set(zip(part.network, part.effective, strict=True))
         own = [
             100 * r["test_accuracy"]
             for r in networks
-            if r["method"] == method and r.get("network", r["seed"]) in seeds
+            if r["method"] == method and (r.get("network", r["seed"]), r["effective"]) in taken
         ]
         means = 100 * part.groupby("network").test_accuracy.mean()
         rows.append(
@@ -265,7 +267,8 @@ def overlap_says(table: pandas.DataFrame) -> str:
         f" {pixels['by deviation']:.0f}. Of {connections.of:.0f} connections of the first"
         f" layer they share {connections.shared:.0f}. Wirings with the same number of"
         f" connections of each pixel and neuron would share {connections.degrees:.0f}. So"
-        " gates return to the same pixels, and yet most of a network is its own."
+        " gates return to the same pixels more often than chance, and yet most connections of"
+        " a network are its own."
     )
 
 
@@ -300,11 +303,13 @@ def answer(
         f" {mean_interval(own - signs, 1)}.",
     ]
     if len(others):
-        best = others.iloc[0]
+        best, few = others.iloc[0], others.networks.min() < MIN_SEEDS
         lacks = "The strong opponents lack this wiring. " if best.wiring < wiring.min() else ""
+        hint = f" Fewer than {MIN_SEEDS} networks of an opponent are a hint, no evidence."
         said.append(
-            f"{lacks}Trained in the same way, the best of theirs ({best.method},"
-            f" {_networks(best.networks)}) reaches {best.wiring:.1f} % (*Figure 2*)."
+            f"{'' if few else lacks}Trained in the same way, the best wiring of a strong"
+            f" opponent ({best.method}, {_networks(best.networks)}) reaches"
+            f" {best.wiring:.1f} % (*Figure 2*).{hint if few else ''}"
         )
     return said
 
