@@ -15,6 +15,13 @@ from pruning.pages import scoreboard
 
 TAIL = re.compile(r"(?<=\b[0-9a-f]{12})[0-9a-f]{8,}\b|, seed \d+$")  # of no use to a reader
 
+ORIGINS = {  # in a record's provenance → what the table calls it
+    "data": "checksum of the data",
+    "commit": "commit of the code",
+    "device": "device",
+    "threads": "threads",
+}
+
 
 def box(chapter: str, sentences: dict[str, str]) -> HTML:
     """A verdict and a sentence for each claim of a chapter, to be displayed by a notebook.
@@ -54,10 +61,12 @@ def provenance(evidence: Iterable[Record]) -> Styler:
     origin.columns = [name.removeprefix("provenance.") for name in origin.columns]
     rows = {"runs on record": f"{len(origin):,}"}
     rows["hours of computing"] = f"{origin['seconds'].sum() / 3600:.1f}"
-    names = [name for name in ("data", "commit", "device", "threads") if name in origin]
-    versions = [name for name in origin if name.startswith("versions.")]
-    for name in [*names, *versions]:
+    titles = {name: title for name, title in ORIGINS.items() if name in origin}
+    titles |= {
+        name: name.removeprefix("versions.") for name in origin if name.startswith("versions.")
+    }
+    for name, title in titles.items():
         values = origin[name].dropna().map(lambda value: TAIL.sub("", str(value)))
-        rows[name.removeprefix("versions.")] = ", ".join(dict.fromkeys(values))
+        rows[title] = ", ".join(dict.fromkeys(values))
     table = pandas.DataFrame({"": rows}).style.hide(axis="columns")
     return table.set_table_attributes('class="provenance"')

@@ -190,6 +190,14 @@ def test_tables_and_sentences():
     first, second = tables.answer(evidence())
     assert "is 0.91 [0.89, 0.93] over all pixels" in first
     assert "networks it is 0.41" in first
+    assert "Income" not in first
+    income = [
+        {"dataset": "income", "density": density, "spearman_ig": {"value": value}}
+        for density, value in [(1.0, 0.6), (1.0, 0.7), (1.0, 0.8), (0.1, 0.3), (0.02, 0.9)]
+    ]
+    said = tables.answer(evidence(), income)[0]
+    assert "On Income it is 0.70 [0.45, 0.95] with 100 % of the weights and" in said
+    assert said.endswith("and 0.90 with 2 % of the weights.")
     assert "Low information does not mean" in second
     assert "is 0.30 to 0.30 over" in second
     assert "30.0 % by information and 91.0 % by" in second

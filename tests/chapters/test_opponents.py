@@ -163,9 +163,9 @@ def test_what_the_search_found_and_what_is_missing(evidence):
     searched = tables.searched(evidence)
     assert searched.accuracy.tolist() == pytest.approx([60])
     assert tables.searched([]).empty
-    assert "748 short ones" not in tables.missing(evidence)
+    assert "748 short runs" not in tables.missing(evidence)
     left = len(experiment.SPACES) * len(experiment.SHARES) * experiment.TRIED - 20
-    assert f"{left} short ones" in tables.missing(evidence)
+    assert f"{left} short runs" in tables.missing(evidence)
 
 
 def test_published_points_and_the_figure(evidence):

@@ -52,7 +52,7 @@ def test_a_move_is_compared_with_the_same_seed_without():
         "longer: 120 + 40 epochs",
     ]
     assert list(table.seeds) == [2, 2, 1, 1]
-    assert list(table.gain) == pytest.approx([0, 0.2, 0.5, -0.1])
+    assert list(table["gain (points)"]) == pytest.approx([0, 0.2, 0.5, -0.1])
     assert tables.gained(found, {"tau": 3.0}) == "+0.20 points (2 seeds)"
     assert tables.gained(found, {"tau": 5.0}) == "–"
     named = tables.labelled(found)
@@ -130,7 +130,7 @@ def test_answers_quote_the_records(monkeypatch):
     assert "**96.05 [96.01, 96.09] % with 404 weights**, 95.04 [" in first
     assert "85.04 [84.97, 85.11] % with 100 (" in first
     assert "gain +1.00 points (1 seed) there" in second
-    assert "95.90 % after 95.80 %, which is no clear difference" in second
+    assert "reach 95.90 %, and the settings before reach 95.80 %, which is no clear" in second
     apart = pandas.Series([0.96, 0.961, 0.963]), pandas.Series([0.90, 0.901, 0.903])
     assert tables._unclear(*apart) == ""
     assert "401 weights is a file of **4,321 bytes**" in third

@@ -23,8 +23,8 @@ def test_provenance_counts_runs_and_names_each_origin_once():
     table = answers.provenance([_run(0), _run(0), other]).data[""]
     assert table["runs on record"] == "3"
     assert table["hours of computing"] == "1.5"
-    assert table["commit"] == "2f9897bb2f46, e572e987b6ce"
-    assert table["data"] == "generated"
+    assert table["commit of the code"] == "2f9897bb2f46, e572e987b6ce"
+    assert table["checksum of the data"] == "generated"
     assert table["threads"] == "1, 2"
     assert table["torch"] == "2.15.0"
     html = answers.provenance([other]).to_html()

@@ -1,5 +1,7 @@
 """What the chapter `attributions` shows of its records: tables and sentences."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas
 
@@ -127,8 +129,23 @@ def _mean(evidence: list[Record], method: str, among: str) -> str:
     return mean_interval(pandas.Series([r[among]["spearman"]["ig"] for r in found]))
 
 
-def answer(evidence: list[Record]) -> list[str]:
-    """The chapter's answers in sentences."""
+def _said_of_income(income: Sequence[Record]) -> str:
+    """The same correlation on Income, at the largest density and at the smallest."""
+    by_density: dict[float, list[float]] = {}
+    for record in records.select(income, dataset="income"):
+        by_density.setdefault(record["density"], []).append(record["spearman_ig"]["value"])
+    if not by_density:
+        return ""
+    most, least = (
+        f"{mean_interval(pandas.Series(by_density[end]), within=(-1, 1))} with"
+        f" {100 * end:g} % of the weights"
+        for end in (max(by_density), min(by_density))
+    )
+    return f" On Income it is {most} and {least}."
+
+
+def answer(evidence: list[Record], income: Sequence[Record] = ()) -> list[str]:
+    """The chapter's answers in sentences; `income` are the records of shap_agreement."""
     pixels = records.select(evidence, study="pixels")
     seeds = len({r["seed"] for r in pixels})
     over_all, over_read, dense = (
@@ -144,7 +161,7 @@ def answer(evidence: list[Record]) -> list[str]:
         " count.** In networks of gates with 404 weights Spearman's correlation of Eq. 4 with"
         f" integrated gradients is {over_all} over all pixels of MNIST that vary, but"
         f" {over_read} over those that are read. In dense networks it is {dense}. There are"
-        f" {seeds} seeds of each; brackets are 95 % intervals."
+        f" {seeds} seeds of each; brackets are 95 % intervals.{_said_of_income(income)}"
     )
     found = records.select(evidence, study="information")
     layers = [part for record in found for part in record["layers"].values()]

@@ -216,10 +216,10 @@ def missing(evidence: list[Record]) -> str:
     if not any(left.values()):
         return ""
     return (
-        f"Of the runs at paper scale, {left['screen']} short ones and {left['search']} long"
-        f" ones of the search and {left['paper']} on the test set are not on record yet. Where"
-        " they are missing, a method stands with the best settings so far, and the lead of the"
-        " gates may shrink."
+        f"The comparison is not complete. The search lacks {left['screen']} short runs and"
+        f" {left['search']} long ones, and {left['paper']} runs on the test set are missing."
+        " Until they are on record, a method stands with the best settings found so far, and"
+        " the lead of the gates may shrink."
     )
 
 
@@ -240,7 +240,8 @@ def caption(tested: list[Record]) -> str:
 
 def published_caption(gates: list[Record], points: list[dict]) -> str:
     """One line of Markdown for under the frontier."""
-    sources = "; ".join(f"{point['name']}: {point['source']}" for point in points)
+    named = "; ".join(f"{point['name']}: {point['source']}" for point in points)
+    sources = f"sources of the crosses: {named}"
     return numbered(
         2,
         "Compare dots and crosses at equal numbers of weights. A dot is a run of the gates,"

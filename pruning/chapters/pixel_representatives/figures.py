@@ -30,7 +30,7 @@ def mark_pixels(pairs: Sequence[Sequence[int]], shape: Sequence[int], ax: Axes) 
 RATIOS = {  # columns of rules.null_ratios: what each is, in words, and whether it is chance
     "many": ("4 % of the weights", False),
     "few": ("0.15 % of the weights", False),
-    "in_proportion": ("chance, as likely as at 4 %", True),
+    "in_proportion": ("chance, in proportion to the map of 4 %", True),
     "anywhere": ("chance, any pixel that varies", True),
 }
 

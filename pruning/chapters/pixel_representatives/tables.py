@@ -12,8 +12,8 @@ from pruning.figures.captions import data_of, origin
 
 
 def overview(evidence: list[Record]) -> pandas.DataFrame:
-    """Per density: seeds, weights, accuracy, pixels used, neighbour ratio, Moran's I and its
-    nulls."""
+    """Per density, the one achieved: seeds, weights, accuracy, pixels used, neighbour ratio,
+    Moran's I and its nulls."""
     frame = records.table(evidence)
     frame["null"] = frame.morans_i_null.map(lambda pair: pair[0])
     frame["inside"] = frame.morans_i_null_inside.map(lambda pair: pair[0])
@@ -33,10 +33,11 @@ def overview(evidence: list[Record]) -> pandas.DataFrame:
         "Moran's I, ± over seeds": grouped.morans_i.std(),
         "Moran's I, shuffled": grouped.null.mean(),
         "Moran's I, shuffled among pixels that vary": grouped.inside.mean(),
-        "Moran's I, in deviations above that": grouped.above.mean(),
+        "Moran's I, in standard deviations above that": grouped.above.mean(),
     }
     table = pandas.DataFrame(table).sort_index(ascending=False)
-    table.index = [f"{100 * density:g} %" for density in table.index]
+    achieved = (frame.kept / frame.dense_weights).groupby(frame.density).mean()
+    table.index = [f"{100 * achieved[density]:.2g} %" for density in table.index]
     return records.transposed(table, ["seeds", "kept", "pixels used"])
 
 
@@ -95,8 +96,9 @@ def answer(evidence: list[Record], board: dict[str, Claim]) -> dict[str, str]:
             f" **{said['few']}** of those pixels' importance with 0.15 % of the weights, and"
             f" {said['many']} with 4 %. But the network does **not keep its pixels apart**."
             " If the same importances lay on pixels drawn at random, in proportion to the map"
-            f" of 4 %, it would be {said['in_proportion']}. The paper shows maps and gives no"
-            f" number. ({len(ratios)} seeds; brackets are 95 % intervals; Figures 2 and 3.)"
+            f" of 4 %, the ratio would be {said['in_proportion']}. The paper shows maps and"
+            f" gives no number. ({len(ratios)} seeds; brackets are 95 % intervals; Figures 2"
+            " and 3.)"
         ),
         "G8": (
             f"If both of the two most important pixels are on, the image is a"

@@ -64,7 +64,7 @@ def deployed(
         np.testing.assert_allclose(forms[name](x.numpy()), model(x), atol=1e-3, err_msg=name)
     for column, samples, unit, times in (
         ("one image (µs)", 1, 1e6, rounds),
-        (f"{batch} (ms)", batch, 1e3, 20),
+        (f"{batch:,} images (ms)", batch, 1e3, 20),
     ):
         x = torch.rand(samples, record["widths"][0]).numpy()
         pieces = {name: lambda form=form, x=x: form(x) for name, form in forms.items()}
