@@ -146,7 +146,8 @@ def at_least(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     accuracy, seeds = evidence.test_accuracy, evidence.seed.nunique()
     best = f"{100 * accuracy.max():.2f} %"
     ours = (
-        f"{percent(accuracy)}, best {best}, with {int(evidence.kept.max()):,} weights or fewer"
+        f"The networks reach {percent(accuracy)}, the best of them {best}, with"
+        f" {int(evidence.kept.max()):,} weights or fewer."
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, ours

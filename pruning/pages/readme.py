@@ -54,9 +54,14 @@ def first_lines() -> str:
     )
 
 
+def _first(text: str) -> str:
+    """The first sentence, without its full stop."""
+    return re.split(r"\.(?= [A-Z]|$)", text)[0]
+
+
 def evidence_table() -> str:
     """Markdown: notebook, paper figure, theirs, ours, verdict; one row a claim. Of ours the
-    first clause; the scoreboard has the rest."""
+    first sentence; the scoreboard has the rest."""
     board = scoreboard.board().set_index("id")
     rows = [
         "| notebook | paper figure | theirs | ours | verdict |",
@@ -69,7 +74,7 @@ def evidence_table() -> str:
             f"[{chapter}](notebooks/{chapter}.ipynb)",
             escaped(claim["figure"]),
             escaped(row.claim),
-            escaped(row.ours.split(";")[0] + seeds) if row.ours else "not on record",
+            escaped(_first(row.ours) + seeds) if row.ours else "not on record",
             f"**{row.verdict}**",
         )
         rows.append(f"| {' | '.join(cells)} |")

@@ -109,9 +109,7 @@ def as_html(rows: pandas.DataFrame) -> str:
     items = []
     for row in rows.itertuples():
         seeds = f" ({row.seeds} seeds)" if row.seeds else ""
-        ours = (
-            f"<br><strong>Ours</strong>{seeds}: {html.escape(row.ours)}." if row.ours else ""
-        )
+        ours = f"<br><strong>Ours</strong>{seeds}: {html.escape(row.ours)}" if row.ours else ""
         title = row.chapter.replace("_", " ")
         items.append(
             f"<li><strong>{row.id}</strong> {badge(row.verdict)}<br><strong>Claim</strong>"

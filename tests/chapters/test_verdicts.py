@@ -74,10 +74,10 @@ def test_pathways_name_tasks_in_the_order_of_the_records():
     said = judged(
         networks(4, "b", wrong=4), networks(4), networks(4, "b", alpha=0.01, wrong=4)
     )[2]
-    assert said.index("(b)") < said.index("(a)")
+    assert said.index("for b") < said.index("for a")
     authors = networks(4, "b", alpha=0.01) + networks(4, alpha=0.01)
     said = judged(networks(4), authors)[2]
-    assert said.rindex("(b)") < said.rindex("(a)")
+    assert said.rindex("for b") < said.rindex("for a")
 
 
 def test_pathways_say_each_task_and_the_authors_penalty():
@@ -85,18 +85,19 @@ def test_pathways_say_each_task_and_the_authors_penalty():
     whole = "100 % [72, 100]"  # Wilson: 1 / (1 + 1.96² / 10)
     alike = "100 % [84, 100]"
     assert said == (
-        f"exactly the task's paths in 80 % [49, 94] of the networks (a), {whole} of the"
-        f" networks (b); inputs of one role more alike than all other pairs in {alike}"
+        f"Exactly the task's paths remain in 80 % [49, 94] of the networks for a and {whole}"
+        f" of the networks for b. Inputs of one role are more alike than all other pairs in"
+        f" {alike}."
     )
     authors = networks(10, alpha=0.01, wrong=10) + networks(10, "b", alpha=0.01)
     both = judged(networks(10, wrong=2), networks(10, "b"), authors)
     missing = networks(10, alpha=0.01, missing_paths=1)
     zero = "0 % [0, 28]"
-    assert (
-        both[2]
-        == f"{said}; with the authors' α = 0.01 exactly the paths in {zero} (a), {whole} (b)"
+    assert both[2] == (
+        f"{said} With the authors' α = 0.01 exactly the paths remain in {zero} for a and"
+        f" {whole} for b."
     )
-    assert judged(networks(4), missing)[2].endswith(f"exactly the paths in {zero} (a)")
+    assert judged(networks(4), missing)[2].endswith(f"the paths remain in {zero} for a.")
 
 
 def centre(shares, variance):
@@ -112,8 +113,8 @@ def test_central_pixels_must_beat_their_area_then_their_variance():
     assert centre((0.25, 0.25, 0.25), 0.1)[0] == NOT_REPRODUCED  # (14 / 28)², its area
     assert centre((0.24, 0.25, 0.27), 0.1)[0] == NOT_REPRODUCED
     assert centre((0.5, 0.5, 0.5), 0.4)[2] == (
-        "50.00 ± 0.00 % of the importance in the central 14 × 14 pixels, which are 25 % of the"
-        " area and hold 40.00 ± 0.00 % of the variance"
+        "The central 14 × 14 pixels hold 50.00 ± 0.00 % of the importance. They are 25 % of"
+        " the area and hold 40.00 ± 0.00 % of the variance."
     )
 
 
@@ -131,7 +132,7 @@ def test_shap_is_slower_in_every_run_or_in_the_median():
     assert slower(1000, 2000, 3000) == (
         REPRODUCED,
         3,
-        "SHAP takes 1,000 to 3,000 times as long, median 2,000",
+        "SHAP takes 1,000 to 3,000 times as long; the median is 2,000.",
     )
     assert slower(999, 1000, 3000)[0] == PARTLY
     assert slower(998, 999, 3000)[0] == NOT_REPRODUCED
@@ -188,8 +189,9 @@ def test_agreement_stands_beside_the_dense_network():
     found = agreement(BENT, 0.5, more=[dense, dense | {"seed": 1}, other])
     assert found[1:] == (
         3,
-        "with 1 % of the weights: R² against the diagonal 0.80 ± 0.00 (1.00 ± 0.00 with all"
-        " weights), Pearson 0.70 ± 0.00 (0.60 ± 0.00), Spearman 0.50 ± 0.00 (0.40 ± 0.00)",
+        "With 1 % of the weights (with all weights in parentheses) R² against the diagonal is"
+        " 0.80 ± 0.00 (1.00 ± 0.00), Pearson's correlation 0.70 ± 0.00 (0.60 ± 0.00) and"
+        " Spearman's correlation 0.50 ± 0.00 (0.40 ± 0.00).",
     )
     assert agrees({"value": 0.8, "density": 0.01}, pandas.DataFrame()) == NOTHING
     claim = {"value": 0.8, "density": 0.02}
@@ -202,8 +204,8 @@ def test_intervals_of_correlations_end_at_one():
         row |= {"importance.eq4": BENT, "importance.shap": [0.5, 0.3, 0.2]}
         row |= {"pearson_shap.value": pearson, "spearman_shap.value": spearman}
     said = agrees({"value": 0.8, "density": 0.01}, records.table(rows))[2]
-    assert "Pearson 0.70 ± 0.44 [-0.38, 1.00]" in said
-    assert "Spearman -0.70 ± 0.44 [-1.00, 0.38]" in said
+    assert "Pearson's correlation 0.70 ± 0.44 [-0.38, 1.00]" in said
+    assert "Spearman's correlation -0.70 ± 0.44 [-1.00, 0.38]" in said
     dense = [row | {"method": "dense", "density": 1.0} for row in rows]
     said = agrees({"value": 0.8, "density": 0.01}, records.table(rows + dense))[2]
     assert "(0.70 ± 0.44 [-0.38, 1.00])" in said
@@ -223,7 +225,8 @@ def test_at_least_wants_accuracy_and_weights_together():
     assert accuracies(0.90, 0.90, 0.90)[0] == NOT_REPRODUCED
     assert accuracies(0.85, 0.86, 0.91)[0] == PARTLY
     assert accuracies(0.95, 0.95, 0.95)[2] == (
-        "95.00 ± 0.00 %, best 95.00 %, with 400 weights or fewer"
+        "The networks reach 95.00 ± 0.00 %, the best of them 95.00 %, with 400 weights or"
+        " fewer."
     )
 
 
@@ -248,14 +251,14 @@ def test_gates_are_ahead_everywhere_somewhere_or_nowhere():
     assert found == (
         REPRODUCED,
         3,
-        "gates are clearly ahead of DeepR at 1 of 1 densities and of SET at 2 of 2 densities",
+        "Gates are clearly ahead of DeepR at 1 of 1 densities and of SET at 2 of 2 densities.",
     )
     assert compared(gates, deepr, far, curve("set", 0.01, 0.99)) == found  # no gates there
     assert compared(gates, deepr, near)[0] == PARTLY
     assert compared(gates, curve("deepr", 0.5, *HIGH), curve("set", 0.5, *HIGH)) == (
         NOT_REPRODUCED,
         3,
-        "gates are clearly ahead of DeepR at 0 of 1 densities and of SET at 0 of 1 densities",
+        "Gates are clearly ahead of DeepR at 0 of 1 densities and of SET at 0 of 1 densities.",
     )
 
 
@@ -264,9 +267,11 @@ def test_ahead_needs_three_seeds_of_every_competitor():
     assert compared(curve("dense", 1.0, *HIGH)) == NOTHING
     gates, deepr = curve("gates", 0.5, *HIGH), curve("deepr", 0.5, *LOW)
     assert compared(gates, deepr, curve("set", 0.5, 0.5, 0.5))[:2] == (NOT_MEASURED, 2)
-    said = "gates are clearly ahead of DeepR at 1 of 1 densities; not on record: SET"
+    said = (
+        "Gates are clearly ahead of DeepR at 1 of 1 densities. Runs of SET are not on record."
+    )
     assert compared(gates, deepr) == (NOT_MEASURED, 3, said)
-    assert compared(gates) == (NOT_MEASURED, 3, "not on record: SET and DeepR")
+    assert compared(gates) == (NOT_MEASURED, 3, "Runs of SET and DeepR are not on record.")
 
 
 def income(gated, random=0.76, seeds=3, dense=0.85, beside=True):
@@ -286,11 +291,12 @@ def test_stays_high_is_near_the_dense_network_and_above_random_deletion():
     assert income(0.849) == (
         REPRODUCED,
         3,
-        "gates 84.90 ± 0.00 % with 1 % of the weights, the dense network 85.00 ± 0.00 %;"
-        " random deletion 76.00 ± 0.00 %, which leaves at most 3 effective weights;"
-        " for comparison, SET 83.00 ± 0.00 % with 40 weights, logistic regression 82.00 %",
+        "Gates reach 84.90 ± 0.00 % with 1 % of the weights and the dense network reaches"
+        " 85.00 ± 0.00 %. Random deletion reaches 76.00 ± 0.00 % and leaves at most 3"
+        " effective weights. For comparison, SET reaches 83.00 ± 0.00 % with 40 weights and"
+        " logistic regression reaches 82.00 %.",
     )
-    assert income(0.849, beside=False)[2].endswith("which leaves at most 3 effective weights")
+    assert income(0.849, beside=False)[2].endswith("leaves at most 3 effective weights.")
     assert income(0.83)[0] == PARTLY
     assert income(0.849, random=0.849)[0] == PARTLY
     assert income(0.76)[0] == NOT_REPRODUCED
@@ -332,8 +338,9 @@ def test_neighbours_must_matter_less_than_in_the_larger_map_and_than_by_chance()
     verdict, seeds, said = judged(0.1, 0.2)
     assert (verdict, seeds) == (REPRODUCED, 3)
     assert said.startswith(
-        "neighbours' importance 0.10 ± 0.00 with 0.40 % of the weights, 0.20 ± 0.00 with 10 %;"
-        " by chance 0.08 ± 0.00 on varying pixels, 0.13 ± 0.00 in proportion"
+        "With 0.40 % of the weights the neighbours of an important pixel have 0.10 ± 0.00"
+        " times its importance, with 10 % 0.20 ± 0.00 times. The same importances placed by"
+        " chance give 0.08 ± 0.00 on varying pixels and 0.13 ± 0.00 in proportion"
     )
     assert judged(0.2, 0.3)[0] == PARTLY
     assert judged(0.1, 0.05)[0] == NOT_REPRODUCED
@@ -366,9 +373,10 @@ def test_two_pixels_are_as_precise_as_claimed_in_the_mean_or_in_some_network():
     assert two(0.8, 0.8, 0.8) == (
         REPRODUCED,
         3,
-        "precision 80.00 ± 0.00 %, recall 30.00 ± 0.00 %, accuracy 90.00 ± 0.00 %, best"
-        " precision 80 %; with pixels above 0.5 on, 1,200 of 3,000 pairs reach 74 %; with"
-        " pixels above 0 on, 1 of 3 pairs reach 74 %",
+        "The rule of a network's two most important pixels has precision 80.00 ± 0.00 %,"
+        " recall 30.00 ± 0.00 % and accuracy 90.00 ± 0.00 %. The best network's precision is"
+        " 80 %. With pixels above 0.5 counted as active, 1,200 of all 3,000 pairs reach 74 %."
+        " With pixels above 0 counted as active, 1 of all 3 pairs reach 74 %.",
     )
     assert two(0.5, 0.74, 0.4)[0] == PARTLY
     assert two(0.5, 0.73, 0.4)[0] == NOT_REPRODUCED

@@ -99,7 +99,7 @@ def test_at_least(tmp_path, accuracies, expected):
     found = verdict(tmp_path, "G1")
     assert found.verdict == expected
     assert found.seeds == len(accuracies)
-    assert f"best {100 * max(accuracies):.2f} %" in found.ours
+    assert f"the best of them {100 * max(accuracies):.2f} %" in found.ours
 
 
 def test_at_least_counts_the_weights():
@@ -115,7 +115,7 @@ def test_ahead_needs_every_competitor_on_record(tmp_path):
         put(tmp_path, gates(seed, 0.95, density=0.01))
         put(tmp_path, gates(seed, 0.90, density=0.01, method="dense"))
     assert verdict(tmp_path, "G2").verdict == statistics.NOT_MEASURED
-    assert "not on record: DeepR" in verdict(tmp_path, "G2").ours
+    assert "Runs of DeepR and SET are not on record." in verdict(tmp_path, "G2").ours
     for seed in range(3):
         put(tmp_path, gates(seed, 0.94, density=0.01, method="deepr"))
         put(tmp_path, gates(seed, 0.96, density=0.01, method="set"))
@@ -228,13 +228,13 @@ CLAIM = {
             0.95,
             0.95,
             statistics.REPRODUCED,
-            "in 2 of 2 cases, clearly behind in 0; a case is an activation and a sparsity",
+            "in 2 of 2 cases and clearly behind in 0. A case is an activation and a sparsity.",
         ),
         (
             0.95,
             0.99,
             statistics.PARTLY,
-            "in 1 of 2 cases, clearly behind in 1; a case is an activation and a sparsity",
+            "in 1 of 2 cases and clearly behind in 1. A case is an activation and a sparsity.",
         ),
         (0.99, 0.99, statistics.NOT_REPRODUCED, "in 0 of 2"),
     ],
@@ -360,7 +360,8 @@ def test_a_value_reached_by_another_reading_is_partly(absolute, normalised, expe
     verdict, seeds, ours = reaches(REACHES, records.table(found))
     assert (verdict, seeds) == (expected, 3)
     assert f"has at most {100 * normalised:.2f}" in ours
-    assert ("4" if normalised > 0.9763 else "2") + " of 4 combinations of reading" in ours
+    assert "Of 4 combinations of reading, threshold and training, " in ours
+    assert f", {4 if normalised > 0.9763 else 2} reach the paper's number." in ours
 
 
 def test_rules_of_relative_importance_need_both_sides_and_three_seeds():
@@ -380,25 +381,25 @@ def test_rules_of_relative_importance_need_both_sides_and_three_seeds():
     assert improves(claim, table(ours[:2] + penalised))[:2] == (statistics.NOT_MEASURED, 2)
     verdict, seeds, said = improves(claim, table(ours + penalised + alone))
     assert (verdict, seeds) == (statistics.REPRODUCED, 3)
-    assert "in 1 of 1 cases, clearly lower in 0" in said
-    assert "costs 1.00 points on average with the penalty, 2.00 without" in said
+    assert "in 1 of 1 cases and clearly lower in 0." in said
+    assert "costs 1.00 points on average with the penalty and 2.00 without." in said
 
     assert gains(GAINS, pandas.DataFrame()) == reaches(REACHES, pandas.DataFrame()) == nothing
-    absent = "in 1 cases this control is not on record"
+    absent = "In 1 cases this control is not on record."
     assert gains(GAINS, table(ours)) == (
         statistics.NOT_MEASURED,
         0,
-        f"nothing on record to compare with; {absent}",
+        absent,
     )
     control = [relative(seed, 0.95, method="unpruned", sparsity=0.0) for seed in range(3)]
     verdict, seeds, said = gains(GAINS, table(ours + control))
     assert (verdict, seeds) == (statistics.PARTLY, 3)
-    assert said.endswith("clearly above it in 1 of 1 cases")
+    assert said.endswith("clearly above it in 1 of 1 cases.")
     assert gains(GAINS, table(ours[:2] + control))[:2] == (statistics.NOT_MEASURED, 2)
     tuned = [relative(seed, 0.96, finetune_epochs=1) for seed in range(3)]
     verdict, seeds, said = gains(GAINS, table(ours + control + tuned))
     assert (verdict, seeds) == (statistics.NOT_MEASURED, 3)
-    assert said.endswith(f"clearly above it in 1 of 1 cases; {absent}")
+    assert said.endswith(f"clearly above it in 1 of 1 cases. {absent}")
 
 
 def test_tests_are_scipy_s_own():

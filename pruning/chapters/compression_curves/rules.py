@@ -71,10 +71,10 @@ def ahead(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     seeds = int(evidence.groupby(["method", "density"]).seed.nunique().min())
     found = compared(claim["method"], claim["others"], evidence)
     absent = [other for other in claim["others"] if other not in set(found.other)]
-    ours = f"gates are clearly ahead {how_often(found)}" if len(found) else ""
+    said = [f"Gates are clearly ahead {how_often(found)}."] if len(found) else []
     if absent:
-        names = joined(map(name, absent))
-        ours = "; ".join(filter(None, [ours, f"not on record: {names}"]))
+        said.append(f"Runs of {joined(map(name, absent))} are not on record.")
+    ours = " ".join(said)
     if seeds < MIN_SEEDS or absent:
         return NOT_MEASURED, seeds, ours
     clear = found.clear
@@ -97,8 +97,9 @@ def _beside(claim: dict, evidence: pandas.DataFrame) -> str:
             weights = (
                 f" with {int(part.kept.max()):,} weights" if part.kept.notna().all() else ""
             )
-            said.append(f"{name(other)} {percent(part.test_accuracy)}{weights}")
-    return "; for comparison, " + ", ".join(said) if said else ""
+            verb = "reach" if other.endswith("paths") else "reaches"
+            said.append(f"{name(other)} {verb} {percent(part.test_accuracy)}{weights}")
+    return f" For comparison, {joined(said)}." if said else ""
 
 
 def stays_high(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
@@ -116,9 +117,10 @@ def stays_high(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
         return NOT_MEASURED, 0, ""
     effective = sparse[sparse.method == claim["other"]].effective
     ours = (
-        f"gates {percent(method)} with {100 * claim['density']:g} % of the weights, the dense"
-        f" network {percent(dense)}; random deletion {percent(other)}, which leaves at most"
-        f" {int(effective.max())} effective weights" + _beside(claim, evidence)
+        f"Gates reach {percent(method)} with {100 * claim['density']:g} % of the weights and"
+        f" the dense network reaches {percent(dense)}. Random deletion reaches"
+        f" {percent(other)} and leaves at most {int(effective.max())} effective weights."
+        + _beside(claim, evidence)
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, ours

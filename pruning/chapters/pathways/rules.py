@@ -8,6 +8,7 @@ from pruning.evidence.statistics import (
     NOT_REPRODUCED,
     PARTLY,
     REPRODUCED,
+    joined,
     share,
 )
 
@@ -30,17 +31,19 @@ def pathways(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     with_roles = evidence[evidence.symmetry_same_role.map(len) > 0]
     alike = with_roles.symmetry_same_role.map(min) > with_roles.symmetry_other.map(max)
     seeds = int(evidence.groupby("task").seed.nunique().min())
-    said = "exactly the task's paths in " + ", ".join(
-        f"{share(its)} of the networks ({task})" for task, its in right
+    paths = joined(f"{share(its)} of the networks for {task}" for task, its in right)
+    said = (
+        f"Exactly the task's paths remain in {paths}. Inputs of one role are more alike than"
+        f" all other pairs in {share(alike)}."
     )
-    said += f"; inputs of one role more alike than all other pairs in {share(alike)}"
     if len(authors):
         exact = (authors.false_paths == 0) & (authors.missing_paths == 0)
-        each = ", ".join(
-            f"{share(its)} ({task})" for task, its in exact.groupby(authors.task, sort=False)
+        each = joined(
+            f"{share(its)} for {task}" for task, its in exact.groupby(authors.task, sort=False)
         )
         said += (
-            f"; with the authors' α = {claim['authors_alpha']:g} exactly the paths in {each}"
+            f" With the authors' α = {claim['authors_alpha']:g} exactly the paths remain in"
+            f" {each}."
         )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said

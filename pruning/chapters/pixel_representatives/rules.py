@@ -13,6 +13,7 @@ from pruning.evidence.statistics import (
     REPRODUCED,
     above,
     estimate,
+    joined,
     percent,
 )
 
@@ -69,10 +70,11 @@ def representatives(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, 
     few = evidence[evidence.density == claim["few"]]
     share = 100 * few.kept.mean() / few.dense_weights.mean()
     said = (
-        f"neighbours' importance {estimate(ratios.few)} with {share:.2f} % of the weights, "
-        f"{estimate(ratios.many)} with {100 * claim['many']:g} %; "
-        f"by chance {estimate(ratios.anywhere)} on varying pixels, "
-        f"{estimate(ratios.in_proportion)} in proportion to the larger network's map"
+        f"With {share:.2f} % of the weights the neighbours of an important pixel have"
+        f" {estimate(ratios.few)} times its importance, with {100 * claim['many']:g} %"
+        f" {estimate(ratios.many)} times. The same importances placed by chance give"
+        f" {estimate(ratios.anywhere)} on varying pixels and {estimate(ratios.in_proportion)}"
+        " in proportion to the larger network's map."
     )
     if len(ratios) < MIN_SEEDS:
         return NOT_MEASURED, len(ratios), said
@@ -100,12 +102,16 @@ def two_pixels(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
         key: own.map(lambda rule, key=key: rule[key])
         for key in ("precision", "recall", "accuracy")
     }
-    said = ", ".join(f"{key} {percent(values)}" for key, values in measured.items())
-    said += f", best precision {100 * measured['precision'].max():.0f} %"
+    means = joined(f"{key} {percent(values)}" for key, values in measured.items())
+    best = 100 * measured["precision"].max()
+    said = (
+        f"The rule of a network's two most important pixels has {means}. The best network's"
+        f" precision is {best:.0f} %."
+    )
     for one in pairs:
         said += (
-            f"; with pixels above {one['on']:g} on, {one['reaching']:,} of {one['pairs']:,}"
-            f" pairs reach {100 * claim['value']:g} %"
+            f" With pixels above {one['on']:g} counted as active, {one['reaching']:,} of all"
+            f" {one['pairs']:,} pairs reach {100 * claim['value']:g} %."
         )
     seeds = small.seed.nunique()
     if seeds < MIN_SEEDS:

@@ -62,10 +62,10 @@ def reaches(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     seeds, kept = int(groups.count().min()), int(evidence.kept.max())
     picked, normalised, count = reached(claim, evidence)
     said = (
-        f"{percent(picked)} with {kept:,} weights or fewer under the reading chosen on the"
-        f" validation split; the normalised contribution, which names the method, has at most"
-        f" {percent(normalised)}; {count} of {groups.ngroups} combinations of reading,"
-        " threshold and training reach the paper's number"
+        f"The reading chosen on the validation split reaches {percent(picked)} with {kept:,}"
+        " weights or fewer. The normalised contribution, which names the method, has at most"
+        f" {percent(normalised)}. Of {groups.ngroups} combinations of reading, threshold and"
+        f" training, {count} reach the paper's number."
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
@@ -113,8 +113,9 @@ def best_in_cells(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, st
     found = leads(claim, evidence)
     seeds, (ahead, behind) = int(found.count().min()), clear(found.items())
     said = (
-        f"clearly ahead of the best competitor in {ahead.sum()} of {len(ahead)} cases, clearly"
-        f" behind in {behind.sum()}; a case is {words.kinds(claim['cells'])}"
+        f"Relative importance is clearly ahead of the best competitor in {ahead.sum()} of"
+        f" {len(ahead)} cases and clearly behind in {behind.sum()}. A case is"
+        f" {words.kinds(claim['cells'])}."
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
@@ -148,9 +149,9 @@ def improves(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     )
     drops = [100 * (part.unpruned_accuracy - part.test_accuracy).mean() for part in selected]
     said = (
-        f"clearly higher in {better.sum()} of {len(mean)} cases, clearly lower in"
-        f" {worse.sum()}: from {least} to {most}; pruning costs {drops[0]:.2f} points on"
-        f" average with the penalty, {drops[1]:.2f} without"
+        f"The accuracy is clearly higher in {better.sum()} of {len(mean)} cases and clearly"
+        f" lower in {worse.sum()}. The change goes from {least} to {most}. Pruning costs"
+        f" {drops[0]:.2f} points on average with the penalty and {drops[1]:.2f} without."
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
@@ -181,16 +182,16 @@ def gains(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     if evidence.empty:
         return NOT_MEASURED, 0, ""
     groups, absent = over_control(claim, evidence)
-    note = f"; in {absent} cases this control is not on record" if absent else ""
+    note = f" In {absent} cases this control is not on record." if absent else ""
     if not groups.ngroups:
-        return NOT_MEASURED, 0, f"nothing on record to compare with{note}"
+        return NOT_MEASURED, 0, note.lstrip()
     mean, seeds = groups.mean(), int(groups.count().min())
     ahead, _ = clear(groups)
     best = mean.idxmax()
     said = (
-        f"at most {estimate(_group(groups, best))} points above the unpruned network"
-        f" fine-tuned alike ({words.case(claim['cells'], best)}); clearly above it in"
-        f" {ahead.sum()} of {len(mean)} cases{note}"
+        f"The pruned network is at most {estimate(_group(groups, best))} points above the"
+        f" unpruned one fine-tuned alike ({words.case(claim['cells'], best)}). It is clearly"
+        f" above it in {ahead.sum()} of {len(mean)} cases.{note}"
     )
     if seeds < MIN_SEEDS or absent:
         return NOT_MEASURED, seeds, said

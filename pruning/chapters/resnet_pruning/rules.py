@@ -23,6 +23,7 @@ from pruning.evidence.statistics import (
     SMALL_SCALE,
     estimate,
     interval,
+    joined,
 )
 
 OURS, THEIRS = "stochgradadam", "adam"
@@ -87,7 +88,8 @@ def _judge(
     for (network, data, epochs), pair in groups.items():
         count = len(pair[0])
         said.append(
-            f"{network}, {data}, {epochs} epochs, {count} seed{'s' * (count > 1)}: {say(pair)}"
+            f"{network} after {epochs} epochs on {data} ({count} seed{'s' * (count > 1)}):"
+            f" {say(pair)}."
         )
         if data != claim["dataset"] or count < MIN_SEEDS or not needs(pair):
             continue
@@ -95,15 +97,15 @@ def _judge(
             verdicts[network] = holds(pair)
             seeds = min(seeds or count, count)
         if (network, epochs) == (stand_in["network"], stand_in["epochs"]):
-            said[-1] += f"; there the claim {'holds' if holds(pair) else 'does not hold'}"
+            said[-1] += f" There the claim {'holds' if holds(pair) else 'does not hold'}."
             small = count
     missing = [network for network in claim["networks"] if network not in verdicts]
     if missing:
         said.append(
-            f"not on record: {', '.join(missing)} after {claim['epochs']} epochs, {MIN_SEEDS}"
-            " seeds"
+            f"{joined(missing)} after {claim['epochs']} epochs with {MIN_SEEDS} seeds"
+            f" {'is' if len(missing) == 1 else 'are'} not on record."
         )
-    ours = "; ".join(said) if groups else ""
+    ours = " ".join(said) if groups else ""
     if not verdicts:
         return (SMALL_SCALE, small, ours) if small else (NOT_MEASURED, 0, ours)
     if not any(verdicts.values()):
@@ -137,9 +139,10 @@ def survives(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     def say(pair):
         last = _against(pair[0].pruned_accuracy, pair[1].pruned_accuracy)
         if not _has_course(pair):
-            return f"last epoch {last}"
+            return f"the last epoch has {last}"
         return (
-            f"mean of the last {LATE} epochs {_against(*_half(pair))}, last epoch alone {last}"
+            f"the mean of the last {LATE} epochs is {_against(*_half(pair))}, the last epoch"
+            f" alone has {last}"
         )
 
     def holds(pair):
@@ -164,8 +167,8 @@ def ahead_at_every_rate(claim: dict, evidence: pandas.DataFrame) -> tuple[str, i
         anew = _against(*(_at_rates(part, "accuracy_recalibrated")[0] for part in pair))
         before = _against(pair[0].test_accuracy, pair[1].test_accuracy)
         return (
-            f"ahead at {ahead} of {gain.shape[1]} rates, clearly at {clear}; "
-            f"unpruned {before}, with batch norm re-estimated {anew}"
+            f"StochGradAdam is ahead at {ahead} of {gain.shape[1]} rates, clearly at {clear};"
+            f" unpruned the two have {before}, with batch norm re-estimated {anew}"
         )
 
     def holds(pair):
@@ -188,8 +191,9 @@ def spreads(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
             for name in (column, "weights.small")
         )
         return (
-            f"standard deviation {sds[0]:.4f} against {sds[1]:.4f}, "
-            f"{100 * small[0]:.0f} against {100 * small[1]:.0f} % of the weights below 0.01"
+            f"the standard deviation is {sds[0]:.4f} against {sds[1]:.4f}, and"
+            f" {100 * small[0]:.0f} against {100 * small[1]:.0f} % of the weights are below"
+            " 0.01"
         )
 
     return _judge(

@@ -12,6 +12,7 @@ from pruning.evidence.statistics import (
     REPRODUCED,
     above,
     estimate,
+    joined,
     percent,
 )
 
@@ -49,17 +50,20 @@ def agrees(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
         )
         for part in (sparse, dense)
     ]
-    named = [
-        f"R² against the diagonal {estimate(line[0])} ({estimate(line[1])} with all weights)"
-    ]
+    named = [f"R² against the diagonal is {estimate(line[0])} ({estimate(line[1])})"]
     order = pandas.to_numeric(sparse["spearman_shap.value"])
     for column, name in (
         ("pearson_shap.value", "Pearson"),
         ("spearman_shap.value", "Spearman"),
     ):
         ours, full = (pandas.to_numeric(part[column]) for part in (sparse, dense))
-        named.append(f"{name} {estimate(ours, (-1, 1))} ({estimate(full, (-1, 1))})")
-    said = f"with {100 * claim['density']:g} % of the weights: " + ", ".join(named)
+        named.append(
+            f"{name}'s correlation {estimate(ours, (-1, 1))} ({estimate(full, (-1, 1))})"
+        )
+    said = (
+        f"With {100 * claim['density']:g} % of the weights (with all weights in parentheses)"
+        f" {joined(named)}."
+    )
     seeds = sparse.seed.nunique()
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
@@ -80,9 +84,9 @@ def central(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     )
     seeds, area = evidence.seed.nunique(), claim["side"] ** 2 / 28**2
     said = (
-        f"{percent(ours)} of the importance in the central {claim['side']} × {claim['side']}"
-        f" pixels, which are {100 * area:.0f} % of the area and hold {percent(variance)} of"
-        " the variance"
+        f"The central {claim['side']} × {claim['side']} pixels hold {percent(ours)} of the"
+        f" importance. They are {100 * area:.0f} % of the area and hold {percent(variance)} of"
+        " the variance."
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
@@ -99,8 +103,8 @@ def faster(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     ratio = evidence["method_seconds.shap"] / evidence["method_seconds.eq4"]
     seeds = evidence.seed.nunique()
     said = (
-        f"SHAP takes {ratio.min():,.0f} to {ratio.max():,.0f} times as long, median"
-        f" {ratio.median():,.0f}"
+        f"SHAP takes {ratio.min():,.0f} to {ratio.max():,.0f} times as long; the median is"
+        f" {ratio.median():,.0f}."
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
