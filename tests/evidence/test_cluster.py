@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @dataclass(frozen=True)
 class Slow:
-    """A run that says who is at it."""
+    """A run that says who is at it; all but the first two wait until a worker was killed."""
 
     folder: str
     seed: int = 0
@@ -33,7 +33,9 @@ class Slow:
 def slow(config):
     with open(os.path.join(config.folder, f"{config.seed}-{os.getpid()}"), "w"):
         pass
-    time.sleep(0.5)
+    killed = os.path.join(os.path.dirname(config.folder), "killed")
+    while config.seed > 1 and not os.path.exists(killed):
+        time.sleep(0.02)
     needed = {
         "dataset": "none",
         "method": "none",
@@ -64,9 +66,11 @@ def test_a_killed_worker_loses_and_repeats_nothing(tmp_path, address):
         for record in records.sweep(slow, configs, path, progress=False):
             done.append(record["seed"])
             if killed is None:
-                newest = max(started.iterdir(), key=lambda path: path.stat().st_mtime)
-                killed = int(newest.name.split("-")[1])  # it has just begun
+                while not (waiting := list(started.glob("[2-7]-*"))):
+                    time.sleep(0.02)
+                killed = int(waiting[0].name.split("-")[1])
                 os.kill(killed, signal.SIGKILL)
+                (tmp_path / "killed").touch()
     found = records.read(path)
     assert sorted(done) == sorted(r["seed"] for r in found) == list(range(8))
     assert all(r["square"] == r["seed"] ** 2 for r in found)
