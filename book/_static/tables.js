@@ -14,3 +14,20 @@
     box.querySelectorAll("details").forEach((fold) => fold.addEventListener("toggle", () => mark(box)));
   });
 })();
+
+// The text of a table with four columns or more is read one cell below the other on a phone. There
+// each cell begins with the name of its column.
+(() => {
+  document.querySelectorAll("article .pst-scrollable-table-container > table").forEach((table) => {
+    const names = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());
+    if (names.length < 4) return;
+    table.classList.add("stack");
+    table.querySelectorAll("tbody tr").forEach((row) => {
+      [...row.cells].slice(1).forEach((cell, k) => {
+        const text = cell.firstElementChild;
+        if (cell.textContent.trim() === "") cell.classList.add("blank");
+        else if (text) text.dataset.label = names[k + 1];
+      });
+    });
+  });
+})();

@@ -150,6 +150,7 @@ def test_the_ranking_and_its_intervals():
     # t(0.975, 2) · 0.2 / √3
     assert table.high[0] - table["mean"][0] == pytest.approx(4.303 * 0.2 / 3**0.5, abs=1e-3)
     assert (table.p[1:] < 0.05).all()
+    assert [tables._chance(p) for p in (math.nan, 0.034, 3e-6)] == ["–", "0.034", "< 0.0001"]
 
 
 def test_the_answer_says_what_is_measured_and_what_is_not():
@@ -158,7 +159,11 @@ def test_the_answer_says_what_is_measured_and_what_is_not():
     dense = [{"test_accuracy": 0.98}] * 3
     holds, networks, temperature, pending = tables.answer(whole, mnist, dense)
     assert "so the cost is 5.6 [" in holds
+    assert "MNIST?** In part: it costs more accuracy than on MNIST. On Fashion-" in holds
     assert "On MNIST it is 2.0 points" in holds
+    assert (
+        "MNIST?** Yes. On Fashion" in tables.answer(whole, [{"test_accuracy": 0.9}], dense)[0]
+    )
     assert "clearly ahead of it; the difference is +5.6 points" in holds
     assert pending.startswith("These questions are not measured yet: *Do representatives")
     assert "88.00 [87.50, 88.50] % with 10 % (the best other" in networks

@@ -156,6 +156,16 @@ def test_costs_and_sentences():
     assert "at 1 % of the weights or fewer if single weights" in first
     assert "takes 2.0 times (LeNet-300-100) as long as the dense one" in last
     assert "Energy is missing" in last
+    # the file of the made-up records is as large as the time is long
+    assert "file in ONNX Runtime is smaller than the dense one at 30 % of the weights" in first
+    assert "A process takes" not in last
+    memory = {"study": "memory", "network": "lenet", "density": 0.01, "energy_counter": False}
+    memory["peak_bytes"] = {"dense, torch": 5e8, "compact, ONNX Runtime": 6e7}
+    *_, last = tables.answer([*evidence(), memory])
+    assert "takes 500 MB with the dense network in torch and 60 MB with the compact" in last
+    assert "(LeNet-300-100, 1 %)" in last
+    look = tables.first_look(evidence())
+    assert look.loc["single weights", "30 %", "masked, torch"].tolist() == [2.0, 2.0]
 
 
 def test_figures_draw_what_is_there():

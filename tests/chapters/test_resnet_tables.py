@@ -4,6 +4,7 @@ import dataclasses
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas
 import pytest
 
 from pruning.chapters.resnet_pruning import experiment as resnet_pruning
@@ -207,14 +208,15 @@ def test_what_is_missing_counts_the_paper_profile():
 
 def test_titles_follow_the_records():
     one = [record("adam", 0, 0.3), record("stochgradadam", 0, 0.5, sd=0.12)]
-    assert says.finding(one) == "Half removed: +20.0 points in one seed, which is no evidence"
+    about = "Half removed, StochGradAdam less Adam after the last epoch: "
+    assert says.finding(one) == f"{about}+20.0 points in one seed, which is no evidence"
     assert says.wider(one) == "+0.0200 in one seed, which is no evidence"
     clear = pairs([0.2, 0.21, 0.22], sd=0.12)
     # t with two degrees of freedom: 4.303 * 0.01 / sqrt(3) = 2.5 points
     assert says.finding(clear).endswith("StochGradAdam leads by 21.0 points [18.5, 23.5]")
     assert says.wider(clear).startswith("StochGradAdam has wider weights, by 0.0200")
     unclear = says.finding(pairs([0.3, -0.2, 0.05]))
-    assert unclear.startswith("Half removed: no clear lead, +5.0 points [−57.")
+    assert unclear.startswith(f"{about}no clear lead, +5.0 points [−57.")
     behind = says.finding(pairs([-0.2, -0.21, -0.22]))
     assert behind.endswith("Adam leads by 21.0 points [18.5, 23.5]")
 
@@ -237,6 +239,13 @@ def test_the_answer_claims_what_the_records_carry():
     assert "are not measured yet" in said["S1"]
     assert "**61.0 ± 1.0 %** after StochGradAdam and **40.0 ± 0.0 %** after Adam" in said["S1"]
     assert "(StochGradAdam leads by 21.0 points [18.5, 23.5])" in said["S1"]
+    assert "In this smaller network the claim holds." in said["S1"]
+    # before pruning both have 80 %
+    assert "ahead at 9 of 10 pruning rates and clearly ahead at 9." in said["S2"]
+    assert "In this smaller network the claim does not hold." in said["S2"]
+    one = says.answer([r for r in short if r["seed"] == 0], claims)
+    assert "ahead at 9 of 10 pruning rates and clearly ahead at 0." in one["S2"]
+    assert not any("the claim" in sentence for sentence in (one["S2"], one["S3"]))
     assert "The paper has 60.00 and 30.00 % for ResNet-56 (Figure 1)." in said["S1"]
     assert "moves by 0.0 points" in says.moves(short)
     assert "80.0 ± 0.0 %" in says.reestimated(short)
@@ -252,6 +261,7 @@ def test_the_answer_claims_what_the_records_carry():
     assert "not measured" not in said["S1"]
     assert "removed, ResNet-56 has **50.0" in said["S1"]
     assert "ResNet-20" not in said["S1"]
+    assert "smaller network" not in said["S1"]
     assert {r["network"] for r in says.shown(both, CLAIM)} == {"ResNet-56"}
     assert "**ResNet-110 are not" in says.still_missing(both, CLAIM)
     assert {r["network"] for r in says.shown(short, CLAIM)} == {"ResNet-20"}
@@ -299,6 +309,8 @@ def test_the_last_ten_epochs_of_a_course():
     short = tables.late(found, "ResNet-56")
     assert short.loc["Adam", "half removed"] == "54.0 ± 0.0"
     assert short.loc["Adam", "moves an epoch"] == f"{(4 * 10 + 50) / 5:.1f}"
+    assert list(tables.turned(short).columns) == ["Adam", "StochGradAdam"]
+    assert len(tables.turned(pandas.concat([short, short]))) == 4
     _, ax = plt.subplots()
     figures.course(found, ax)
     figures.paper_marks({"ResNet-56": (0.6284, 0.3312)}, ax)
@@ -337,8 +349,10 @@ def test_figures_draw_means_and_ranges():
         [40, 80, 60]
     )
     _, ax = plt.subplots()
-    figures.sampling_rates(found, ax)
+    figures.sampling_rates([*found, record("sgd", 0, 0.1) | {"course": None}], ax)
     assert list(ax.get_xticks()) == [0.8, 1.0]
+    half = next(line for line in ax.get_lines() if line.get_label() == "half removed")
+    assert half.get_ydata() == pytest.approx([60, 40])
     plt.close("all")
 
 

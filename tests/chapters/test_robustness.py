@@ -213,6 +213,10 @@ def test_figures_draw_what_is_there():
     assert line.get_xdata().tolist() == pytest.approx([95.5, 98, 99])
     assert line.get_ydata().tolist() == pytest.approx([2.1, 3.1, 4.1], abs=0.01)
     assert len(ax.texts) == 6
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(
+        one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[k + 1 :]
+    )
     plt.close(fig)
     fig, ax = plt.subplots()
     figures.curves(evidence(), kinds, ax)

@@ -139,6 +139,7 @@ def answer(evidence: list[Record]) -> list[str]:
             f" {100 * least.left.median():.2g} % left in whole neurons or channels, the"
             f" fastest form ({best}) takes {100 * ratio[best]:.0f} % of the time of the dense"
             " network in torch."
+            f" {_files(table.loc[form])}"
         )
     masked = frame(evidence).query("form == 'masked, torch'")
     slower = " and ".join(
@@ -147,9 +148,43 @@ def answer(evidence: list[Record]) -> list[str]:
     )
     said.append(
         f"**Masks** alone make the file larger. For one image the masked network takes"
-        f" {slower} as long as the dense one. {energy(evidence)}"
+        f" {slower} as long as the dense one.{_taken(evidence)} {energy(evidence)}"
     )
     return said
+
+
+def _files(row: pandas.Series) -> str:
+    """From which density on the file of a form is smaller, in a sentence."""
+    whole, single = (row[PATTERNS[name], "file"] for name in ("outputs", "scattered"))
+    return (
+        f"Its file in ONNX Runtime is smaller than the dense one at {_from(whole)} if whole"
+        f" neurons or channels are removed, and at {_from(single)} if single weights are."
+    )
+
+
+def _taken(evidence: list[Record]) -> str:
+    """What a process takes with the dense network and with the compact one, in sentences."""
+    if not records.select(evidence, study="memory"):
+        return ""
+    table, form = memory(evidence), "compact, ONNX Runtime"
+    network = table.columns[0]
+    taken = {name: f"{table.loc[name, network]:.0f} MB" for name in (REFERENCE, form)}
+    return (
+        f" A process takes {taken[REFERENCE]} with the dense network in torch and"
+        f" {taken[form]} with the compact one in ONNX Runtime ({network}). Nearly all of that"
+        " is the libraries."
+    )
+
+
+def first_look(evidence: list[Record]) -> pandas.DataFrame:
+    """Rows pattern, density and form; columns one image and batch: mean processor time over
+    that of the dense network in torch."""
+    rows = frame(evidence).drop(columns="batch")
+    rows["pattern"] = rows.pattern.map(PATTERNS)
+    rows["asked"] = [f"{100 * density:g} %" for density in rows.asked]
+    names = {"asked": "kept", "one_ratio": "one image", "batch_ratio": "batch"}
+    rows = rows.rename(columns=names)
+    return rows.groupby(["pattern", "kept", "form"], sort=False)[["one image", "batch"]].mean()
 
 
 def _from(density: str) -> str:

@@ -7,7 +7,15 @@ from pruning.chapters.relative_importance import words
 from pruning.chapters.relative_importance.tables import signed
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import LEVEL, MIN_SEEDS, holm, joined, larger, mean_interval
+from pruning.evidence.statistics import (
+    LEVEL,
+    MIN_SEEDS,
+    holm,
+    interval,
+    joined,
+    larger,
+    mean_interval,
+)
 from pruning.figures.captions import PENDING, answered, data_of, origin, seed_count
 from pruning.methods import find
 from pruning.methods.oneshot import Score
@@ -25,6 +33,7 @@ NAMED = {  # the same in a sentence
     "CNN, CIFAR-10": "the CNN on CIFAR-10",
     "LeNet-300-100, MNIST": "LeNet-300-100 on MNIST",
 }
+KINDS = {"cnn": "CNN", "mlp": "fully connected"}  # of networks that are not among these
 ACTIVATIONS = words.ACTIVATIONS | {"silu": "SiLU", "gelu": "GELU"}
 
 
@@ -54,7 +63,8 @@ def accuracies(evidence: list[Record]) -> pandas.DataFrame:
         | {
             "network": NETWORKS.get(
                 (record["dataset"], record["architecture"]),
-                f"{record['architecture']}, {record['dataset']}",
+                f"{KINDS.get(record['architecture'], record['architecture'])},"
+                f" {record['dataset']}",
             ),
             "removed": f"{100 * record['sparsity']:.0f} %",
             "threshold": words.SCOPES[record["scope"]],
@@ -65,6 +75,22 @@ def accuracies(evidence: list[Record]) -> pandas.DataFrame:
     ]
     table = records.mean_table(rows, ["network", "removed", "threshold"], ["score"], digits=1)
     return PENDING if table.empty else table
+
+
+def by_threshold(table: pandas.DataFrame) -> pandas.DataFrame:
+    """`accuracies` with a column a threshold and a row a score, network and sparsity
+    together: a phone has room for it."""
+    if table is PENDING:
+        return table
+    found = table.stack(future_stack=True).unstack("threshold")
+    index = [(_cell(network, removed), score) for network, removed, score in found.index]
+    found.index = pandas.MultiIndex.from_tuples(index, names=["network", "score"])
+    return found.rename_axis(columns=None)
+
+
+def _cell(network: str, removed: str) -> str:
+    """A network and a sparsity in one cell of a table."""
+    return f"{network}, {removed} removed"
 
 
 def leads(evidence: list[Record]) -> pandas.DataFrame:
@@ -111,21 +137,22 @@ def shown(table: pandas.DataFrame) -> pandas.DataFrame:
         f"{name}, {accuracy:.1f}"
         for name, accuracy in zip(table["best other"], table["its accuracy"], strict=True)
     ]
-    return pandas.DataFrame(
+    said = pandas.DataFrame(
         {
-            "removed": table.removed,
             "relative": [f"{mean:.1f}" for mean in table["relative importance"]],
             "best other": rival,
             "lead": [signed(lead, 1) for lead in table.lead],
             "p, ahead": [f"{p:.2g}" for p in table.ahead],
             "p, behind": [f"{p:.2g}" for p in table.behind],
         }
-    ).set_index(table.network)
+    )
+    said.index = pandas.Index(map(_cell, table.network, table.removed), name="network")
+    return said
 
 
-def moves(evidence: list[Record]) -> pandas.DataFrame:
-    """Rows what is moved from α = β = s = 1, columns network and sparsity: change of accuracy
-    in points, of networks of the same seed, with its 95 % interval."""
+def _changes(evidence: list[Record]) -> dict[str, dict[tuple[str, str], list[float]]]:
+    """{what is moved from α = β = s = 1: {(network, sparsity): changes of accuracy in points,
+    of networks of the same seed}}."""
     found, table = records.select(evidence, study="sensitivity"), {}
     symbols = {"alpha": "α", "beta": "β", "decay": "s"}
     for key, name in NETWORKS.items():
@@ -143,13 +170,23 @@ def moves(evidence: list[Record]) -> pandas.DataFrame:
                 cell = name, f"{100 * record['sparsity']:.0f} % removed"
                 change = 100 * (record["test_accuracy"] - base[at])
                 table.setdefault(moved[0], {}).setdefault(cell, []).append(change)
+    return table
+
+
+def moves(evidence: list[Record]) -> pandas.DataFrame:
+    """Rows network and what is moved from α = β = s = 1, columns sparsities: change of
+    accuracy in points, of networks of the same seed, with its 95 % interval."""
+    table = _changes(evidence)
     if not table:
         return PENDING
     said = {
         move: {cell: mean_interval(pandas.Series(v), 1) for cell, v in row.items()}
         for move, row in table.items()
     }
-    return pandas.DataFrame.from_dict(said, orient="index")
+    whole = pandas.DataFrame.from_dict(said, orient="index")
+    networks = dict.fromkeys(name for name, _ in whole.columns)
+    parts = {name: whole[name] for name in networks}
+    return pandas.concat(parts, names=["network", "moved"]).fillna("–")
 
 
 def through_training(evidence: list[Record], field: str) -> pandas.DataFrame:
@@ -197,11 +234,12 @@ def _ahead(evidence: list[Record]) -> str:
     if table is PENDING:
         return ""
     ahead, behind = ((table[side] < LEVEL).sum() for side in ("ahead", "behind"))
+    found = "No." if not ahead else "Yes." if ahead == len(table) else "In part."
     return (
-        f"It is clearly ahead of the best other score in **{ahead} of {len(table)}** cases and"
-        f" clearly behind in {behind}. A case is a network and a sparsity, and every score has"
-        f" its best threshold. The differences reach from {signed(table.lead.min(), 1)} to"
-        f" {signed(table.lead.max(), 1)} points. On record is"
+        f"{found} It is clearly ahead of the best other score in **{ahead} of {len(table)}**"
+        f" cases and clearly behind in {behind}. A case is a network and a sparsity, and every"
+        f" score has its best threshold. The differences reach from"
+        f" {signed(table.lead.min(), 1)} to {signed(table.lead.max(), 1)} points. On record is"
         f" {joined(map(NAMED.get, table.network.unique()))}."
     )
 
@@ -222,8 +260,17 @@ def _moved(evidence: list[Record]) -> str:
                 f"by {signed(change.min(), 1)} to {signed(change.max(), 1)} points in"
                 f" {NAMED[NETWORKS[cell[:2]]]} with {100 * cell[2]:.0f} % removed"
             )
-    said = f"Moved one at a time, they change the mean accuracy {joined(parts)}."
-    return f"{said} The table below has the 95 % intervals."
+    ends = [
+        interval(pandas.Series(values))
+        for row in _changes(evidence).values()
+        for values in row.values()
+    ]
+    clear = sum(found is not None and (found[0] > 0 or found[1] < 0) for found in ends)
+    return (
+        f"Moved one at a time, they change the mean accuracy {joined(parts)}. The 95 %"
+        f" interval of {clear} of these {len(ends)} changes excludes 0, which does not yet"
+        " take their number into account."
+    )
 
 
 def _aware(evidence: list[Record]) -> str:

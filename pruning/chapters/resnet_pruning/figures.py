@@ -183,19 +183,20 @@ def settings(evidence: Iterable[Record], ax: Axes) -> Axes:
     return ax
 
 
-SAMPLED = {  # what is drawn against s: rate, metric, label, marker
-    "unpruned": (0, "accuracy_global", "C7", "s"),
-    "half removed": (5, "accuracy_global", "C1", "o"),
-    "half removed, batch norm re-estimated": (5, "accuracy_recalibrated", "C2", "^"),
+SAMPLED = {  # what is drawn against s: label → key of a course, colour, marker
+    "unpruned": ("unpruned", "C7", "s"),
+    "half removed": ("pruned", "C1", "o"),
+    "half removed, batch norm re-estimated": ("recalibrated", "C2", "^"),
 }
 
 
 def sampling_rates(evidence: Iterable[Record], ax: Axes) -> Axes:
-    """Test accuracy against the sampling rate s; 1 is Adam. A pale dot a seed, the line
-    through the means."""
-    frame = records.table(evidence)
-    for label, (rate, metric, colour, marker) in SAMPLED.items():
-        values = 100 * frame[metric].map(lambda curve, rate=rate: curve[rate])
+    """Test accuracy against the sampling rate s, mean of the last epochs of each course; 1 is
+    Adam. A pale dot a seed, the line through the means. Records without a course are left
+    out."""
+    frame = records.table(r for r in evidence if r.get("course"))
+    for label, (key, colour, marker) in SAMPLED.items():
+        values = 100 * late(frame, key)
         mean = values.groupby(frame.sampling_rate).mean()
         ax.plot(mean.index, mean, color=colour, marker=marker, markersize=6, label=label)
         ax.plot(frame.sampling_rate, values, marker, color=colour, markersize=6, alpha=0.5)

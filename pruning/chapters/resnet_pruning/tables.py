@@ -193,6 +193,11 @@ def late(evidence: list[Record], network: str) -> pandas.DataFrame:
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
+def turned(table: pandas.DataFrame) -> pandas.DataFrame:
+    """A table of up to three rows with a column for each, which a phone has room for."""
+    return table.T if len(table) <= 3 else table
+
+
 def costs(evidence: list[Record]) -> pandas.DataFrame:
     """Seconds of a step and of an epoch with either optimizer, and StochGradAdam's over
     Adam's, of the whole step and of the optimizer's part alone."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
 
 from pruning.chapters.robustness.tables import frame, kind
 from pruning.evidence.records import Record
@@ -16,6 +17,10 @@ LOOKS |= {
     "stochgrad": ("#aa4499", "v"),
 }
 NARROW, EARLY = ("#777777", "d"), ("#b8860b", "P")  # the other dense networks
+MARK = 14  # pixels of a mark that a name may not cover
+# where a name may stand, in points from its mark, the best first
+PLACES = [(0, 10), (0, -10), (10, 0), (-10, 0), (8, 8), (-8, 8), (8, -8), (-8, -8)]
+PLACES += [(0, 26), (0, -26), (20, 20), (-20, 20), (0, 42), (0, -42)]
 LABELS = {"noise": "deviation of the noise", "shift": "shift (pixels)", "rotate": "turn (°)"}
 
 
@@ -45,20 +50,34 @@ def by_accuracy(evidence: list[Record], ax: Axes) -> Axes:
 
 
 def annotate(ax: Axes, evidence: list[Record]) -> None:
-    """Write the names of kinds beside their means: dense ones below, the others above."""
+    """Write the names of kinds beside their means: dense ones below and the others above,
+    or where else they cover no other name and no mark."""
     rows = frame(evidence)
+    ax.figure.draw_without_rendering()  # so that texts know where they stand
+    means = rows.groupby("kind")[["clean", "radius"]].mean()
+    taken = [
+        Bbox.from_bounds(x - MARK / 2, y - MARK / 2, MARK, MARK)
+        for x, y in ax.transData.transform(means.to_numpy())
+    ]
     for name, part in rows.groupby("kind"):
         method = part.method.iloc[0]
-        ax.annotate(
+        text = ax.annotate(
             name.replace(", ", "\n"),
-            (part.clean.mean(), part.radius.mean()),
-            (0, -12 if method == "dense" else 12),
+            means.loc[name],
+            (0, 0),
             textcoords="offset points",
             color=look(name, method)[0],
             fontsize=10,
-            ha="center",
-            va="top" if method == "dense" else "bottom",
+            linespacing=1,
         )
+        for x, y in PLACES if method != "dense" else [(x, -y) for x, y in PLACES]:
+            text.xyann = x, y
+            text.set_horizontalalignment("left" if x > 0 else "right" if x < 0 else "center")
+            text.set_verticalalignment("bottom" if y > 0 else "top" if y < 0 else "center")
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)
 
 
 def curves(evidence: list[Record], kinds: list[str], ax: Axes) -> Axes:

@@ -13,7 +13,7 @@ SHOWN = {"noise": 0.2, "shift": 2, "rotate": 20.0}  # the levels of the tables
 TENTH = 0.1  # an ε that defeats all of these networks
 LONG = 50  # epochs; more are named
 COUNTS = {"weights": "{:,.0f}", "pixels read": "{:.0f}"}  # formats of `overview`
-FIRST = ["seeds", "weights", "clean", f"PGD {AT:g}", "half at ε"]  # its columns; others fold
+FIRST = ["weights", "clean", f"PGD {AT:g}", "half at ε"]  # its columns; others fold
 SHOWN_AS = ("noise", "shift", "rotation")
 NAMES = {
     "gates": "gates",
@@ -252,6 +252,7 @@ def said_of_shifts(evidence: list[Record]) -> str:
     rows = frame(evidence)
     mean = rows[rows.kind.isin(four(evidence))].groupby("kind")[list(SHOWN)].mean()
     return " ".join(
-        f"Under {title}, *{mean[name].idxmax()}* is best and *{mean[name].idxmin()}* worst."
+        f"Under {title} the mean accuracy of *{mean[name].idxmax()}* is the highest and that"
+        f" of *{mean[name].idxmin()}* the lowest."
         for title, name in zip(SHOWN_AS, SHOWN, strict=True)
     )

@@ -1,6 +1,7 @@
 """The figures of the chapter. They draw what they are given."""
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from pruning.chapters.resnet_pruning import figures as original
 from pruning.chapters.resnet_pruning.metrics import NAMES
@@ -14,6 +15,7 @@ def courses(evidence: list[Record], axes: np.ndarray, name: str = "pruned") -> N
     """A panel a network on record: accuracy after every epoch, half of the weights removed."""
     for ax, network, found in style.panels(axes, _by_network(evidence), COMMAND):
         original.course(found, ax, name)
+        _enlarge(ax)
         ax.set_title(network)
 
 
@@ -40,4 +42,11 @@ def sampling_rates(evidence: list[Record], axes: np.ndarray) -> None:
     }
     for ax, network, part in style.panels(axes, enough, COMMAND):
         original.sampling_rates(part, ax)
+        _enlarge(ax)
         ax.set_title(network)
+
+
+def _enlarge(ax: Axes) -> None:
+    """Begin the axis of accuracies at the last ten below all lines."""
+    lowest = min(np.min(line.get_ydata()) for line in ax.get_lines())
+    ax.set_ylim(10 * np.floor(lowest / 10), 100)

@@ -4,7 +4,7 @@ import pandas
 
 from pruning.chapters.relative_importance.tables import signed
 from pruning.chapters.resnet_pruning import rules, tables
-from pruning.chapters.resnet_pruning.experiment import HALF
+from pruning.chapters.resnet_pruning.experiment import RATES
 from pruning.chapters.resnet_pruning.metrics import NAMES
 from pruning.evidence import records
 from pruning.evidence.records import Record
@@ -68,7 +68,11 @@ def shown(table: pandas.DataFrame) -> pandas.DataFrame:
         else column.fillna("–")
         for name, column in table.items()
     }
-    return pandas.DataFrame(said, index=table.index).T
+    names = {
+        "lead over 0.8": f"lead over {tables.name(CONTROL)}",
+        "p, 0.8": "p, 0.8 of the batch",
+    }
+    return pandas.DataFrame(said, index=table.index).T.rename(index=names)
 
 
 def late(evidence: list[Record]) -> pandas.DataFrame:
@@ -80,6 +84,17 @@ def late(evidence: list[Record]) -> pandas.DataFrame:
         if records.select(found, network=name)
     }
     return pandas.concat(parts, names=["network"]) if parts else PENDING
+
+
+def turned(table: pandas.DataFrame) -> pandas.DataFrame:
+    """`late` with a column an optimizer, and without the numbers of seeds: a phone has room
+    for it."""
+    if table is PENDING:
+        return table
+    measures = table.drop(columns="seeds").stack(future_stack=True)
+    measures.index.names = ["network", "method", "measure"]
+    found = measures.unstack("method", sort=False)
+    return found.fillna("–").rename_axis(columns=None)
 
 
 def sampled(evidence: list[Record], network: str) -> list[Record]:
@@ -123,6 +138,7 @@ def _helps(evidence: list[Record]) -> str:
         return ""
     table = leads(evidence)
     ahead = (table["p, Adam"] < LEVEL).sum()
+    found = "No." if not ahead else "Yes." if ahead == len(groups) else "In part."
     parts = [
         f"{mean_interval(found[OURS], 1)} against {mean_interval(found[THEIRS], 1)} %"
         f" in {_a(name)}"
@@ -132,10 +148,39 @@ def _helps(evidence: list[Record]) -> str:
     are = "is" if len(absent) == 1 else "are"
     said = f" {joined(absent)} {are} not measured yet." if absent else ""
     return (
-        "With half of the weights removed it is clearly ahead of Adam in"
+        f"{found} With half of the weights removed it is clearly ahead of Adam in"
         f" **{ahead} of {len(groups)}** networks. The accuracies of StochGradAdam and of Adam"
-        f" are {joined(parts)}.{said}"
+        f" are {joined(parts)}, the mean of the last epochs. {_every_rate(evidence)}{said}"
     )
+
+
+def _every_rate(evidence: list[Record]) -> str:
+    """In how many networks and pruning rates StochGradAdam is clearly ahead or behind."""
+    frame = records.table(records.select(evidence, study="course"))
+    cases, ahead, behind = [], [], []
+    for name in at_half(evidence):
+        ours, theirs = (
+            100 * pandas.DataFrame(part.accuracy_global.tolist())
+            for method in (OURS, THEIRS)
+            for part in [frame[(frame.network == name) & (frame.method == method)]]
+        )
+        for rate in list(ours)[1:]:  # the first is the unpruned network
+            cases.append(f"{_a(name)} at {100 * RATES[rate]:.0f} %")
+            ahead.append(larger(ours[rate], theirs[rate]))
+            behind.append(larger(theirs[rate], ours[rate]))
+    more, less = (
+        [case for case, p in zip(cases, holm(values), strict=True) if p < LEVEL]
+        for values in (ahead, behind)
+    )
+    return (
+        f"Over all {len(ahead)} cases of a network and a pruning rate, after the last epoch,"
+        f" it is clearly ahead in {_named(more)} and clearly behind in {_named(less)}."
+    )
+
+
+def _named(cases: list[str]) -> str:
+    """How many cases there are, and which, where they are few."""
+    return f"{len(cases)} ({joined(cases)})" if 0 < len(cases) <= 3 else f"{len(cases)}"
 
 
 def _rates(evidence: list[Record]) -> str:
@@ -144,7 +189,7 @@ def _rates(evidence: list[Record]) -> str:
         frame = records.table(sampled(evidence, name))
         if frame.empty or frame.sampling_rate.nunique() < 6:
             continue
-        half = 100 * frame.accuracy_global.map(lambda curve: curve[HALF])
+        half = 100 * rules.late(frame, "pruned")
         groups = dict(list(half.groupby(frame.sampling_rate)))
         if min(map(len, groups.values())) < MIN_SEEDS:
             continue
@@ -153,10 +198,22 @@ def _rates(evidence: list[Record]) -> str:
         parts.append(
             f"In {_a(name)} s = {best:g} is best with {mean_interval(groups[best], 1)} %, and"
             f" s = {worst:g} is worst with {mean_interval(groups[worst], 1)} %."
+            f" {_over_adam(groups)}"
         )
     if not parts:
         return ""
     return f"Half of the weights are removed. {' '.join(parts)}"
+
+
+def _over_adam(groups: dict[float, pandas.Series]) -> str:
+    """How many sampling rates are clearly ahead of 1, in a sentence."""
+    others = [rate for rate in groups if rate != 1]
+    clear = (holm(larger(groups[rate], groups[1.0]) for rate in others) < LEVEL).sum()
+    are = "are" if clear > 1 else "is"
+    return (
+        f"{clear or 'None'} of the {len(others)} other rates {are} clearly ahead of s = 1,"
+        " which is Adam."
+    )
 
 
 def _long(evidence: list[Record]) -> str:
