@@ -114,13 +114,10 @@ def test_a_smaller_network_stands_in_until_the_claims_own_are_measured():
     smaller = {"network": "ResNet-20", "epochs": 20}
     verdict, seeds, said = judge("survives", pairs(leads, **smaller))
     assert (verdict, seeds) == (statistics.SMALL_SCALE, 3)
-    assert (
-        "There the claim holds. ResNet-56 after 50 epochs with 3 seeds is not on record."
-        in said
-    )
+    assert "There the claim is reproduced. ResNet-56 after 50 epochs with 3 seeds is" in said
     verdict, seeds, said = judge("survives", pairs(trails, **smaller))
     assert (verdict, seeds) == (statistics.SMALL_SCALE, 3)
-    assert "There the claim does not hold." in said
+    assert "There the claim is not reproduced." in said
     assert judge("survives", pairs(two, **smaller))[:2] == (statistics.NOT_MEASURED, 0)
     for other in ({"network": "ResNet-20", "epochs": 50}, {"network": "ResNet-8"}):
         found = pairs(leads, **(smaller | other))
@@ -239,10 +236,10 @@ def test_the_answer_claims_what_the_records_carry():
     assert "are not measured yet" in said["S1"]
     assert "**61.0 ± 1.0 %** after StochGradAdam and **40.0 ± 0.0 %** after Adam" in said["S1"]
     assert "(StochGradAdam leads by 21.0 points [18.5, 23.5])" in said["S1"]
-    assert "In this smaller network the claim holds." in said["S1"]
+    assert "In this smaller network the claim is reproduced." in said["S1"]
     # before pruning both have 80 %
     assert "ahead at 9 of 10 pruning rates and clearly ahead at 9." in said["S2"]
-    assert "In this smaller network the claim does not hold." in said["S2"]
+    assert "In this smaller network the claim is not reproduced." in said["S2"]
     one = says.answer([r for r in short if r["seed"] == 0], claims)
     assert "ahead at 9 of 10 pruning rates and clearly ahead at 0." in one["S2"]
     assert not any("the claim" in sentence for sentence in (one["S2"], one["S3"]))

@@ -3,9 +3,9 @@
 The verdict is about the claim's `networks` after `epochs`; runs on other networks or data are
 said beside them and decide nothing. Where none of these networks is on record with enough
 seeds, the claim's `stand_in`, a smaller network, gives the verdict "only at small scale", and
-the sentence says whether the claim holds there. Networks of one seed are a pair: same initial
-weights, same batches. At a constant rate the pruned accuracy moves by ten points from one
-epoch to the next, so a run counts by the mean of its last LATE epochs, and the seed is the
+the sentence says whether the claim is reproduced there. Networks of one seed are a pair: same
+initial weights, same batches. At a constant rate the pruned accuracy moves by ten points from
+one epoch to the next, so a run counts by the mean of its last LATE epochs, and the seed is the
 unit of every interval.
 """
 
@@ -97,7 +97,7 @@ def _judge(
             verdicts[network] = holds(pair)
             seeds = min(seeds or count, count)
         if (network, epochs) == (stand_in["network"], stand_in["epochs"]):
-            said[-1] += f" There the claim {'holds' if holds(pair) else 'does not hold'}."
+            said[-1] += f" There the claim is {'' if holds(pair) else 'not '}reproduced."
             small = count
     missing = [network for network in claim["networks"] if network not in verdicts]
     if missing:

@@ -170,7 +170,7 @@ def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
                 "S3": rules.leads(_gain(part, "weights.sd")),
             }
             for key, holds in held.items():
-                does = "holds" if holds else "does not hold"
+                does = "is reproduced" if holds else "is not reproduced"
                 said[key].append(f"In this smaller network the claim {does}.")
     paper = "; ".join(
         f"{100 * ours:.2f} and {100 * theirs:.2f} % for {network}"
