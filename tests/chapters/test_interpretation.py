@@ -232,7 +232,10 @@ def test_rules_of_these_chapters():
         "seed": 0,
     }
     said = two_pixels(claim, frame([*rows, pairs]))[2]
-    assert "with pixels above 0.5 on, 9,807 of 306,936 pairs reach 74 %" in said
+    assert (
+        "With pixels above 0.5 counted as active, 9,807 of all 306,936 pairs reach 74 %"
+        in said
+    )
     rows = [
         {"seed": s, "method_seconds.shap": 2.0, "method_seconds.eq4": 0.001} for s in range(3)
     ]
