@@ -69,6 +69,11 @@ def seed_count(seeds: pandas.Series) -> str:
     return f"{low}{f' to {high}' if high > low else ''} seed{'s' if high > 1 else ''}"
 
 
+def in_how_many(count: int, total: int) -> str:
+    """The first word of an answer that holds in `count` of `total` cases."""
+    return "No." if not count else "Yes." if count == total else "In part."
+
+
 def answered(said: Mapping[str, str], command: str) -> list[str]:
     """The paragraphs of an answer: each question with what is said of it. The questions of
     which nothing is said yet follow together, with the command that measures them."""

@@ -289,15 +289,20 @@ def _pixels(evidence: list[Record]) -> str:
         " pixel do not matter less than with 4 %",
     )
     low, high = interval(share - variance) or (0.0, 0.0)
-    centre = "a larger share" if low > 0 else "a smaller share" if high < 0 else ""
-    centre = f"{centre} of the importance than" if centre else "about as much importance as"
+    centre = (
+        "a larger share of the importance than of the"
+        if low > 0
+        else "a smaller share of the importance than of the"
+        if high < 0
+        else "about as much importance as"
+    )
     return (
         f"{kept}. The neighbour ratio is the importance of the neighbours over that of the"
         f" pixel. It is {mean_interval(few.neighbour_ratio)} with 0.15 % of the weights and"
         f" {mean_interval(many.neighbour_ratio)} with 4 %. The central"
         f" {side} × {side} pixels have {mean_interval(share, 0)} % of the importance and"
         f" {variance.mean():.0f} % of the pixels' variance, so the centre has {centre}"
-        f"{' of the' if 'than' in centre else ''} variance."
+        " variance."
     )
 
 

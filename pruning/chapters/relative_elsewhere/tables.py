@@ -16,7 +16,14 @@ from pruning.evidence.statistics import (
     larger,
     mean_interval,
 )
-from pruning.figures.captions import PENDING, answered, data_of, origin, seed_count
+from pruning.figures.captions import (
+    PENDING,
+    answered,
+    data_of,
+    in_how_many,
+    origin,
+    seed_count,
+)
 from pruning.methods import find
 from pruning.methods.oneshot import Score
 
@@ -234,13 +241,12 @@ def _ahead(evidence: list[Record]) -> str:
     if table is PENDING:
         return ""
     ahead, behind = ((table[side] < LEVEL).sum() for side in ("ahead", "behind"))
-    found = "No." if not ahead else "Yes." if ahead == len(table) else "In part."
     return (
-        f"{found} It is clearly ahead of the best other score in **{ahead} of {len(table)}**"
-        f" cases and clearly behind in {behind}. A case is a network and a sparsity, and every"
-        f" score has its best threshold. The differences reach from"
-        f" {signed(table.lead.min(), 1)} to {signed(table.lead.max(), 1)} points. On record is"
-        f" {joined(map(NAMED.get, table.network.unique()))}."
+        f"{in_how_many(ahead, len(table))} It is clearly ahead of the best other score in"
+        f" **{ahead} of {len(table)}** cases and clearly behind in {behind}. A case is a"
+        " network and a sparsity, and every score has its best threshold. The differences"
+        f" reach from {signed(table.lead.min(), 1)} to {signed(table.lead.max(), 1)} points."
+        f" On record is {joined(map(NAMED.get, table.network.unique()))}."
     )
 
 

@@ -28,10 +28,11 @@ from pruning.evidence.statistics import (
 
 OURS, THEIRS = "stochgradadam", "adam"
 LATE = 10  # epochs at the end of a course; of a short course its second half
+SPREAD = "weights.sd"  # the field of a record
 Pairs = tuple[pandas.DataFrame, pandas.DataFrame]
 
 
-def _pairs(evidence: pandas.DataFrame) -> dict[tuple[str, str, int], Pairs]:
+def pairs(evidence: pandas.DataFrame) -> dict[tuple[str, str, int], Pairs]:
     """{(network, data, epochs): the records of StochGradAdam and of Adam, by the seeds that
     both have}."""
     groups = {}
@@ -82,7 +83,7 @@ def _judge(
     """Reproduced where the claim `holds` in all of its networks, partly where it does in some
     of them, or in all that are on record. `needs` says whether a pair has what the rule looks
     at."""
-    groups = _pairs(evidence) if len(evidence) else {}
+    groups = pairs(evidence) if len(evidence) else {}
     said, verdicts, small, seeds = [], {}, None, 0
     stand_in = claim.get("stand_in", {"network": None, "epochs": 0})
     for (network, data, epochs), pair in groups.items():
@@ -130,6 +131,12 @@ def _half(pair: Pairs) -> tuple[pandas.Series, pandas.Series]:
     return pair[0].pruned_accuracy, pair[1].pruned_accuracy
 
 
+def ahead_at_half(pair: Pairs) -> bool:
+    """S1: clearly more accurate with half of the weights gone."""
+    ours, theirs = _half(pair)
+    return leads(ours - theirs)
+
+
 def survives(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """With half of the weights gone StochGradAdam is more accurate than Adam. Null: the mean
     difference over seeds, each the mean of its last ten epochs, is not above 0; its 95 %
@@ -145,15 +152,18 @@ def survives(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
             f" alone has {last}"
         )
 
-    def holds(pair):
-        ours, theirs = _half(pair)
-        return leads(ours - theirs)
-
-    return _judge(claim, evidence, say, holds, needs=_has_course)
+    return _judge(claim, evidence, say, ahead_at_half, needs=_has_course)
 
 
 def _at_rates(part: pandas.DataFrame, metric: str = "accuracy_global") -> pandas.DataFrame:
     return pandas.DataFrame(part[metric].tolist(), index=part.index)
+
+
+def ahead_everywhere(pair: Pairs) -> bool:
+    """S2: clearly more accurate at every rate, and before pruning."""
+    gain = _at_rates(pair[0]) - _at_rates(pair[1])
+    before = late(pair[0], "unpruned") - late(pair[1], "unpruned")
+    return all(leads(gain[rate]) for rate in gain) and leads(before)
 
 
 def ahead_at_every_rate(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
@@ -171,24 +181,23 @@ def ahead_at_every_rate(claim: dict, evidence: pandas.DataFrame) -> tuple[str, i
             f" unpruned the two have {before}, with batch norm re-estimated {anew}"
         )
 
-    def holds(pair):
-        gain = _at_rates(pair[0]) - _at_rates(pair[1])
-        before = late(pair[0], "unpruned") - late(pair[1], "unpruned")
-        return all(leads(gain[rate]) for rate in gain) and leads(before)
+    return _judge(claim, evidence, say, ahead_everywhere, needs=_has_course)
 
-    return _judge(claim, evidence, say, holds, needs=_has_course)
+
+def spread_wider(pair: Pairs) -> bool:
+    """S3: a clearly larger standard deviation of the weights."""
+    return leads((pair[0][SPREAD] - pair[1][SPREAD]).astype(float))
 
 
 def spreads(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """StochGradAdam's weights are spread wider. Null: the mean difference over seeds of the
     standard deviation of all prunable weights is not above 0; its 95 % interval must exclude
     that."""
-    column = "weights.sd"
 
     def say(pair):
         sds, small = (
             [part[name].astype(float).mean() for part in pair]
-            for name in (column, "weights.small")
+            for name in (SPREAD, "weights.small")
         )
         return (
             f"the standard deviation is {sds[0]:.4f} against {sds[1]:.4f}, and"
@@ -196,9 +205,4 @@ def spreads(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
             " 0.01"
         )
 
-    return _judge(
-        claim,
-        evidence,
-        say,
-        lambda pair: leads((pair[0][column] - pair[1][column]).astype(float)),
-    )
+    return _judge(claim, evidence, say, spread_wider)

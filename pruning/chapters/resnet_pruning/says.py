@@ -129,6 +129,13 @@ def about(runs: list[Record]) -> str:
     )
 
 
+HOLDS = {  # claim → whether a pair of optimizers bears it out
+    "S1": rules.ahead_at_half,
+    "S2": rules.ahead_everywhere,
+    "S3": rules.spread_wider,
+}
+
+
 def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
     """The chapter's answers in sentences, by claim: the claim's own networks where they are
     on record, else ResNet-20 beside the note that they are not."""
@@ -164,13 +171,9 @@ def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
             f" after Adam ({wider(part)})."
         )
         if not networks and len(before) >= MIN_SEEDS:
-            held = {
-                "S1": rules.leads(_gain(part, "late pruned")),
-                "S2": all(clear) and rules.leads(before),
-                "S3": rules.leads(_gain(part, "weights.sd")),
-            }
-            for key, holds in held.items():
-                does = "is reproduced" if holds else "is not reproduced"
+            (both,) = rules.pairs(records.table(part)).values()
+            for key, holds in HOLDS.items():
+                does = "is reproduced" if holds(both) else "is not reproduced"
                 said[key].append(f"In this smaller network the claim {does}.")
     paper = "; ".join(
         f"{100 * ours:.2f} and {100 * theirs:.2f} % for {network}"

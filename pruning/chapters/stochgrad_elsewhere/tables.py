@@ -9,7 +9,14 @@ from pruning.chapters.resnet_pruning.metrics import NAMES
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import LEVEL, MIN_SEEDS, holm, joined, larger, mean_interval
-from pruning.figures.captions import PENDING, answered, data_of, origin, seed_count
+from pruning.figures.captions import (
+    PENDING,
+    answered,
+    data_of,
+    in_how_many,
+    origin,
+    seed_count,
+)
 
 COMMAND = "pruning sweep stochgrad_elsewhere --profile paper"
 OURS, THEIRS, CONTROL = "stochgradadam", "adam", "adam, 0.8 of the batch"
@@ -138,7 +145,6 @@ def _helps(evidence: list[Record]) -> str:
         return ""
     table = leads(evidence)
     ahead = (table["p, Adam"] < LEVEL).sum()
-    found = "No." if not ahead else "Yes." if ahead == len(groups) else "In part."
     parts = [
         f"{mean_interval(found[OURS], 1)} against {mean_interval(found[THEIRS], 1)} %"
         f" in {_a(name)}"
@@ -148,9 +154,10 @@ def _helps(evidence: list[Record]) -> str:
     are = "is" if len(absent) == 1 else "are"
     said = f" {joined(absent)} {are} not measured yet." if absent else ""
     return (
-        f"{found} With half of the weights removed it is clearly ahead of Adam in"
-        f" **{ahead} of {len(groups)}** networks. The accuracies of StochGradAdam and of Adam"
-        f" are {joined(parts)}, the mean of the last epochs. {_every_rate(evidence)}{said}"
+        f"{in_how_many(ahead, len(groups))} With half of the weights removed it is clearly"
+        f" ahead of Adam in **{ahead} of {len(groups)}** networks. The accuracies of"
+        f" StochGradAdam and of Adam are {joined(parts)}, the mean of the last epochs."
+        f" {_every_rate(evidence)}{said}"
     )
 
 
