@@ -152,6 +152,21 @@ def test_bad_input_is_named(tmp_path, monkeypatch):
         experiment.network("mnist", "gates", 404, 12345)
 
 
+def test_the_opponents_networks_are_those_of_the_settings_that_their_search_chose():
+    theirs = experiment.opponents()
+    assert {r["kept"] for r in theirs} == {experiment.WEIGHTS}
+    assert {r["method"] for r in theirs} == set(experiment.OPPONENTS)
+    configs = [c for c in experiment.configs("paper") if c.wiring]
+    assert len(configs) == len(theirs) * experiment.AGAIN
+    chosen = {experiment.checksum(r): r for r in theirs}
+    assert len(chosen) == len(theirs)
+    for config in configs[:: experiment.AGAIN * len(experiment.OPPONENTS)]:
+        found = experiment.network("mnist", config.method, 404, config.network, config.wiring)
+        assert found == chosen[config.wiring]
+    with pytest.raises(LookupError, match=r"has no network .*'wiring': '00000000'"):
+        experiment.network("mnist", "rigl", 404, 0, "00000000")
+
+
 def of_network(network, masks):
     """A record of a network whose weights are all 1."""
     return {
@@ -227,29 +242,35 @@ def test_what_moves_is_compared_with_what_does_not():
 
 
 def test_wirings_of_methods_stand_beside_their_own_networks():
+    connections = [[0, 1, 2, 0.5]], [[0, 1, 3, 0.5]], [[0, 1, 4, 0.5]]
     own = [
-        {"method": m, "seed": 0, "network": 0, "effective": 400, "test_accuracy": a}
-        for m, a in (("gates", 0.96), ("rigl", 0.91))
+        {"method": "gates", "network": 0, "effective": 400, "test_accuracy": 0.96},
+        *(
+            {
+                "method": "rigl",
+                "seed": s,
+                "effective": 390,
+                "test_accuracy": a,
+                "connections": c,
+            }
+            for s, a, c in zip((0, 1, 0), (0.91, 0.92, 0.99), connections, strict=True)
+        ),
     ]
-    own.append(own[1] | {"effective": 390, "test_accuracy": 0.99})  # not the one taken apart
+    taken = {"gates": [("", 0.94)], "rigl": [(experiment.checksum(r), 0.89) for r in own[1:3]]}
+    taken["rigl"].append(("", 0.99))  # from before networks were named
     again = [
-        {
-            "method": m,
-            "arm": "mask",
-            "network": 0,
-            "seed": s,
-            "effective": 400,
-            "test_accuracy": a,
-        }
-        for m, a in (("gates", 0.94), ("rigl", 0.89))
+        {"method": m, "arm": "mask", "network": k, "seed": s, "test_accuracy": a, "wiring": w}
+        for m, parts in taken.items()
+        for k, (w, a) in enumerate(parts)
         for s in range(3)
     ]
     table = tables.wirings_of(again, own)
     assert table.method.tolist() == ["gates", "RigL"]
-    assert table.own.tolist() == pytest.approx([96, 91])
+    assert table.networks.tolist() == [1, 2]
+    assert table.own.tolist() == pytest.approx([96, 91.5])
     assert table.wiring.tolist() == pytest.approx([94, 89])
     said = tables.wirings_say(table)
-    assert "that of RigL (1 network). New weights on it are 5.0 points less accurate" in said
+    assert "that of RigL (2 networks). New weights on it are 5.0 points less accurate" in said
     better = table.assign(wiring=[88.0, 89.0])
     assert "are 1.0 points more accurate" in tables.wirings_say(better)
     assert "not on record" in tables.wirings_say(table[:1])
@@ -262,6 +283,10 @@ def test_wirings_of_methods_stand_beside_their_own_networks():
         (
             {"study": "moving", "arm": "mask"},
             "arm: got 'mask', study 'moving' makes no use of it",
+        ),
+        (
+            {"study": "again", "arm": "mask", "wiring": "01234567"},
+            "wiring: got '01234567', a network of gates is named by its seed",
         ),
         (
             {"study": "again", "arm": "mask", "fraction": 0.1},

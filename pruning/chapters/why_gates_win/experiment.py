@@ -6,7 +6,9 @@ Study "networks" trains the networks of the frontier once more and records them 
 training a whole network while connections are exchanged for those with the largest gradients.
 """
 
+import hashlib
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from pruning import comparison, training
 from pruning.bounds import Amount, Count, Fraction, Positive
+from pruning.chapters.opponents.tables import final
 from pruning.chapters.why_gates_win import arms
 from pruning.chapters.why_gates_win.metrics import Metrics
 from pruning.evidence import records
@@ -53,6 +56,7 @@ OPPONENTS = (
     "rewind",
     "l0",
     "synflow",
+    "set",
 )  # trained again too
 MOVED = (0.0, 0.01, 0.05, 0.15)  # of each layer's connections, at each of the first epochs
 
@@ -72,7 +76,8 @@ class Config:
     method: str = "gates"  # whose network it is
     arm: str = "gates"  # what of it is kept, one of ARMS; "gates" for the network itself
     weights: Positive = WEIGHTS
-    network: Count = 0  # seed of the gated network
+    network: Count = 0  # seed of the network
+    wiring: str = ""  # of another method's network: its `checksum`
     seed: Count = 0  # of the weights that are trained, and of what an arm draws
     rate: Amount = 0.0  # learning rate
     epochs: Count = 0
@@ -98,6 +103,10 @@ class Config:
                     f"{name}: got {getattr(self, name)!r}, study {self.study!r} makes no use"
                     " of it"
                 )
+        if self.wiring and self.method == "gates":
+            raise ValueError(
+                f"wiring: got {self.wiring!r}, a network of gates is named by its seed"
+            )
         if self.study in ("again", "rates") and self.arm == "gates":
             raise ValueError(f"arm: got 'gates', needs one of {list(ARMS)}")
         for name in ("rate", "epochs") if self.study != "networks" else ():
@@ -133,11 +142,17 @@ def _network(config: Config) -> Record:
     }
 
 
+def checksum(network: Record) -> str:
+    """Tells a network on record from others of its method and seed."""
+    return hashlib.sha256(json.dumps(network["connections"]).encode()).hexdigest()[:8]
+
+
 @lru_cache(maxsize=64)
-def network(dataset: str, method: str, weights: int, seed: int) -> Record:
+def network(dataset: str, method: str, weights: int, seed: int, wiring: str = "") -> Record:
     """A whole network, from the records; outside of MNIST it is trained where there is none.
 
-    The networks of other methods than gates are those of the chapter "Strong opponents".
+    The networks of other methods than gates are those of the chapter "Strong opponents"; of
+    several with one seed it is that with the `checksum` `wiring`.
     Raises LookupError for a network of MNIST that is not on record.
     """
     own = {"dataset": dataset, "method": method, "weights": weights, "network": seed}
@@ -146,11 +161,12 @@ def network(dataset: str, method: str, weights: int, seed: int) -> Record:
     if method != "gates":
         own = {"dataset": dataset, "method": method, "kept": weights, "seed": seed}
         path, study = path.with_name("opponents.jsonl"), "opponents"
-    if found := [
-        r for r in records.read(path) if r["study"] == study and own.items() <= r.items()
-    ]:
-        return found[-1]
+    for record in reversed(records.read(path)):
+        if record["study"] == study and own.items() <= record.items():  # noqa: SIM102
+            if wiring in ("", checksum(record)):
+                return record
     if dataset == "mnist":
+        own |= {"wiring": wiring} if wiring else {}
         raise LookupError(f"{path}: has no network {own}; run the study {study!r} first")
     return _network(Config(dataset, method=method, weights=weights, network=seed))
 
@@ -181,7 +197,7 @@ def _untrained(widths: Sequence[int], activation: str, seed: int) -> tuple[Layer
 def prepared(config: Config, varying: Tensor) -> tuple[Layers, Layers, Layers]:
     """Weights, masks and biases that an arm begins with."""
     kept, weights, biases = parts(
-        network(config.dataset, config.method, config.weights, config.network)
+        network(config.dataset, config.method, config.weights, config.network, config.wiring)
     )
     widths = [kept[0].shape[1], *(len(layer) for layer in kept)]
     rewire, start = ARMS[config.arm]
@@ -310,14 +326,21 @@ def groups(configs: list[Config]) -> list[list[Config]]:
     return [group[i : i + 30] for group in alike.values() for i in range(0, len(group), 30)]
 
 
+def opponents() -> list[Record]:
+    """The other methods' networks of WEIGHTS weights on record, with the settings that their
+    search has chosen."""
+    known = final(records.read(records.records_folder() / "opponents.jsonl"))
+    return [r for r in known if r["kept"] == WEIGHTS and r["method"] in OPPONENTS]
+
+
 TOGETHER = Together(groups, again)
 EPOCHS = 40
 
 
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """The runs of a profile: "quick" on digits; "paper" the ten networks of 404 weights, all
-    arms three times
-    and what moves; "search" the arms' learning rates, on the validation split."""
+    arms three times, the wirings of `opponents` likewise, and what moves; "search" the arms'
+    learning rates, on the validation split."""
     if profile == "quick":
         base = {"dataset": "digits", "weights": 100, "rate": 0.03, "epochs": 30}
         return [
@@ -344,6 +367,7 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
         raise ValueError(
             f"profile: got {profile!r}, needs one of ['paper', 'quick', 'search']"
         )
+    theirs = opponents()
     found = [Config(network=network, seed=network) for network in range(NETWORKS)]
     found += [
         Config(
@@ -358,12 +382,16 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
             study="again",
             method=method,
             arm="mask",
+            network=whole["seed"],
+            wiring=checksum(whole),
             seed=seed,
             rate=RATE["mask"],
             epochs=EPOCHS,
         )
         for seed in range(seeds or AGAIN)
         for method in OPPONENTS
+        for whole in theirs
+        if whole["method"] == method
     ]
     found += [
         Config(

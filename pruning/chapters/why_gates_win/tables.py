@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from pruning.chapters.why_gates_win import arms
-from pruning.chapters.why_gates_win.experiment import ARMS, WEIGHTS, parts
+from pruning.chapters.why_gates_win.experiment import ARMS, WEIGHTS, checksum, parts
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import MIN_SEEDS, interval, mean_interval
@@ -219,28 +219,32 @@ def moving_says(table: pandas.DataFrame) -> str:
 
 def wirings_of(evidence: list[Record], networks: list[Record]) -> pandas.DataFrame:
     """One row a method, the best first: the accuracy of its own networks, and of their wiring
-    with new weights, in per cent. `networks` are the methods' own, recorded whole: of several
-    with one seed, such as those of earlier settings, the one that was taken apart counts."""
-    again = records.table([r for r in evidence if r["arm"] == "mask"])
-    rows = []
-    for method, part in again.groupby("method"):
-        taken = set(zip(part.network, part.effective, strict=True))
-        own = [
-            100 * r["test_accuracy"]
-            for r in networks
-            if r["method"] == method and (r.get("network", r["seed"]), r["effective"]) in taken
-        ]
-        means = 100 * part.groupby("network").test_accuracy.mean()
-        rows.append(
-            {
-                "method": find(method).short,
-                "networks": len(means),
-                "own": np.mean(own),
-                "wiring": means.mean(),
-                "effective": part.effective.mean(),
-            }
-        )
-    return pandas.DataFrame(rows).sort_values("wiring", ascending=False, ignore_index=True)
+    with new weights, in per cent. `networks` are the methods' own, recorded whole. What was
+    taken from others, such as those of earlier settings, does not count."""
+    own = {
+        (r["method"], r["network"] if r["method"] == "gates" else checksum(r)): r
+        for r in networks
+    }
+    taken: dict[tuple[str, int | str], list[float]] = {}
+    for r in records.select(evidence, arm="mask"):
+        key = r["method"], r["network"] if r["method"] == "gates" else r.get("wiring", "")
+        if key in own:
+            taken.setdefault(key, []).append(100 * r["test_accuracy"])
+    rows = [
+        {
+            "method": find(key[0]).short,
+            "networks": 1,
+            "own": 100 * own[key]["test_accuracy"],
+            "wiring": np.mean(accuracies),
+            "effective": own[key]["effective"],
+        }
+        for key, accuracies in taken.items()
+    ]
+    means = pandas.DataFrame(rows).groupby("method", as_index=False)
+    table = means.agg(
+        {"networks": "sum", "own": "mean", "wiring": "mean", "effective": "mean"}
+    )
+    return table.sort_values("wiring", ascending=False, ignore_index=True)
 
 
 def arms_say(table: pandas.DataFrame) -> str:
