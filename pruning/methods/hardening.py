@@ -109,8 +109,7 @@ def _replace(held: parametrize.ParametrizationList, masks: dict[Gate, Tensor]) -
             keep = masks[each.of[0]].transpose(0, each.of[0].dim).flatten(1).any(1)
         else:
             continue
-        dtype = next(held.parameters(recurse=False)).dtype
-        held[position] = Mask(keep, dtype).train(each.training)
+        held[position] = Mask(keep, held.original.dtype).train(each.training)
 
 
 def _all_equal(found: dict[str, Gate]) -> bool:
@@ -120,7 +119,7 @@ def _all_equal(found: dict[str, Gate]) -> bool:
 
 
 def _sizes(model: nn.Module) -> dict[Gate, Tensor]:
-    """Mean |θ^w| of the weights of each gate, shaped as the logits."""
+    """Mean |θ^w| of the weights of each gate, in the order of its logits."""
     sizes = {}
     for held in model.modules():
         if not isinstance(held, parametrize.ParametrizationList):
@@ -128,14 +127,14 @@ def _sizes(model: nn.Module) -> dict[Gate, Tensor]:
         for gating in (each for each in held if isinstance(each, Gate)):
             size = held.original.abs().float()
             shared = [d for d, n in enumerate(gating.logits.shape) if n != size.shape[d]]
-            sizes[gating] = size.mean(shared, keepdim=True) if shared else size
+            sizes[gating] = size.mean(shared) if shared else size
     return sizes
 
 
 def _largest_first(logits: Tensor, sizes: Tensor) -> Tensor:
     """Places by descending ℓ; equal ones by descending |θ^w|."""
-    by_size = sizes.argsort(dim=-1, descending=True, stable=True)
-    order = logits.gather(-1, by_size).argsort(dim=-1, descending=True, stable=True)
+    by_size = sizes.argsort(descending=True, stable=True)
+    order = logits.gather(-1, by_size).argsort(descending=True, stable=True)
     return by_size.gather(-1, order)
 
 
@@ -155,8 +154,8 @@ def _masks(found: list[Gate], sizes: dict[Gate, Tensor], at_most: int | None) ->
     else:
         costs = torch.cat(
             [
-                each.new_full(each.shape, g.weights / len(each))
-                for each, g in zip(flat, found, strict=True)
+                torch.full_like(each.logits, each.weights / each.logits.numel()).flatten()
+                for each in found
             ]
         )
         largest = order[costs[order].double().cumsum(0) <= at_most]

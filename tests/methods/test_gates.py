@@ -343,3 +343,4 @@ def test_bf16_weights_and_autocast():
 def test_a_hardened_layer_keeps_its_precision(dtype):
     model = pruning.harden(pruning.gate(net().to(dtype)))
     assert model[0].weight.dtype == model(torch.randn(4, 6).to(dtype)).dtype == dtype
+    assert model[0].parametrizations.weight[0].keep.dtype == dtype

@@ -8,7 +8,7 @@ from pruning import comparison, training
 from pruning.chapters.compression_curves import experiment as cc
 from pruning.evidence import records
 from pruning.evidence.configs import changed, flat
-from pruning.methods import gates, gates_training
+from pruning.methods import gates, gates_training, hardening
 from pruning.networks import models, sparsity
 from pruning.networks.masks import kept, set_mask
 from pruning.training import stacks
@@ -85,6 +85,32 @@ def test_gates_sample_and_learn_as_alone(sizes):
         assert kept[k] == gates.density(model) * total
         for single, many in zip(model.parameters(), stacked.parameters(), strict=True):
             assert torch.allclose(many.grad[k], single.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_a_budget_holds_for_each_network_of_a_stack():
+    budget, rates = 40, torch.ones(3)
+    stacked = gates_training.gate_stack(
+        stacks.stack(networks()), rates, rates / 2, generators()
+    )
+    found = [each for each in stacked.modules() if isinstance(each, gates.Gate)]
+    with torch.no_grad():
+        for each in found:  # many equal ones, among which the larger weight stays
+            each.logits.copy_(torch.randint_like(each.logits, -4, 3))
+    layers = [layer for layer in stacked if hasattr(layer, "weight")]
+    sizes = [layer.parametrizations.weight.original.detach().abs() for layer in layers]
+    masks = list(hardening.fix(stacked, budget).values())
+    for k in range(3):
+        entries = [
+            (-logit, -size, layer, place)
+            for layer, (each, size) in enumerate(zip(found, sizes, strict=True))
+            for place, (logit, size) in enumerate(
+                zip(each.logits[k].flatten().tolist(), size[k].flatten().tolist(), strict=True)
+            )
+        ]
+        stay = {entry[2:] for entry in sorted(entries)[:budget] if entry[0] < 0}
+        for layer, mask in enumerate(masks):
+            for place, keep in enumerate(mask[k].flatten().tolist()):
+                assert keep == ((layer, place) in stay)
 
 
 @pytest.mark.parametrize(
