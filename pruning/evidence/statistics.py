@@ -129,7 +129,7 @@ def holm(values: Iterable[float]) -> np.ndarray:
     """P-values adjusted for how many there are (Holm 1979): the chance of even one false
     rejection among all of them stays below the level at which each adjusted value is
     judged."""
-    values = np.asarray(list(values), dtype=float)
+    values = np.asarray(list(values))
     order, count = values.argsort(), len(values)
     stepped = np.maximum.accumulate(values[order] * (count - np.arange(count))).clip(max=1)
     adjusted = np.empty(count)

@@ -66,3 +66,11 @@ def test_differences_of_rounding_are_none():
     small = pandas.Series([statistics.ROUNDING] * 4)
     assert statistics.above(small) == statistics.larger(small, 0 * small) == 1
     assert statistics.above(2 * small) == statistics.larger(2 * small, 0 * small) == 0
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")],
+)
+def test_a_list_in_a_sentence(parts, sentence):
+    assert statistics.joined(parts) == sentence

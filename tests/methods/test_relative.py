@@ -212,6 +212,23 @@ def test_scores_are_the_formula():
     assert all(s.shape == mlp().get_submodule(name).weight.shape for name, s in sums.items())
 
 
+@pytest.mark.parametrize("blind", [True, False])
+@pytest.mark.parametrize("kind", ["relative", "absolute"])
+def test_every_setting_of_the_method_reaches_the_score(kind, blind):
+    model, x = mlp(nn.Tanh()), torch.randn(20, 11)
+    settings = {"kind": kind, "tolerance": 0.3, "blind": blind}
+    settings |= {"alpha": 0.5, "beta": 2.0, "decay": 0.7, "form": "product"}
+    found = relative.importance(model, x, relative.Settings(**settings))
+    a = x
+    for level, name in enumerate(("0", "2")):
+        layer, f = model.get_submodule(name), nn.Tanh()
+        mean, std, fraction = by_loops(layer, a, f if blind else None, kind, 0.3)
+        expected = 0.7**level * mean.abs() ** 0.5 * std**2
+        assert torch.allclose(found[name].double(), expected.double(), rtol=1e-4, atol=1e-5)
+        assert fraction.any() == blind
+        a = f(layer(a)).detach()
+
+
 def test_absolute_contributions_lie_close_to_wanda_when_nothing_is_blind():
     # (|μ| + σ) / √(μ² + σ²) lies in [1, √2]
     model, x = nn.Sequential(nn.Linear(11, 5)), torch.randn(200, 11)
