@@ -178,9 +178,9 @@ class StochGradAdam(Optimizer):
         for p in params:
             if not self.state[p]:
                 self.state[p] = {
-                    "step": torch.zeros((), dtype=torch.float32),
-                    "exp_avg": torch.zeros_like(p, memory_format=torch.preserve_format),
-                    "exp_avg_sq": torch.zeros_like(p, memory_format=torch.preserve_format),
+                    "step": torch.zeros(()),
+                    "exp_avg": torch.zeros_like(p),
+                    "exp_avg_sq": torch.zeros_like(p),
                 }
             self.state[p]["step"] += 1
         states = [self.state[p] for p in params]

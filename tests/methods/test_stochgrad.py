@@ -90,6 +90,20 @@ def test_masks_are_element_wise_and_new_at_each_step():
         assert (drawn[a] == drawn[b]).double().mean().item() == pytest.approx(0.5, abs=0.03)
 
 
+def test_masks_are_drawn_into_one_buffer_and_only_where_some_are_dropped():
+    params, state = parameters(), torch.get_rng_state()
+    for p in params:
+        p.grad = torch.ones_like(p)
+    assert StochGradAdam(params, sampling_rate=1.0).step() is None
+    assert torch.equal(torch.get_rng_state(), state)
+    optimizer = StochGradAdam(params, sampling_rate=0.5)
+    optimizer.step()
+    assert not torch.equal(torch.get_rng_state(), state)
+    grads = [p.grad for p in params]
+    first, again = (optimizer._masks(0, grads, 0.5) for _ in range(2))
+    assert all(a is b for a, b in zip(first, again, strict=True))
+
+
 def test_a_dropped_coordinate_still_moves_by_momentum():
     p = nn.Parameter(torch.zeros(1000))
     optimizer = StochGradAdam([p], sampling_rate=0.5)

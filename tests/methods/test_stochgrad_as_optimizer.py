@@ -199,3 +199,31 @@ def test_replicas_whose_ranks_are_seeded_apart_stay_equal(tmp_path, own):
         multiprocessing.spawn(replica, (tmp_path / "store", results, own), nprocs=2)
         assert results[0] == results[1]
         assert len(set(results[0])) > 1000  # trained, each weight by itself
+
+
+def test_ranks_draw_from_the_seed_of_rank_0(monkeypatch):
+    seeds, size = [], 2
+
+    def broadcast(objects, src):
+        assert src == 0
+        seeds.append(objects[0])
+        objects[0] = seeds[0]  # the first to call is rank 0
+
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: size)
+    monkeypatch.setattr(distributed, "broadcast_object_list", broadcast)
+    ranks = []
+    for rank in range(2):
+        params = parameters()
+        torch.manual_seed(rank)
+        optimizer = StochGradAdam(params, sampling_rate=0.5)
+        train(optimizer, params, 3)
+        params, optimizer = copy.deepcopy((params, optimizer))
+        train(optimizer, params, 3)  # a copy has the generator, and asks for no other seed
+        ranks.append(params)
+    assert all(torch.equal(a, b) for a, b in zip(*ranks, strict=True))
+    assert len(set(seeds)) == 2
+    assert all(2**32 < seed < 2**62 for seed in seeds)
+    size = 1
+    train(StochGradAdam(params), params, 1)
+    assert len(seeds) == 2  # one process asks nobody
