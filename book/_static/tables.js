@@ -1,8 +1,17 @@
-// A table that is wider than the page scrolls inside its own box. It gets a class, by which the
+// A table of results that is wider than a phone is read there a row as a paragraph: it gets the
+// class "rows". Elsewhere it scrolls inside its own box. The box gets a class, by which the
 // stylesheet says so, and the keyboard can scroll it.
 (() => {
+  const phone = matchMedia("(max-width: 576px)");
   const boxes = document.querySelectorAll("article .text_html, article .pst-scrollable-table-container");
   const mark = (box) => {
+    const tables = box.matches(".text_html") ? [...box.querySelectorAll("table")] : [];
+    box.classList.remove("wide");
+    tables.forEach((table) => table.classList.remove("rows"));
+    if (phone.matches)
+      tables
+        .filter((table) => table.tHead && table.offsetWidth > box.clientWidth + 1)
+        .forEach((table) => table.classList.add("rows"));
     const wide = box.scrollWidth > box.clientWidth + 1;
     box.classList.toggle("wide", wide);
     if (wide) box.tabIndex = 0;

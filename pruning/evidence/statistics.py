@@ -1,5 +1,6 @@
 """What every rule shares: the verdicts, intervals and tests, and how numbers are said."""
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,6 +20,14 @@ VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, SMALL_SCALE, NOT_MEASURED)
 MIN_SEEDS = 3  # fewer are no evidence
 LEVEL = 0.05  # of every test
 ROUNDING = 1e-9  # accuracies that differ by no more are the same
+HYPHEN = re.compile(r"(?<![\w.-])-(?=\d)")  # before a number, not in a name
+SIGNED_ZERO = re.compile(r"−(0\.?0*)(?![\d.])")
+
+
+def minus(text: str) -> str:
+    """A text with minus signs for the hyphens of its numbers, and with none before a zero:
+    "[−0.41, 0.00]"."""
+    return SIGNED_ZERO.sub(r"\1", HYPHEN.sub("−", text))
 
 
 def interval(values: pandas.Series, level: float = 0.95) -> tuple[float, float] | None:

@@ -2,12 +2,14 @@
 
 import html
 import inspect
+import json
 import re
 from pathlib import Path
 
 import pandas
 
 from pruning import chapters
+from pruning.data.datasets import CHECKOUT
 from pruning.evidence import claims, records
 from pruning.evidence.claims import Claim, Rule
 from pruning.evidence.statistics import (
@@ -17,6 +19,7 @@ from pruning.evidence.statistics import (
     REPRODUCED,
     SMALL_SCALE,
     VERDICTS,
+    minus,
 )
 
 VERDICT_COLOURS = {  # background, readable with black text in the light and the dark theme
@@ -103,14 +106,27 @@ def tally_html(rows: pandas.DataFrame) -> str:
     return f"<p>{len(rows)} claims: {', '.join(said)}.</p>"
 
 
+def _title(chapter: str) -> str:
+    """The title of a chapter's page: the first heading of its notebook."""
+    if CHECKOUT is None:  # a package has no pages
+        return chapters.title(chapter)
+    path = CHECKOUT / "notebooks" / f"{chapter}.ipynb"
+    first = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
+    return "".join(first).partition("\n")[0].removeprefix("# ")
+
+
 def as_html(rows: pandas.DataFrame) -> str:
     """The scoreboard as an HTML list, one claim an item: legible at any width, unlike a
     table."""
     items = []
     for row in rows.itertuples():
         seeds = f" ({row.seeds} seeds)" if row.seeds else ""
-        ours = f"<br><strong>Ours</strong>{seeds}: {html.escape(row.ours)}" if row.ours else ""
-        title = row.chapter.replace("_", " ")
+        ours = (
+            f"<br><strong>Ours</strong>{seeds}: {html.escape(minus(row.ours))}"
+            if row.ours
+            else ""
+        )
+        title = _title(row.chapter)
         items.append(
             f"<li><strong>{row.id}</strong> {badge(row.verdict)}<br><strong>Claim</strong>"
             f" ({html.escape(row.place)}): {html.escape(row.claim)}.{ours}<br>"

@@ -1,20 +1,26 @@
 """A Sphinx extension: HTML that a cell printed, made for reading on a phone as on a desk.
 
 Names of the index move up beside those of the columns. An interval may begin a new line.
-A table of more than `MOST` rows is folded, one click away. One that is wider than the page
-says so.
+A number below 0 has a minus sign. A table of more than `MOST` rows is folded, one click away.
+One that is wider than a phone is read there a row as a paragraph; each of its cells carries
+the name of its column.
 """
 
 import re
+from collections.abc import Iterator
 
 from bs4 import BeautifulSoup
 from bs4.element import Tag
 from docutils import nodes
 from sphinx.application import Sphinx
 
+from pruning.evidence.statistics import minus
+
 MOST = 12
 PENDING = "not measured yet"  # all that a table says whose runs are not on record
 PIECES = re.compile(r"(.*\S) (\[[^\]]+\])|(\S+) (± \S+)")
+LONG = re.compile(r"[\w.]{12,}")
+INSIDE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=\.)(?=\w)")  # where a long name may break
 
 
 def tidy(html: str) -> str:
@@ -29,8 +35,17 @@ def tidy(html: str) -> str:
             said = soup.new_tag("p", string="This table is not measured yet.")
             table.replace_with(said)
             continue
+        if "dataframe" in table.get("class", []):  # the look of the styled ones
+            del table["class"], table["border"]
         _join_headers(table)
+        _label(table)
+        for head in table("th"):
+            if LONG.search(text := head.get_text().strip()):
+                head.clear()
+                head.extend(_breakable(soup, text))
         for cell in table("td"):
+            if not cell.find(True):
+                cell.string = minus(cell.get_text().strip())
             if found := PIECES.fullmatch(cell.get_text().strip()):
                 cell.clear()
                 for piece in filter(None, found.groups()):
@@ -54,7 +69,37 @@ def _join_headers(table: Tag) -> None:
         return
     for cell, name in zip(above[-1][:levels], names, strict=False):
         cell.string = name
+        cell["class"] = "index_name"
     rows[-1].decompose()
+
+
+def _label(table: Tag) -> None:
+    """Each cell of the body carries the names above it, from top to bottom."""
+    columns: list[list[str]] = []
+    for row in [] if table.thead is None else table.thead("tr"):
+        heads = [
+            head.get_text().strip()
+            for head in row(["th", "td"])
+            for _ in range(int(head.get("colspan", 1)))
+        ]
+        columns += [[] for _ in range(len(heads) - len(columns))]
+        for names, head in zip(columns, heads, strict=False):
+            names += [head] if head else []
+    for row in table.select("tbody tr"):
+        cells = row("td")
+        for cell, names in zip(reversed(cells), reversed(columns), strict=False):
+            if names:
+                cell["data-label"] = ", ".join(names)
+
+
+def _breakable(soup: BeautifulSoup, text: str) -> Iterator[str | Tag]:
+    """A text whose long names may break where a capital or a part begins."""
+    for word in re.split(r"(\s+)", text):
+        parts = INSIDE.split(word) if LONG.search(word) else [word]
+        yield parts[0]
+        for part in parts[1:]:
+            yield soup.new_tag("wbr")
+            yield part
 
 
 def folded(html: str) -> str:

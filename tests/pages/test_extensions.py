@@ -74,6 +74,42 @@ def test_an_interval_may_begin_a_line_but_does_not_break():
         assert " ".join(re.sub(r"<[^>]+>", "", found).split()) == said
 
 
+def test_numbers_below_zero_have_a_minus_sign_and_zero_has_none():
+    html = "<table><tbody><tr><td>{}</td></tr></tbody></table>"
+    for said, shown in {
+        "-0.03 ± 0.04": "−0.03 ± 0.04",
+        "-0.001 [-0.07, -0.00]": "−0.001 [−0.07, 0.00]",
+        "-0": "0",
+        "ResNet-20": "ResNet-20",
+        "2-3": "2-3",
+    }.items():
+        assert " ".join(rows_text(tables.tidy(html.format(said))).split()) == shown
+
+
+def rows_text(html: str) -> str:
+    return re.sub(r"<[^>]+>", "", html)
+
+
+def test_a_cell_carries_the_names_above_it_whatever_stands_at_the_left():
+    columns = pandas.MultiIndex.from_product([["p", "q"], ["x", "y"]])
+    index = pandas.MultiIndex.from_tuples([("a", 1), ("a", 2)], names=["net", "rate"])
+    table = pandas.DataFrame([[1, 2, 3, 4], [5, 6, 7, 8]], index=index, columns=columns)
+    for html in (table.style.to_html(), table.to_html(), table.style.hide().to_html()):
+        found = re.findall(r'<td[^>]*data-label="([^"]*)"[^>]*>(\d)', tables.tidy(html))
+        names = ["p, x", "p, y", "q, x", "q, y"]
+        assert found == [(names[k % 4], str(k + 1)) for k in range(8)]
+
+
+def test_long_names_may_break_and_keep_their_letters():
+    html = "<table><thead><tr><th>{}</th></tr></thead><tbody></tbody></table>"
+    for name, broken in {
+        "StochGradAdam": "Stoch<wbr/>Grad<wbr/>Adam",
+        "blocks.0.attention": "blocks.<wbr/>0.<wbr/>attention",
+        "LeNet-300-100": "LeNet-300-100",
+    }.items():
+        assert f"<th>{broken}</th>" in tables.tidy(html.format(name))
+
+
 def test_without_an_address_there_are_no_buttons():
     assert repository.links("", "main", "chapters/smallest", "How small?") == {}
 
