@@ -9,7 +9,7 @@ import dataclasses
 import math
 from ast import literal_eval
 from collections.abc import Collection, Iterable, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
@@ -26,17 +26,33 @@ def flat(config: Any) -> dict[str, Any]:
     return found | (dataclasses.asdict(settings) if settings is not None else {})
 
 
+# Of each class once, since `dataclasses.fields` is slow and records are read by the thousand
+@cache
+def _own(kind: type) -> tuple[str, ...]:
+    """The names of a dataclass's fields, `settings` left out."""
+    return tuple(f.name for f in dataclasses.fields(kind) if f.name != "settings")
+
+
+@cache
+def _flat_names(kind: type, settings: type | None) -> dict[str, bool]:
+    """The flat names of a config with these settings, and whether they belong to the
+    settings."""
+    names = dict.fromkeys(_own(kind), False)
+    return names | (dict.fromkeys(_own(settings), True) if settings else {})
+
+
+@cache
+def _default_method(kind: type) -> Any:
+    """The method of a config that names none; "" if its class has no methods."""
+    return next((f.default for f in dataclasses.fields(kind) if f.name == "method"), "")
+
+
 def _names(kind: type, values: dict[str, Any]) -> dict[str, bool]:
     """The flat names of a config with these values, and whether they belong to its
     settings."""
-    names = {
-        field.name: False for field in dataclasses.fields(kind) if field.name != "settings"
-    }
-    if hasattr(kind, "settings_of"):
-        default = next(f.default for f in dataclasses.fields(kind) if f.name == "method")
-        settings = kind.settings_of(values.get("method", default))
-        names |= {field.name: True for field in dataclasses.fields(settings)}
-    return names
+    if not hasattr(kind, "settings_of"):
+        return _flat_names(kind, None)
+    return _flat_names(kind, kind.settings_of(values.get("method", _default_method(kind))))
 
 
 def _split(kind: type, values: dict[str, Any], method: str) -> tuple[dict, dict]:
@@ -51,12 +67,11 @@ def _split(kind: type, values: dict[str, Any], method: str) -> tuple[dict, dict]
     return mine, {name: value for name, value in values.items() if names[name]}
 
 
-@lru_cache
+@cache
 def _fields(kind: type) -> type[msgspec.Struct]:
     """The fields of a dataclass with their annotations, for msgspec to check."""
     hints = get_type_hints(kind, include_extras=True)
-    names = [f.name for f in dataclasses.fields(kind) if f.name != "settings"]
-    return msgspec.defstruct(kind.__name__, [(name, hints[name]) for name in names])
+    return msgspec.defstruct(kind.__name__, [(name, hints[name]) for name in _own(kind)])
 
 
 def _check_types(values: Any) -> None:
@@ -64,7 +79,8 @@ def _check_types(values: Any) -> None:
         msgspec.convert(values, _fields(type(values)), from_attributes=True)
     except msgspec.ValidationError as error:
         raise ValueError(said(error, flat(values))) from None
-    for name, value in flat(values).items():
+    for name in _own(type(values)):
+        value = getattr(values, name)
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name}: got {value!r}, needs a finite number")
 
@@ -96,8 +112,7 @@ def settle(config: Any, **choices: Collection[Any]) -> None:
 
 def make(kind: type[C], /, **values: Any) -> C:
     """A config from flat values. Raises ValueError for a name its method does not know."""
-    default = next((f.default for f in dataclasses.fields(kind) if f.name == "method"), "")
-    method = values.get("method", default)
+    method = values.get("method", _default_method(kind))
     mine, theirs = _split(kind, values, method)
     if hasattr(kind, "settings_of"):
         mine["settings"] = kind.settings_of(method)(**theirs)

@@ -74,7 +74,7 @@ _MARKS = {
     b"=======": "is a conflict marker of git",
     b">>>>>>>": "is a conflict marker of git",
 }
-_LARGE = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}|\d{300}")  # what may not be a finite number
+_strict = msgspec.json.Decoder()  # refuses NaN, Infinity and what is beyond the largest float
 
 
 def parse(line: bytes) -> Record:
@@ -93,8 +93,11 @@ def parse(line: bytes) -> Record:
         raise RecordError(f"not JSON ({error})") from None
     if not isinstance(found, dict):
         raise RecordError("not a JSON object")
-    for place, value in _endless(found) if _LARGE.search(line) else ():
-        raise RecordError(f"{place}: got {value}, needs a finite number")
+    try:
+        _strict.decode(line)
+    except (ValueError, RecursionError):
+        for place, value in _endless(found):
+            raise RecordError(f"{place}: got {value}, needs a finite number") from None
     return found
 
 
@@ -153,14 +156,17 @@ def check(line: bytes, record: Record) -> None:
 def encode(content: Record) -> bytes:
     """A JSON object as a line. Raises RecordError that names the field that cannot be
     written."""
-    for name, value in content.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise RecordError(
-                f"{name}: {error}; needs finite numbers, texts, lists and objects"
-            ) from None
-    return json.dumps(content).encode() + b"\n"
+    try:
+        return json.dumps(content, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError, RecursionError):
+        for name, value in content.items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise RecordError(
+                    f"{name}: {error}; needs finite numbers, texts, lists and objects"
+                ) from None
+        raise
 
 
 def config_key(record: Record) -> bytes:

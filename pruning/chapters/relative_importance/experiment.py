@@ -75,9 +75,16 @@ class Config(Network):
     study: str = "table"  # one of STUDIES
 
     def __post_init__(self):
-        settle(self, dataset=DATASETS, scope=scores.SCOPES, study=STUDIES)
-        settle(self, split=comparison.SPLITS, scaling=SCALINGS, activation=models.ACTIVATIONS)
-        settle(self, architecture=("mlp",))
+        settle(
+            self,
+            dataset=DATASETS,
+            scope=scores.SCOPES,
+            study=STUDIES,
+            split=comparison.SPLITS,
+            scaling=SCALINGS,
+            activation=models.ACTIVATIONS,
+            architecture=("mlp",),
+        )
 
     @staticmethod
     def settings_of(method: str) -> type:
