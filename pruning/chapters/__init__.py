@@ -48,12 +48,13 @@ def evidence(chapter: str, folder: Path | None = None) -> list[dict[str, Any]]:
     """A chapter's records, each checked against what its runs yield; `folder` is that of all
     records unless it is given.
 
-    Raises RecordError that names file, line and field of a record that is wrong.
+    A file that has not changed is read once a process. Raises RecordError that names file,
+    line and field of a record that is wrong.
     """
     from pruning.evidence import records
 
     path = (folder or records.records_folder()) / f"{chapter}.jsonl"
-    return records.read(path, kinds(chapter))
+    return records.read_again(path, kinds(chapter))
 
 
 def title(chapter: str) -> str:

@@ -5,7 +5,7 @@ its `where` selects, and returns the verdict, the number of seeds, and a sentenc
 `where` holds pairs of field and value; a list of values stands for any of them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ from typing import Any
 import pandas
 import yaml
 
-from pruning.evidence import records
-from pruning.evidence.schema import Record
 from pruning.evidence.statistics import NOT_MEASURED
 
 Claim = dict[str, Any]
@@ -65,15 +63,11 @@ def chosen(evidence: pandas.DataFrame, where: Mapping[str, Any]) -> pandas.DataF
     return evidence
 
 
-def judge(claim: Claim, rules: Mapping[str, Rule], found: Iterable[Record]) -> Verdict:
-    """The verdict on one claim from the records that it names."""
+def judge(claim: Claim, rules: Mapping[str, Rule], evidence: pandas.DataFrame) -> Verdict:
+    """The verdict on one claim from the table of the records that it names."""
     verdict, seeds, ours = NOT_MEASURED, 0, ""
-    if "rule" in claim:
-        evidence = records.table(found)
-        if not evidence.empty:
-            verdict, seeds, ours = rules[claim["rule"]](
-                claim, chosen(evidence, claim["where"])
-            )
+    if "rule" in claim and not evidence.empty:
+        verdict, seeds, ours = rules[claim["rule"]](claim, chosen(evidence, claim["where"]))
     return Verdict(
         claim["id"], claim["paper"], claim["place"], claim["claim"], verdict, seeds, ours
     )

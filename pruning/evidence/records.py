@@ -11,6 +11,7 @@ appended since.
 import contextlib
 import lzma
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from pruning.evidence.configs import of_record
 from pruning.evidence.schema import Record, RecordError
 
 ABSENT = object()  # equals no value
+SETTLED = 2_000_000_000  # ns; clocks of file systems may be as coarse
+_READ: dict[tuple, tuple[tuple, list[Record]]] = {}  # of `read_again`
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,37 @@ def read(path: Path, kinds: Sequence[type] = ()) -> list[Record]:
     wrong one (see `schema`), or if two stand for the same config.
     """
     return [record for _, record in _checked(path, kinds)]
+
+
+def read_again(path: Path, kinds: Sequence[type]) -> list[Record]:
+    """As `read`, but a file that has not changed since this process read it is not read anew.
+
+    The list and its records are the caller's; the values in a record are shared and must not
+    be changed.
+    """
+    state = _state(path)
+    key = path.absolute(), tuple(kinds)
+    if key not in _READ or _READ[key][0] != state:
+        _READ.pop(key, None)
+        found = read(path, kinds)
+        if any(time.time_ns() - changed < SETTLED for changed, _ in filter(None, state)):
+            return found  # another write could leave time and size as they are
+        _READ[key] = state, found
+    return [dict(record) for record in _READ[key][1]]
+
+
+def _state(path: Path) -> tuple[tuple[int, int] | None, ...]:
+    """Time of the last change (ns) and size of both parts of a record file; None for one that
+    is not there."""
+    found = []
+    for part in (packed(path), path):
+        try:
+            status = part.stat()
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append((status.st_mtime_ns, status.st_size))
+    return tuple(found)
 
 
 def _checked(path: Path, kinds: Sequence[type]) -> Iterator[tuple[str, Record]]:

@@ -85,9 +85,9 @@ def board(chapter: str | None = None, folder: Path | None = None) -> pandas.Data
         else [(chapter, claim) for claim in of(chapter).values()]
     )
     named = {claim["records"] for _, claim in chosen if "records" in claim}
-    found = {name: chapters.evidence(name, folder) for name in named}
+    tables = {name: records.table(chapters.evidence(name, folder)) for name in named}
     verdicts = [
-        claims.judge(claim, rules(its), found.get(claim.get("records"), []))
+        claims.judge(claim, rules(its), tables.get(claim.get("records"), pandas.DataFrame()))
         for its, claim in chosen
     ]
     return pandas.DataFrame(verdicts).assign(chapter=[its for its, _ in chosen])

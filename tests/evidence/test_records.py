@@ -97,6 +97,38 @@ def test_a_line_is_on_the_disk_before_append_returns(tmp_path, monkeypatch):
     assert flushed == [path.stat().st_size]
 
 
+def test_a_file_that_has_not_changed_is_read_once(tmp_path, monkeypatch):
+    path, parsed = tmp_path / "chapter.jsonl", Counter()
+    first, second = (records.run_one(run, config) for config in CONFIGS[:2])
+    real = records.schema.parse
+    monkeypatch.setattr(
+        records.schema, "parse", lambda line: parsed.update(lines=1) or real(line)
+    )
+
+    def lines_read():
+        parsed.clear()
+        found = records.read_again(path, [Config])
+        assert found == records.read(path)  # which parses each line once more
+        found[0]["kept"] = -1  # a caller's list and records are its own
+        return parsed["lines"] - len(found)
+
+    records.append(path, first)
+    assert [lines_read(), lines_read()] == [1, 1]  # just written: it may change unseen
+    an_hour_ago = time.time() - 3600
+    os.utime(path, (an_hour_ago, an_hour_ago))
+    assert [lines_read(), lines_read()] == [1, 0]
+    records.append(path, second)
+    os.utime(path, (an_hour_ago, an_hour_ago))  # its size alone has changed
+    assert [lines_read(), lines_read()] == [2, 0]
+    os.utime(path, (an_hour_ago + 1, an_hour_ago + 1))
+    assert [lines_read(), lines_read()] == [2, 0]
+    records.pack(path)
+    assert lines_read() == 2
+    path.write_text("no record\n")
+    with pytest.raises(records.RecordError, match="jsonl:1: not JSON"):
+        records.read_again(path, [Config])
+
+
 def test_two_sweeps_do_not_write_one_file(tmp_path):
     path = tmp_path / "chapter.jsonl"
     first = records.sweep(run, CONFIGS, path, jobs=1, progress=False)
