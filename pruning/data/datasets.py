@@ -9,6 +9,7 @@ no file.
 import gzip
 import hashlib
 import os
+import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -179,8 +180,19 @@ def locate(entry: dict) -> Path | None:
     return None
 
 
+# (path, time, size, checksums) of files that were found right: a process verifies a file once,
+# since what is compressed takes seconds
+_VERIFIED: set[tuple] = set()
+SETTLED = 2_000_000_000  # ns; a younger file could change and keep its time
+
+
 def _verify(path: Path, entry: dict) -> None:
     """Raise DataError unless a file, or what is compressed in it, is the registered one."""
+    status = path.stat()
+    sums = entry.get("md5"), entry.get("sha256")
+    key = (path.absolute(), status.st_mtime_ns, status.st_size, *sums)
+    if key in _VERIFIED:
+        return
     compressed = path.name != Path(entry["path"]).name
     try:
         raw = images.decompressed(path) if compressed else path.read_bytes()
@@ -196,6 +208,8 @@ def _verify(path: Path, entry: dict) -> None:
                 f" bytes and {kind} {entry[kind]}; it is truncated or altered: delete it and"
                 f" get it {origin(entry)}"
             )
+    if time.time_ns() - status.st_mtime_ns > SETTLED:
+        _VERIFIED.add(key)
 
 
 def _known_hash(entry: dict) -> str:

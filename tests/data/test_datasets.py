@@ -1,4 +1,5 @@
 import hashlib
+import os
 import shutil
 import signal
 import subprocess
@@ -119,6 +120,28 @@ def test_every_registered_file_has_a_sha256_but_the_archive_that_torchvision_ver
                 name,
                 file["path"],
             )
+
+
+def test_a_file_is_verified_once_and_again_when_it_has_changed(empty, monkeypatch):
+    folder, source, entry = empty
+    path = folder / "cache" / entry["path"]
+    path.parent.mkdir(parents=True)
+    shutil.copy(source, path)
+    os.utime(path, (1e9, 1e9))
+    assert datasets.fetch("toy") == [path]
+    read = []
+    real = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or real(path))
+    assert datasets.fetch("toy") == [path]
+    assert read == []
+    path.write_bytes(b"thirteen bytez")  # as long as before
+    with pytest.raises(datasets.DataError, match="truncated or altered"):
+        datasets.fetch("toy")
+    shutil.copy(source, path)
+    os.utime(path, (1e9, 1e9))
+    entry["sha256"] = hashlib.sha256(b"another file").hexdigest()
+    with pytest.raises(datasets.DataError, match="needs 14 bytes and sha256"):
+        datasets.fetch("toy")
 
 
 def test_no_network_says_what_to_get_and_where_to_put_it(empty):
