@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
+THEMED = "scheme => document.documentElement.dataset.theme === scheme"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -25,26 +26,26 @@ def chromium():
 
 @pytest.fixture
 def look(chromium, html):
-    """Open a page of the book at a width; what its console complains of is listed in
-    `page.said`."""
+    """Open a page of the book at a width, in the place of an open `page` if one is given; what
+    its console complains of is listed in `page.said`."""
     opened = []
 
-    def open_page(name, width=1400, scheme="light", **options):
-        context = chromium.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, **options
-        )
-        opened.append(context)
-        page = context.new_page()
-        page.said = []
-        page.on(
-            "console",
-            lambda m: page.said.append(m.text) if m.type in ("error", "warning") else None,
-        )
-        page.on("pageerror", lambda error: page.said.append(str(error)))
+    def open_page(name, width=1400, scheme="light", page=None, **options):
+        if page is None:
+            context = chromium.new_context(
+                viewport={"width": width, "height": 900}, color_scheme=scheme, **options
+            )
+            opened.append(context)
+            page = context.new_page()
+            page.said = []
+            page.on(
+                "console",
+                lambda m: page.said.append(m.text) if m.type in ("error", "warning") else None,
+            )
+            page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.said.clear()
         page.goto((html / f"{name}.html").as_uri(), wait_until="load")
-        page.wait_for_function(
-            "document.documentElement.dataset.theme === 'SCHEME'".replace("SCHEME", scheme)
-        )
+        page.wait_for_function(THEMED, arg=scheme)
         return page
 
     yield open_page
