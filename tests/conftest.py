@@ -19,8 +19,9 @@ if "PRUNING_DATA_MIRROR" not in os.environ and MIRROR.is_dir():
 BOOK = ("tests/browser/", "tests/pages/test_book.py", "tests/pages/test_extensions.py")
 
 # the networks here are small: a second thread gains little, and loses much where another
-# process has its core
+# process has its core. The same goes for the programs that tests start.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # a shell that starts `make test` in the background makes it and all that it starts deaf to
 # Ctrl-C, which some tests send to the programs that they start
