@@ -17,6 +17,7 @@ if "PRUNING_DATA_MIRROR" not in os.environ and MIRROR.is_dir():
 
 # files whose tests read the rendered book
 BOOK = ("tests/browser/", "tests/pages/test_book.py", "tests/pages/test_extensions.py")
+EXPORTS = "tests/networks/test_models_of_others.py"  # the longest of the others
 
 # the networks here are small: a second thread gains little, and loses much where another
 # process has its core. The same goes for the programs that tests start.
@@ -29,11 +30,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
-    """The files of BOOK begin: they take longest."""
+    """What takes longest begins, so that no process has it left when the others are done."""
     for item in items:
         if "html" in item.fixturenames and not item.nodeid.startswith(BOOK):
             raise pytest.UsageError(f"{item.nodeid} reads the book: name its file in BOOK")
-    items.sort(key=lambda item: not item.nodeid.startswith(BOOK))
+    items.sort(
+        key=lambda item: (
+            not item.nodeid.startswith(BOOK),
+            not item.nodeid.startswith(EXPORTS),
+        )
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
