@@ -147,7 +147,7 @@ def read_again(path: Path, kinds: Sequence[type]) -> list[Record]:
 def _state(path: Path) -> tuple[tuple[int, int] | None, ...]:
     """Time of the last change (ns) and size of both parts of a record file; None for one that
     is not there."""
-    found = []
+    found: list[tuple[int, int] | None] = []
     for part in (packed(path), path):
         try:
             status = part.stat()
