@@ -93,9 +93,9 @@ def network(
     ax.set_xlim(-0.35, len(places) - 0.65)
     ax.set_ylim(0, 1)
     ax.axis("off")
-    ax.figure.colorbar(
-        drawn, ax=ax, label="weight", shrink=0.7, ticks=[-most, 0, most], format="%.2g"
-    ).minorticks_off()
+    bar = ax.figure.colorbar(drawn, ax=ax, label="weight", shrink=0.7)
+    bar.set_ticks([-most, 0, most], labels=[f"−{most:.2g}", "0", f"{most:.2g}"])
+    bar.minorticks_off()
     return ax
 
 
@@ -108,6 +108,7 @@ def importance_map(
     ax.set_xticks([])
     ax.set_yticks([])
     ax.grid(False)
+    ax.spines[:].set_visible(False)
     if bar:
         ax.figure.colorbar(drawn, ax=ax, label="importance (%)", shrink=0.75)
     return ax

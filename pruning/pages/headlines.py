@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 from pruning import chapters
 from pruning.evidence import claims, records
 from pruning.evidence.statistics import VERDICTS
-from pruning.pages import scoreboard
+from pruning.pages import scoreboard, tables
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Headlines(SphinxDirective):
             sentence = re.sub(
                 r"\*\*(.+?)\*\*",
                 r"<strong>\1</strong>",
-                html.escape(headline.sentence, quote=False),
+                tables.typeset(html.escape(headline.sentence, quote=False)),
             )
             colour = scoreboard.VERDICT_COLOURS[headline.verdict]
             cards.append(

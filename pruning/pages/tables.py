@@ -3,7 +3,7 @@
 Names of the index move up beside those of the columns. An interval may begin a new line.
 A number below 0 has a minus sign. A table of more than `MOST` rows is folded, one click away.
 One that is wider than a phone is read there a row as a paragraph; each of its cells carries
-the name of its column.
+the name of its column. Apostrophes are round, and no line begins with "%".
 """
 
 import re
@@ -21,6 +21,18 @@ PENDING = "not measured yet"  # all that a table says whose runs are not on reco
 PIECES = re.compile(r"(.*\S) (\[[^\]]+\])|(\S+) (± \S+)")
 LONG = re.compile(r"[\w.]{12,}")
 INSIDE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=\.)(?=\w)")  # where a long name may break
+APOSTROPHE = re.compile(r"(?<=\w)'(?=s\b)|(?<=s)'(?= )")
+PERCENT = re.compile(r"(?<=[\d\]>]) %")
+CODE = re.compile(r"<code>([^<]+)</code>")
+WORD, SPAN = re.compile(r"(\S+)"), r'<span class="pre">\1</span>'
+PROSE = (nodes.paragraph, nodes.emphasis, nodes.strong)
+
+
+def typeset(text: str) -> str:
+    """A text or HTML with round apostrophes, with "%" on the line of its number, and with the
+    words of a command as in the prose, where a narrow page breaks between them alone."""
+    text = CODE.sub(lambda found: f"<code>{WORD.sub(SPAN, found[1])}</code>", text)
+    return PERCENT.sub("\N{NO-BREAK SPACE}%", APOSTROPHE.sub("’", text))
 
 
 def tidy(html: str) -> str:
@@ -116,13 +128,13 @@ def folded(html: str) -> str:
 
 
 def _mend(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    for text in list(doctree.findall(nodes.Text)):
+        if isinstance(text.parent, PROSE) and PERCENT.search(text):
+            text.parent.replace(text, nodes.Text(PERCENT.sub("\N{NO-BREAK SPACE}%", text)))
     if page.startswith("chapters/"):
         for output in doctree.findall(nodes.raw):
             if "html" in output.get("format", "").split():
-                html = output.astext().replace(
-                    " %", "\N{NO-BREAK SPACE}%"
-                )  # no line begins with a sign
-                output[:] = [nodes.Text(folded(tidy(html)))]
+                output[:] = [nodes.Text(folded(tidy(typeset(output.astext()))))]
 
 
 def setup(app: Sphinx) -> dict:

@@ -110,6 +110,22 @@ def test_long_names_may_break_and_keep_their_letters():
         assert f"<th>{broken}</th>" in tables.tidy(html.format(name))
 
 
+def test_apostrophes_are_round_and_a_per_cent_sign_stays_with_its_number():
+    said = tables.typeset("MNIST's 5 %, the pixels' variance [1, 2] %, 'a b' % c")
+    assert said == (
+        "MNIST’s 5\N{NO-BREAK SPACE}%, the pixels’ variance [1, 2]\N{NO-BREAK SPACE}%,"
+        " 'a b' % c"
+    )
+
+
+def test_the_words_of_a_command_stay_whole():
+    said = tables.typeset("<p><code>pruning sweep</code> and <code>x</code></p>")
+    assert said == (
+        '<p><code><span class="pre">pruning</span> <span class="pre">sweep</span></code> and'
+        ' <code><span class="pre">x</span></code></p>'
+    )
+
+
 def test_without_an_address_there_are_no_buttons():
     assert repository.links("", "main", "chapters/smallest", "How small?") == {}
 

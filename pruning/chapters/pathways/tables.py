@@ -81,8 +81,9 @@ def answer(evidence: list[Record], authors: list[Record]) -> str:
         each = joined(f"{exact(authors, task)} ({task})" for task in dict.fromkeys(frame.task))
         factors = [records.table(part).alpha.iloc[0] for part in (authors, evidence)]
         said += (
-            f" With the authors' own α = {factors[0]:g} in place of our {factors[1]:g}, the"
-            f" factor of the density in the loss, the paths are exact in {each}."
+            " The factor α of the density in the loss matters. With the authors' own"
+            f" α = {factors[0]:g} in place of our {factors[1]:g}, the paths are exact in"
+            f" {each}."
         )
     return said
 

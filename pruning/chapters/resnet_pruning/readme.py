@@ -3,7 +3,7 @@
 import pandas
 
 from pruning.chapters.resnet_pruning.rules import LATE, OURS, THEIRS, late
-from pruning.evidence.statistics import MIN_SEEDS, estimate
+from pruning.evidence.statistics import MIN_SEEDS, mean_interval
 
 HEADLINE = ("S1", "Gradient sampling")
 
@@ -29,24 +29,26 @@ def headline(claim: dict, found: pandas.DataFrame) -> str:
                 f"{network} with half of its weights pruned keeps **{ours:.1f} %** after"
                 f" training with StochGradAdam and {adam:.1f} % with Adam (mean of"
                 f" {len(runs)} seeds and of the last {LATE} epochs; the difference is"
-                f" {estimate(runs[OURS] - runs[THEIRS])} points). The paper reports"
+                f" {mean_interval(runs[OURS] - runs[THEIRS], 1)} points). The paper reports"
                 f" {theirs} %."
             )
-    network = claim["networks"][0]
+    network, epochs = claim["networks"][0], claim["epochs"]
     ours, adam = (f"{100 * value:.2f} %" for value in claim["values"][network])
-    said = (
-        f"The paper says that {network} with half of its weights pruned keeps **{ours}** after"
-        f" training with StochGradAdam and {adam} with Adam. Here this is not measured yet: it"
-        f" needs {claim['epochs']} epochs and {MIN_SEEDS} seeds."
-    )
-    if small := claim.get("stand_in"):
+    lacking = f"is not measured yet: it needs {epochs} epochs and {MIN_SEEDS} seeds."
+    small = claim.get("stand_in")
+    if small:
         asked = (found.network == small["network"]) & (found.epochs == small["epochs"])
         runs = _halved(found[asked])
         if len(runs) >= MIN_SEEDS:
-            ours, adam = runs.mean()
-            said += (
-                f" A smaller network, {small['network']} after {small['epochs']} epochs, keeps"
-                f" {ours:.1f} % and {adam:.1f} % (mean of {len(runs)} seeds; the difference is"
-                f" {estimate(runs[OURS] - runs[THEIRS])} points)."
+            here, beside = runs.mean()
+            return (
+                f"A small network, {small['network']} after {small['epochs']} epochs, keeps"
+                f" **{here:.1f} %** with half of its weights pruned after training with"
+                f" StochGradAdam, and {beside:.1f} % with Adam (mean of {len(runs)} seeds; the"
+                f" difference is {mean_interval(runs[OURS] - runs[THEIRS], 1)} points). The"
+                f" paper reports {ours} and {adam} for {network}, which {lacking}"
             )
-    return said
+    return (
+        f"The paper says that {network} with half of its weights pruned keeps **{ours}** after"
+        f" training with StochGradAdam and {adam} with Adam. Here this {lacking}"
+    )

@@ -1,6 +1,7 @@
 """The figure of the ablation. Draws what it is given on `ax`."""
 
 from collections.abc import Iterable
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,6 +10,7 @@ from pruning.evidence import records
 from pruning.evidence.records import Record
 
 FARTHEST = 1.5  # points
+MOST_LETTERS = 30  # of a line of a label: a phone shows longer ones too small
 COLOURS = ("#0173b2", "0.3")  # of families of moves, in turn
 
 
@@ -42,7 +44,8 @@ def gains(evidence: Iterable[Record], ax: Axes) -> Axes:
         ax.plot(gains, np.full(len(gains), y), "o", color=colour, alpha=0.4, markersize=6)
         ax.plot(gains.mean(), y, "|", color=colour, markersize=16, markeredgewidth=3)
     ax.axvline(0, color="0.3", linewidth=1)
-    ax.set_yticks(range(len(rows)), rows, fontsize=11)
+    labels = [fill(row, MOST_LETTERS) for row in rows]
+    ax.set_yticks(range(len(rows)), labels, fontsize=11, linespacing=0.9)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(-1.05 * FARTHEST, 1.05 * FARTHEST)
     ax.set_xlabel("gain in accuracy (points)")

@@ -127,8 +127,8 @@ def answers(evidence: list[Record], earlier: list[Record]) -> list[str]:
     return [
         f"The accuracy on MNIST's test set is **{ladder[0]} weights**, {joined(ladder[1:])}"
         f" (*Figure 1*; brackets are 95 % intervals over {most.count()} seeds at"
-        f" {PAPER_WEIGHTS} weights and at least {groups.count().min()} below). The paper stops"
-        f" at {PAPER_WEIGHTS} with above 94 %.",
+        f" {PAPER_WEIGHTS} weights and at least {groups.count().min()} with fewer). The paper"
+        f" stops at {PAPER_WEIGHTS} with above 94 %.",
         f"No single setting stops them at {PAPER_WEIGHTS}. On a validation split, settings"
         " that let closed gates reopen gain most (*Figure 2*). Together they gain"
         f" {gain} there. On the test set they reach {percent_interval(without)}, and the"
