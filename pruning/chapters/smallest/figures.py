@@ -10,7 +10,7 @@ from pruning.evidence import records
 from pruning.evidence.records import Record
 
 FARTHEST = 1.5  # points
-MOST_LETTERS = 30  # of a line of a label: a phone shows longer ones too small
+MOST_LETTERS = 26  # of a line of a label: a phone shows longer ones too small
 COLOURS = ("#0173b2", "0.3")  # of families of moves, in turn
 
 
@@ -25,7 +25,10 @@ def gains(evidence: Iterable[Record], ax: Axes) -> Axes:
     frame = frame[frame.move != "none"]
     families = list(dict.fromkeys(frame.family))
     rows = list(dict.fromkeys(frame.move))
-    for y, move in enumerate(rows):
+    labels = [_folded(row) for row in rows]
+    heights = np.array([1 + 0.4 * label.count("\n") for label in labels])
+    places = heights.cumsum() - heights / 2
+    for y, move in zip(places, rows, strict=True):
         part = frame[frame.move == move]
         gains, family = part.gain.to_numpy(), part.family.iloc[0]
         colour = COLOURS[families.index(family) % 2]
@@ -44,9 +47,16 @@ def gains(evidence: Iterable[Record], ax: Axes) -> Axes:
         ax.plot(gains, np.full(len(gains), y), "o", color=colour, alpha=0.4, markersize=6)
         ax.plot(gains.mean(), y, "|", color=colour, markersize=16, markeredgewidth=3)
     ax.axvline(0, color="0.3", linewidth=1)
-    labels = [fill(row, MOST_LETTERS) for row in rows]
-    ax.set_yticks(range(len(rows)), labels, fontsize=11, linespacing=0.9)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_yticks(places, labels, fontsize=11, linespacing=0.95)
+    ax.set_ylim(heights.sum(), 0)
     ax.set_xlim(-1.05 * FARTHEST, 1.05 * FARTHEST)
     ax.set_xlabel("gain in accuracy (points)")
     return ax
+
+
+def _folded(label: str) -> str:
+    """A label on as many lines as it needs, which break between settings alone."""
+    if len(label) <= MOST_LETTERS:
+        return label
+    settings = (setting.replace(" ", "\N{NO-BREAK SPACE}") for setting in label.split(", "))
+    return fill(", ".join(settings), MOST_LETTERS)
