@@ -43,6 +43,20 @@ def vgg11_bn():
     return model
 
 
+def mobilenet_v3_small():
+    """Its first five blocks: with and without squeeze-and-excitation, strides and shortcuts,
+    and of both activations; the other six are like the last two."""
+    plan = [
+        (16, 3, 16, 16, True, "RE", 2),
+        (16, 3, 72, 24, False, "RE", 2),
+        (24, 3, 88, 24, False, "RE", 1),
+        (24, 5, 96, 40, True, "HS", 2),
+        (40, 5, 240, 40, True, "HS", 1),
+    ]
+    blocks = [zoo.mobilenetv3.InvertedResidualConfig(*block, 1, 0.25) for block in plan]
+    return zoo.MobileNetV3(blocks, 64, num_classes=3)
+
+
 IMAGES = (4, 3, 32, 32)
 MODELS = {
     "resnet18": (
@@ -51,10 +65,7 @@ MODELS = {
     ),
     "vgg11_bn": (vgg11_bn, IMAGES),
     "densenet121": (lambda: zoo.DenseNet(4, (1, 2, 1, 1), 8, num_classes=3), IMAGES),
-    "mobilenet_v3_small": (
-        lambda: zoo.mobilenet_v3_small(width_mult=0.25, num_classes=3),
-        IMAGES,
-    ),
+    "mobilenet_v3_small": (mobilenet_v3_small, IMAGES),
     "vit_b_16": (
         lambda: zoo.VisionTransformer(16, 8, 2, 2, 16, 32, num_classes=3),
         (4, 3, 16, 16),
