@@ -52,12 +52,14 @@ def tidy(html: str) -> str:
         _join_headers(table)
         _label(table)
         for head in table("th"):
+            if "%" in (text := head.get_text()) and not head.find(True):
+                head.string = spaced(text)
             if LONG.search(text := head.get_text().strip()):
                 head.clear()
                 head.extend(_breakable(soup, text))
         for cell in table("td"):
             if not cell.find(True):
-                cell.string = minus(cell.get_text().strip())
+                cell.string = spaced(minus(cell.get_text().strip()))
             if found := PIECES.fullmatch(cell.get_text().strip()):
                 cell.clear()
                 for piece in filter(None, found.groups()):
@@ -66,6 +68,11 @@ def tidy(html: str) -> str:
                     cell.append(span)
                     cell.append(" ")
     return str(soup)
+
+
+def spaced(text: str) -> str:
+    """A text with a space before the sign of each percentage."""
+    return re.sub(r"(?<=\d)%", "\N{NO-BREAK SPACE}%", text)
 
 
 def _join_headers(table: Tag) -> None:

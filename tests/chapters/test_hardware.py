@@ -155,7 +155,7 @@ def test_costs_and_sentences():
     assert "at 30 % of the weights or fewer if whole neurons" in first
     assert "at 1 % of the weights or fewer if single weights" in first
     assert "takes 2.0 times (LeNet-300-100) as long as the dense one" in last
-    assert "Energy is missing" in last
+    assert "Energy is not measured" in last
     # the file of the made-up records is as large as the time is long
     assert "file in ONNX Runtime is smaller than the dense one at 30 % of the weights" in first
     assert "A process takes" not in last

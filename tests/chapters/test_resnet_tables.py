@@ -137,7 +137,7 @@ def test_other_epochs_and_missing_networks_do_not_count():
     short = pairs([0.2, 0.2, 0.21], epochs=15)
     verdict, seeds, ours = judge("survives", short)
     assert (verdict, seeds) == (statistics.NOT_MEASURED, 0)
-    assert "after 15 epochs on cifar10 (3 seeds)" in ours
+    assert "after 15 epochs on CIFAR-10 (3 seeds)" in ours
     assert "ResNet-56 after 50 epochs with 3 seeds is not on record." in ours
     verdict, _, ours = judge("survives", pairs([0.2, 0.2, 0.21]), ["ResNet-56", "ResNet-110"])
     assert verdict == statistics.PARTLY
@@ -151,7 +151,7 @@ def test_ahead_at_every_rate():
     verdict, _, ours = judge("ahead_at_every_rate", worse_before)
     assert verdict == statistics.NOT_REPRODUCED
     assert (
-        "ahead at 9 of 10 rates, clearly at 9; unpruned the two have 79.00 ± 0.00 against"
+        "ahead at 9 of 10 rates, clearly at 9; unpruned the two then have 79.00 ± 0.00 against"
         " 80.00 ± 0.00 %" in ours
     )
     assert "with batch norm re-estimated 79.00 ± 0.00 against 80.00 ± 0.00 %" in ours
@@ -205,7 +205,7 @@ def test_what_is_missing_counts_the_paper_profile():
 
 def test_titles_follow_the_records():
     one = [record("adam", 0, 0.3), record("stochgradadam", 0, 0.5, sd=0.12)]
-    about = "Half removed, StochGradAdam less Adam after the last epoch: "
+    about = "With half of the weights removed after the last epoch, "
     assert says.finding(one) == f"{about}+20.0 points in one seed, which is no evidence"
     assert says.wider(one) == "+0.0200 in one seed, which is no evidence"
     clear = pairs([0.2, 0.21, 0.22], sd=0.12)
@@ -213,7 +213,7 @@ def test_titles_follow_the_records():
     assert says.finding(clear).endswith("StochGradAdam leads by 21.0 points [18.5, 23.5]")
     assert says.wider(clear).startswith("StochGradAdam has wider weights, by 0.0200")
     unclear = says.finding(pairs([0.3, -0.2, 0.05]))
-    assert unclear.startswith(f"{about}no clear lead, +5.0 points [−57.")
+    assert unclear.startswith(f"{about}neither optimizer clearly leads, +5.0 points [−57.")
     behind = says.finding(pairs([-0.2, -0.21, -0.22]))
     assert behind.endswith("Adam leads by 21.0 points [18.5, 23.5]")
 
@@ -229,7 +229,7 @@ CLAIM = {
 def test_the_answer_claims_what_the_records_carry():
     claims = {"S1": CLAIM}
     nothing = says.answer([record("adam", 0, 0.3)], claims)
-    assert nothing["S1"].startswith("**ResNet-56, ResNet-110 are not measured yet.**")
+    assert nothing["S1"].startswith("**ResNet-56 and ResNet-110 are not measured yet.**")
     assert "has **" not in nothing["S2"]
     short = [one | {"study": "short"} for one in pairs([0.2, 0.21, 0.22], "ResNet-20", 20)]
     said = says.answer(short, claims)
@@ -303,13 +303,13 @@ def test_the_last_ten_epochs_of_a_course():
     assert table.loc["StochGradAdam", "half removed"] == "66.0 ± 7.1"
     assert table.loc["StochGradAdam", "seeds"] == 2
     # eleven epochs have ten moves: nine of 2 points and one from 0 up to the level
-    assert table.loc["Adam", "moves an epoch"] == f"{(9 * 2 + 40) / 10:.1f}"
+    assert table.loc["Adam", "change per epoch"] == f"{(9 * 2 + 40) / 10:.1f}"
     # of a short course the second half counts, never the first epochs
     for one in found:
         one["course"]["pruned"] = [0.0] * 5 + [0.5, 0.6, 0.5, 0.6, 0.5]
     short = tables.late(found, "ResNet-56")
     assert short.loc["Adam", "half removed"] == "54.0 ± 0.0"
-    assert short.loc["Adam", "moves an epoch"] == f"{(4 * 10 + 50) / 5:.1f}"
+    assert short.loc["Adam", "change per epoch"] == f"{(4 * 10 + 50) / 5:.1f}"
     assert list(tables.turned(short).columns) == ["Adam", "StochGradAdam"]
     assert len(tables.turned(pandas.concat([short, short]))) == 4
     _, ax = plt.subplots()

@@ -142,7 +142,7 @@ def test_leads_and_figures():
     turned = tables.turned(late)
     assert list(turned.index[:4]) == [
         ("VGG", measure)
-        for measure in ("unpruned", "half removed", "re-estimated", "moves an epoch")
+        for measure in ("unpruned", "half removed", "re-estimated", "change per epoch")
     ]
     assert list(turned.columns) == ["Adam", "StochGradAdam", "Adam, 0.8 of the batch"]
     assert turned.loc[("GRU", "half removed"), "StochGradAdam"] == "82.2 ± 0.2"

@@ -338,7 +338,7 @@ def test_the_answer_compares_networks_with_their_own_parts():
     assert "(RigL, 3 networks) reaches 89.0 %" in third
     *_, hint = tables.answer(again, networks, other.assign(networks=1))
     assert "lack" not in hint
-    assert hint.endswith("Fewer than 3 networks of an opponent are a hint, no evidence.")
+    assert hint.endswith("Fewer than 3 networks of an opponent are a hint and no evidence.")
     *_, level = tables.answer(again, networks, wirings.assign(method="RigL", wiring=93.0))
     assert "lack" not in level
 

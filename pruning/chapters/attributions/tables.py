@@ -71,7 +71,7 @@ def on_income(evidence: list[Record]) -> pandas.DataFrame:
     return pandas.DataFrame(
         {
             "seeds": grouped.seed.nunique(),
-            "weights": grouped.kept.mean().round().astype(int),
+            "weights": grouped.kept.mean().map("{:,.0f}".format),
             "Pearson": grouped.Pearson.apply(estimate),
             "Spearman": grouped.Spearman.apply(estimate),
         }

@@ -102,6 +102,11 @@ def _beside(claim: dict, evidence: pandas.DataFrame) -> str:
     return f" For comparison, {joined(said)}." if said else ""
 
 
+def _left(effective: int) -> str:
+    """How many weights on paths an opponent leaves at most, in words."""
+    return f"at most {effective} effective weights" if effective else "no effective weight"
+
+
 def stays_high(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Two nulls, at `density`: the mean is more than `tolerance` below the dense network's;
     and it is not above that of `other` (Welch's t-tests, Holm). Both rejected: reproduced;
@@ -119,7 +124,7 @@ def stays_high(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     ours = (
         f"Gates reach {percent(method)} with {100 * claim['density']:g} % of the weights and"
         f" the dense network reaches {percent(dense)}. Random deletion reaches"
-        f" {percent(other)} and leaves at most {int(effective.max())} effective weights."
+        f" {percent(other)} and leaves {_left(int(effective.max()))}."
         + _beside(claim, evidence)
     )
     if seeds < MIN_SEEDS:

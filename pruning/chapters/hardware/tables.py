@@ -109,7 +109,7 @@ def energy(evidence: list[Record]) -> str:
     """Whether the machine had a counter of energy, in a sentence."""
     if any(record["energy_counter"] for record in evidence):
         return "The machine has a counter of energy, which was not read."
-    return "Energy is missing. The machine has no counter of it that programs can read."
+    return "Energy is not measured, since the machine has no counter of it that we can read."
 
 
 def machine(evidence: list[Record]) -> str:

@@ -11,8 +11,8 @@ from pruning.evidence.records import Record
 from pruning.figures import style
 
 RANGES = {  # network → accuracies that its panel shows
-    "CNN, Fashion-MNIST": (30, 93),
-    "transformer, Fashion-MNIST": (30, 91),
+    "CNN, Fashion-MNIST": (10, 93),
+    "transformer, Fashion-MNIST": (10, 91),
     "CNN, CIFAR-10": (10, 78),
 }
 

@@ -246,7 +246,7 @@ def _ahead(evidence: list[Record]) -> str:
         f" **{ahead} of {len(table)}** cases and clearly behind in {behind}. A case is a"
         " network and a sparsity, and every score has its best threshold. The differences"
         f" reach from {signed(table.lead.min(), 1)} to {signed(table.lead.max(), 1)} points."
-        f" On record is {joined(map(NAMED.get, table.network.unique()))}."
+        f" The cases on record are those of {joined(map(NAMED.get, table.network.unique()))}."
     )
 
 

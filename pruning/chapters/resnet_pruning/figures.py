@@ -11,6 +11,7 @@ from pruning.chapters.resnet_pruning.looks import LOOKS, Look
 from pruning.chapters.resnet_pruning.rules import late
 from pruning.evidence import records
 from pruning.evidence.records import Record
+from pruning.figures.drawing import AMOUNTS
 from pruning.figures.style import legend_below
 
 
@@ -52,21 +53,19 @@ def course(evidence: Iterable[Record], ax: Axes, name: str = "pruned") -> Axes:
 
 
 def paper_marks(values: dict[str, Sequence[float]], ax: Axes) -> Axes:
-    """The paper's accuracies after pruning as dotted lines, named at the left: {network:
+    """The paper's accuracies after pruning as dotted lines, named in the legend: {network:
     (StochGradAdam, Adam)}, fractions."""
     for network, pair in values.items():
         for method, accuracy in zip(("stochgradadam", "adam"), pair, strict=True):
             look = LOOKS[method]
-            ax.axhline(100 * accuracy, color=look.colour, linestyle=":", linewidth=1.6)
-            ax.annotate(
-                f"paper, {network}, {look.label}: {100 * accuracy:.1f} %",
-                (0.02, 100 * accuracy),
-                xycoords=("axes fraction", "data"),
-                xytext=(0, 3),
-                textcoords="offset points",
-                fontsize=10,
+            ax.axhline(
+                100 * accuracy,
                 color=look.colour,
+                linestyle=":",
+                linewidth=1.6,
+                label=f"paper, {network}, {look.label}: {100 * accuracy:.1f} %",
             )
+    legend_below(ax)
     return ax
 
 
@@ -140,7 +139,6 @@ def weights_by_layer(evidence: Iterable[Record], ax: Axes, statistic: str = "sd"
     ax.set(
         xlabel="layer, from input to output",
         ylabel=names.get(statistic, statistic),
-        ylim=(0, None),
     )
     legend_below(ax)
     return ax
@@ -151,10 +149,10 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str], ax: Axes) -
     Only the outer axes of a grid are labelled."""
     share = np.array(counts, dtype=float)
     share = 100 * share / share.sum(1, keepdims=True)
-    ax.imshow(share, cmap="cividis", vmin=0, vmax=100)
+    ax.imshow(share, cmap=AMOUNTS, vmin=0, vmax=100)
     for i, j in np.ndindex(share.shape):
         if share[i, j] >= 10:
-            colour = "black" if share[i, j] > 55 else "white"
+            colour = "white" if share[i, j] > 55 else "black"
             ax.text(
                 j, i, f"{share[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=9
             )

@@ -29,6 +29,7 @@ from pruning.evidence.statistics import (
 OURS, THEIRS = "stochgradadam", "adam"
 LATE = 10  # epochs at the end of a course; of a short course its second half
 SPREAD = "weights.sd"  # the field of a record
+DATA = {"cifar10": "CIFAR-10", "cifar10-jpeg": "a JPEG copy of CIFAR-10"}  # in a sentence
 Pairs = tuple[pandas.DataFrame, pandas.DataFrame]
 
 
@@ -89,8 +90,8 @@ def _judge(
     for (network, data, epochs), pair in groups.items():
         count = len(pair[0])
         said.append(
-            f"{network} after {epochs} epochs on {data} ({count} seed{'s' * (count > 1)}):"
-            f" {say(pair)}."
+            f"{network} after {epochs} epochs on {DATA.get(data, data)}"
+            f" ({count} seed{'s' * (count > 1)}): {say(pair)}."
         )
         if data != claim["dataset"] or count < MIN_SEEDS or not needs(pair):
             continue
@@ -177,8 +178,9 @@ def ahead_at_every_rate(claim: dict, evidence: pandas.DataFrame) -> tuple[str, i
         anew = _against(*(_at_rates(part, "accuracy_recalibrated")[0] for part in pair))
         before = _against(pair[0].test_accuracy, pair[1].test_accuracy)
         return (
-            f"StochGradAdam is ahead at {ahead} of {gain.shape[1]} rates, clearly at {clear};"
-            f" unpruned the two have {before}, with batch norm re-estimated {anew}"
+            f"after the last epoch StochGradAdam is ahead at {ahead} of {gain.shape[1]} rates,"
+            f" clearly at {clear}; unpruned the two then have {before}, with batch norm"
+            f" re-estimated {anew}"
         )
 
     return _judge(claim, evidence, say, ahead_everywhere, needs=_has_course)
@@ -201,7 +203,7 @@ def spreads(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
         )
         return (
             f"the standard deviation is {sds[0]:.4f} against {sds[1]:.4f}, and"
-            f" {100 * small[0]:.0f} against {100 * small[1]:.0f} % of the weights are below"
+            f" {100 * small[0]:.1f} against {100 * small[1]:.1f} % of the weights are below"
             " 0.01"
         )
 

@@ -9,7 +9,7 @@ from pruning.chapters.resnet_pruning.tables import LATE_COLUMNS, late, main, mis
 from pruning.evidence import records
 from pruning.evidence.claims import Claim
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import MIN_SEEDS, interval
+from pruning.evidence.statistics import MIN_SEEDS, interval, joined
 from pruning.figures.captions import DATA, data_of, origin, seed_count
 
 COUNTS = ("no", "one", "two")
@@ -65,13 +65,13 @@ def led(
 
 
 def finding(runs: list[Record]) -> str:
-    """StochGradAdam less Adam at 50 % after the last epoch, in words for a caption."""
-    lead = led(_gain(runs, "pruned_accuracy", 100))
-    return f"Half removed, StochGradAdam less Adam after the last epoch: {lead}"
+    """Who leads at 50 % after the last epoch, in words for a caption."""
+    lead = led(_gain(runs, "pruned_accuracy", 100), unclear="neither optimizer clearly leads")
+    return f"With half of the weights removed after the last epoch, {lead}"
 
 
 def wider(runs: list[Record]) -> str:
-    """StochGradAdam's standard deviation of the weights less Adam's, in words."""
+    """Whose weights have the larger standard deviation, in words."""
     words = {"leads": "has wider weights, by", "unclear": "no clear difference"}
     return led(_gain(runs, "weights.sd"), "", 4, **words)
 
@@ -217,8 +217,9 @@ def still_missing(evidence: list[Record], claim: Claim) -> str:
         return "All of the paper's networks are on record."
     todo = missing(evidence)
     runs = f"{todo['runs missing'].sum()} of {todo['of'].sum()}"
+    are = "is" if len(left) == 1 else "are"
     return (
-        f"**{', '.join(left)} are not measured yet.** They need {claim['epochs']} epochs and"
+        f"**{joined(left)} {are} not measured yet.** They need {claim['epochs']} epochs and"
         f" {MIN_SEEDS} seeds with each optimizer, which takes a GPU or days of computing."
         f" {runs} runs of the paper-scale list are missing."
     )
@@ -227,7 +228,7 @@ def still_missing(evidence: list[Record], claim: Claim) -> str:
 def moves(runs: list[Record]) -> str:
     """How far the pruned accuracy moves from one epoch to the next, in sentences."""
     rows = late(runs, runs[0]["network"])
-    ours, theirs = (rows.loc[name(m), "moves an epoch"] for m in (rules.OURS, rules.THEIRS))
+    ours, theirs = (rows.loc[name(m), "change per epoch"] for m in (rules.OURS, rules.THEIRS))
     return (
         "From one epoch to the next the accuracy with half of the weights removed moves by"
         f" {ours} points on average after StochGradAdam and by {theirs} after Adam"

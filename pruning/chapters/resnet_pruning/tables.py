@@ -188,7 +188,7 @@ def late(evidence: list[Record], network: str) -> pandas.DataFrame:
             abs(np.diff(each[-rules.late_epochs(len(each)) - 1 :])).mean() for each in courses
         ]
         rows[name(method)] = (
-            {"seeds": len(part)} | cells | {"moves an epoch": f"{100 * np.mean(moves):.1f}"}
+            {"seeds": len(part)} | cells | {"change per epoch": f"{100 * np.mean(moves):.1f}"}
         )
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 

@@ -49,6 +49,14 @@ def by_accuracy(evidence: list[Record], ax: Axes) -> Axes:
     return ax
 
 
+def _short(name: str) -> str:
+    """The name of a kind on several lines; the line through the narrow networks says that
+    they are dense."""
+    if name.endswith(("weights", "epochs")):
+        name = name.removeprefix("dense, ").replace(" weights", ", weights")
+    return name.replace(", ", "\n")
+
+
 def annotate(ax: Axes, evidence: list[Record]) -> None:
     """Write the names of kinds beside their means: dense ones below and the others above,
     or where else they cover no other name and no mark."""
@@ -62,7 +70,7 @@ def annotate(ax: Axes, evidence: list[Record]) -> None:
     for name, part in rows.groupby("kind"):
         method = part.method.iloc[0]
         text = ax.annotate(
-            name.replace(", ", "\n"),
+            _short(name),
             means.loc[name],
             (0, 0),
             textcoords="offset points",

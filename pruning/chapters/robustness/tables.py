@@ -5,7 +5,7 @@ import pandas
 
 from pruning.chapters.robustness.experiment import EPSILONS
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import mean_interval, welch
+from pruning.evidence.statistics import joined, mean_interval, welch
 from pruning.figures.captions import data_of, origin, seed_count
 
 AT = 0.05  # the ε of the tables
@@ -251,8 +251,11 @@ def said_of_shifts(evidence: list[Record]) -> str:
     """Which of the four kinds of networks is the best and the worst under each corruption."""
     rows = frame(evidence)
     mean = rows[rows.kind.isin(four(evidence))].groupby("kind")[list(SHOWN)].mean()
-    return " ".join(
-        f"Under {title} the mean accuracy of *{mean[name].idxmax()}* is the highest and that"
-        f" of *{mean[name].idxmin()}* the lowest."
-        for title, name in zip(SHOWN_AS, SHOWN, strict=True)
-    )
+    said = []
+    for rank, found in (("highest", mean.idxmax()), ("lowest", mean.idxmin())):
+        under: dict[str, list[str]] = {}
+        for title, name in zip(SHOWN_AS, SHOWN, strict=True):
+            under.setdefault(found[name], []).append(title)
+        parts = [f"under {joined(titles)} for *{kind}*" for kind, titles in under.items()]
+        said.append(f"The mean accuracy is {rank} {joined(parts)}.")
+    return " ".join(said)

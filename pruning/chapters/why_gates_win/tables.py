@@ -309,7 +309,7 @@ def answer(
     if len(others):
         best, few = others.iloc[0], others.networks.min() < MIN_SEEDS
         lacks = "The strong opponents lack this wiring. " if best.wiring < wiring.min() else ""
-        hint = f" Fewer than {MIN_SEEDS} networks of an opponent are a hint, no evidence."
+        hint = f" Fewer than {MIN_SEEDS} networks of an opponent are a hint and no evidence."
         said.append(
             f"{'' if few else lacks}Trained in the same way, the best wiring of a strong"
             f" opponent ({best.method}, {_networks(best.networks)}) reaches"
