@@ -67,21 +67,25 @@ def remove_outputs(model: nn.Module, network: str, density: float) -> None:
     if network == "resnet20":
         hidden = [m.conv1 for m in model.modules() if isinstance(m, models.BasicBlock)]
     total = sum(getattr(m, name).numel() for _, m, name in prunable(model))
-    example = images(network, 2)
-    low, high = 0, 256  # shares in 256ths: `low` fits
-    while high - low > 1:
-        share = (low + high) // 2
+    example = None if network == "lenet" else images(network, 2)  # a chain needs none
+
+    def keep(share: int) -> None:
+        """So many 256ths of the outputs."""
         for layer in hidden:
-            keep = torch.zeros_like(layer.weight, dtype=torch.bool)
-            keep[: max(1, round(share / 256 * len(keep)))] = True
-            set_mask(layer, keep)
-        fits = effective_weights(model, example) <= density * total
-        low, high = (share, high) if fits else (low, share)
-    if low == 0:
+            kept = torch.zeros_like(layer.weight, dtype=torch.bool)
+            kept[: max(1, round(share / 256 * len(kept)))] = True
+            set_mask(layer, kept)
+
+    def fits(share: int) -> bool:
+        keep(share)
+        return effective_weights(model, example) <= density * total
+
+    if not fits(1):
         raise ValueError(
             f"density: got {density}, {network!r} cannot be that small by outputs"
         )
-    for layer in hidden:
-        keep = torch.zeros_like(layer.weight, dtype=torch.bool)
-        keep[: max(1, round(low / 256 * len(keep)))] = True
-        set_mask(layer, keep)
+    low, high = 1, 256  # `low` fits
+    while high - low > 1:
+        share = (low + high) // 2
+        low, high = (share, high) if fits(share) else (low, share)
+    keep(low)
