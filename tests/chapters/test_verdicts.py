@@ -304,6 +304,22 @@ def test_stays_high_is_near_the_dense_network_and_above_random_deletion():
     assert income(0.849, seeds=0) == NOTHING
 
 
+def test_dense_networks_and_random_paths_have_names_and_verbs_of_their_own():
+    rows = curve("gates", 0.5, *HIGH) + curve("dense", 0.5, *LOW)
+    said = ahead({"method": "gates", "others": ["dense"]}, records.table(rows))[2]
+    assert said == "Gates are clearly ahead of a dense network at 1 of 1 densities."
+    rows += curve("random", 0.5, *LOW) + curve("dense", 1.0, *HIGH)
+    rows += curve("random_paths", 0.5, 0.5, kept=7)
+    claim = {"method": "gates", "other": "random", "density": 0.5, "tolerance": 0.1}
+    said = stays_high(claim | {"beside": ["random_paths"]}, records.table(rows))[2]
+    assert said.endswith("For comparison, random paths reach 50.00 % with 7 weights.")
+    assert stays_high(claim, records.table(rows))[2].endswith("at most 50 effective weights.")
+    for method, density in (("gates", 0.5), ("random", 0.5), ("dense", 1.0)):
+        last = {"method": method, "density": density, "seed": 2}
+        fewer = [row for row in rows if not last.items() <= row.items()]
+        assert stays_high(claim, records.table(fewer))[:2] == (NOT_MEASURED, 2)
+
+
 def maps(few, many, seeds=3):
     """Two pixels far apart, which by chance would lie beside each other: inside the image, or
     on its edge, where the larger network's lie."""

@@ -366,6 +366,16 @@ def test_a_value_reached_by_another_reading_is_partly(absolute, normalised, expe
     assert f", {4 if normalised > 0.9763 else 2} reach the paper's number." in ours
 
 
+def test_a_mean_at_the_value_itself_reaches_it():
+    found = [relative(seed, 0.5, kept=100) for seed in range(3)]
+    claim = REACHES | {"value": 0.5, "named": {"kind": "absolute"}}
+    assert ", 1 reach the paper's number." in reaches(claim, records.table(found))[2]
+    found += [relative(seed, 0.25, method="unpruned", sparsity=0.0) for seed in range(3)]
+    verdict, _, said = gains(GAINS | {"value": 0.25}, records.table(found))
+    assert verdict == statistics.REPRODUCED
+    assert "at most 25.00 ± 0.00 points above" in said
+
+
 def test_rules_of_relative_importance_need_both_sides_and_three_seeds():
     nothing, table = (statistics.NOT_MEASURED, 0, ""), records.table
     ours = [relative(seed, 0.96) for seed in range(3)]

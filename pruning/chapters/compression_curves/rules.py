@@ -29,11 +29,11 @@ def compared(method: str, others: list[str], runs: pandas.DataFrame) -> pandas.D
     groups = {key: group.test_accuracy for key, group in runs.groupby(["method", "density"])}
     found = pandas.DataFrame(
         [
-            (other, density, larger(groups[method, density], theirs))
+            (other, larger(groups[method, density], theirs))
             for (other, density), theirs in groups.items()
             if other in others and (method, density) in groups
         ],
-        columns=["other", "density", "p"],
+        columns=["other", "p"],
     )
     found["clear"] = holm(found.p) < LEVEL
     return found
