@@ -74,9 +74,7 @@ class Gate(nn.Module):
     def __init__(self, weight: Tensor, tau: float, init: float):
         super().__init__()
         logit = math.log(init) - math.log1p(-init)
-        self.logits = nn.Parameter(
-            torch.full_like(weight, logit, dtype=torch.float32, requires_grad=True)
-        )
+        self.logits = nn.Parameter(torch.full_like(weight, logit, dtype=torch.float32))
         self.tau = tau
         self.weights = weight.numel()
         self.target: float | None = None  # the last that `density_loss` was given

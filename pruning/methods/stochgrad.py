@@ -85,7 +85,7 @@ class StochGradAdam(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, its values checked."""
-        values = self.defaults | {k: v for k, v in param_group.items() if k != "params"}
+        values = self.defaults | param_group
         if isinstance(values["lr"], Tensor) and values["lr"].numel() != 1:
             raise ValueError(
                 f"lr: got a tensor of shape {tuple(values['lr'].shape)}, needs one number"

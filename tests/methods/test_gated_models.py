@@ -94,6 +94,23 @@ def test_every_read_in_a_pass_is_one_sample_and_the_next_pass_draws_anew():
     assert not torch.equal(*seen)
 
 
+@pytest.mark.parametrize("granularity", ["weight", "output"])
+def test_reads_outside_of_a_pass_draw_anew(granularity):
+    def alike():
+        return [torch.equal(each[0].weight, each[0].weight) for each in (model, copied)]
+
+    layers = nn.Linear(4, 60), nn.ReLU(), nn.Linear(60, 3)
+    model = pruning.gate(nn.Sequential(*layers), init=0.5, granularity=granularity)
+    copied = copy.deepcopy(model)
+    assert alike() == [False, False]  # before the first pass
+    out = model(torch.randn(2, 4))
+    copied = copy.deepcopy(model)
+    assert alike() == [True, False]
+    out.sum().backward()
+    copied = copy.deepcopy(model)
+    assert alike() == [False, False]
+
+
 def test_the_gradient_of_two_reads_is_that_of_one_gate(monkeypatch):
     from pruning.methods import sampling
 

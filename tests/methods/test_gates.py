@@ -168,6 +168,8 @@ def test_a_gate_at_exactly_one_half_is_closed(granularity):
         opened = found.mask().sum().item()
         assert opened == (1 if granularity == "weight" else found.shape[1])
         assert found.mask().flatten()[0]
+        if granularity == "output":
+            assert (model[0].bias != 0).tolist() == [True, *[False] * 4]
     for bias in (
         module for module in model.modules() if isinstance(module, sampling.BiasGate)
     ):
@@ -297,12 +299,12 @@ def test_bad_arguments_are_named_and_change_nothing(kwargs, words):
 
 def test_gated_twice_pruned_and_nothing_to_gate():
     model = pruning.gate(net(), layers=["0"])
-    with pytest.raises(ValueError, match="'0' is gated or parametrized already"):
+    with pytest.raises(ValueError, match="layers: '0' is gated or parametrized already"):
         pruning.gate(model)
     assert list(gates(model)) == ["0"]
     pruned = net()
     prune.random_unstructured(pruned[0], "weight", 0.5)
-    with pytest.raises(ValueError, match="carries a mask"):
+    with pytest.raises(ValueError, match="layers: '0' carries a mask"):
         pruning.gate(pruned)
     with pytest.raises(ValueError, match="has no weights to prune"):
         pruning.gate(nn.ReLU())
@@ -335,6 +337,7 @@ def test_bf16_weights_and_autocast():
     loss.backward()
     assert all(p.grad.dtype == torch.float32 for p in pruning.gate_parameters(model))
     half = pruning.gate(net().bfloat16(), init=0.5)
+    assert all(p.dtype == torch.float32 for p in pruning.gate_parameters(half))
     (half(x.bfloat16()).float().sum() + pruning.density(half)).backward()
     assert half[0].parametrizations.weight.original.grad.dtype == torch.bfloat16
 

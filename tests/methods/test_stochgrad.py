@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import pruning
+from pruning.methods import stochgrad
 from pruning.methods.stochgrad import StochGradAdam
 
 SHAPES = [(7,), (3, 4), (2, 3, 3, 3), (), (1,)]
@@ -90,7 +91,7 @@ def test_masks_are_element_wise_and_new_at_each_step():
         assert (drawn[a] == drawn[b]).double().mean().item() == pytest.approx(0.5, abs=0.03)
 
 
-def test_masks_are_drawn_into_one_buffer_and_only_where_some_are_dropped():
+def test_masks_are_drawn_into_one_buffer_and_only_where_some_are_dropped(monkeypatch):
     params, state = parameters(), torch.get_rng_state()
     for p in params:
         p.grad = torch.ones_like(p)
@@ -99,9 +100,16 @@ def test_masks_are_drawn_into_one_buffer_and_only_where_some_are_dropped():
     optimizer = StochGradAdam(params, sampling_rate=0.5)
     optimizer.step()
     assert not torch.equal(torch.get_rng_state(), state)
-    grads = [p.grad for p in params]
-    first, again = (optimizer._masks(0, grads, 0.5) for _ in range(2))
+    calls = []
+    monkeypatch.setattr(stochgrad, "bernoulli_", lambda *args: calls.append(args))
+    params += [nn.Parameter(torch.ones(2, dtype=torch.float64))]
+    grads = [torch.ones_like(p) for p in params]
+    first, again = (optimizer._masks(1, grads, 0.5) for _ in range(2))
     assert all(a is b for a, b in zip(first, again, strict=True))
+    sizes = [(buffer.dtype, buffer.numel()) for buffer, *_ in calls]
+    total = sum(p.numel() for p in params) - 2
+    assert sizes == [(torch.float32, total), (torch.float64, 2)] * 2
+    assert optimizer._masks(2, [grads[0].to("meta")], 0.5)[0].is_meta
 
 
 def test_a_dropped_coordinate_still_moves_by_momentum():

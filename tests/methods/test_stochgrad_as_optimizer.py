@@ -131,6 +131,18 @@ def test_the_state_of_adam_goes_on_here_and_back(fused):
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, theirs, strict=True))
 
 
+def test_each_group_keeps_its_own_sampling_rate_under_the_state_of_adam():
+    groups = [{"params": [p]} for p in parameters()]
+    adam = torch.optim.Adam(copy.deepcopy(groups), lr=0.5)
+    rates = (0.3, 0.6, 1.0)
+    optimizer = StochGradAdam(
+        [each | {"sampling_rate": rate} for each, rate in zip(groups, rates, strict=True)]
+    )
+    optimizer.load_state_dict(adam.state_dict())
+    found = [(group["sampling_rate"], group["lr"]) for group in optimizer.param_groups]
+    assert found == [(rate, 0.5) for rate in rates]
+
+
 @pytest.mark.parametrize(
     "name", ["amsgrad", "capturable", "differentiable", "decoupled_weight_decay"]
 )
