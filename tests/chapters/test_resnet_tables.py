@@ -158,6 +158,54 @@ def test_ahead_at_every_rate():
     assert judge("ahead_at_every_rate", pairs([-0.1] * 3))[0] == statistics.NOT_REPRODUCED
 
 
+def test_ahead_at_every_rate_needs_all_rates_the_course_before_pruning_and_a_course():
+    behind = pairs([-0.1] * 3, before=0.81)  # ahead before pruning alone
+    assert judge("ahead_at_every_rate", behind)[0] == statistics.NOT_REPRODUCED
+    found = pairs([0.1] * 3, before=0.81)
+    for one in found:
+        one["accuracy_recalibrated"] = [0.7, *[0.1] * (len(RATES) - 1)]
+        if one["method"] == "stochgradadam":  # ahead at the end, behind over the last epochs
+            one["course"] = one["course"] | {"unpruned": [0.7] * 12}
+    verdict, _, said = judge("ahead_at_every_rate", found)
+    assert verdict == statistics.NOT_REPRODUCED
+    assert "clearly at 10;" in said
+    assert "re-estimated 70.00 ± 0.00 against 70.00 ± 0.00 %" in said
+    assert "is ahead at 0 of 10" in judge("ahead_at_every_rate", pairs([0.0] * 3))[2]
+    del found[0]["course"]
+    assert judge("ahead_at_every_rate", found)[0] == statistics.NOT_MEASURED
+
+
+def test_without_a_course_the_last_epoch_counts():
+    found = records.table(pairs([0.1, 0.11, 0.12])).drop(columns="course.pruned")
+    ((ours, theirs),) = rules.pairs(found).values()
+    assert rules.ahead_at_half((ours, theirs))
+    assert not rules.ahead_at_half((theirs, ours))
+    late = rules.late(ours, "pruned")
+    assert late.isna().all()
+    assert late.dtype == float
+    assert list(late.index) == [0, 1, 2]
+
+
+def test_nothing_is_said_of_nothing_and_no_smaller_network_need_stand_in():
+    assert judge("survives", []) == (statistics.NOT_MEASURED, 0, "")
+    claim = {"networks": ["ResNet-56"], "dataset": "cifar10", "epochs": 50}
+    # ResNet-110 comes first, and its two seeds decide nothing
+    found = records.table(pairs([0.2, 0.25], "ResNet-110") + pairs([0.2, 0.25, 0.3]))
+    verdict, seeds, said = rules.survives(claim, found)
+    assert (verdict, seeds) == (statistics.REPRODUCED, 3)
+    assert said.startswith("ResNet-110 after 50 epochs on cifar10 (2 seeds): the mean")
+    assert "ResNet-56 after 50 epochs on cifar10 (3 seeds): the mean" in said
+    small = judge("survives", pairs([0.2, 0.25, 0.3], "ResNet-20", 20))[2]
+    assert small.startswith("ResNet-20 after 20 epochs on cifar10 (3 seeds): the mean")
+
+
+def test_intervals_of_accuracies_stay_between_0_and_100():
+    half = 4.302652729911275 / 3**0.5  # Student's t of two degrees of freedom, standard tables
+    said = rules._against(pandas.Series([0.98, 0.99, 1.0]), pandas.Series([0.0, 0.01, 0.02]))
+    high, low = f"[{99 - half:.2f}, 100.00]", f"[0.00, {1 + half:.2f}]"
+    assert said == f"99.00 ± 1.00 {high} against 1.00 ± 1.00 {low} %"
+
+
 @pytest.mark.parametrize(
     ("sd", "verdict"), [(0.11, statistics.REPRODUCED), (0.09, statistics.NOT_REPRODUCED)]
 )

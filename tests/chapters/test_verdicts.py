@@ -368,7 +368,7 @@ def test_neighbours_must_matter_less_than_in_the_larger_map_and_than_by_chance()
     )
 
 
-def two(*precisions, value=0.74):
+def two(*precisions, value=0.74, counted=True):
     other = {"label": "1", "precision": 0.1, "recall": 0.1, "accuracy": 0.1}
     rows = [
         {"density": 0.01, "seed": s, "rules": [other, other | {"label": "2"} | own]}
@@ -377,11 +377,12 @@ def two(*precisions, value=0.74):
         )
     ]
     rows.append({"density": 0.1, "seed": 5, "rules": [other | {"label": "2"}]})
-    counted = [
+    pairs = [
         {"on": 0.5, "reaching": 1200, "pairs": 3000},
         {"on": 0, "reaching": 1, "pairs": 3},
     ]
-    rows.append({"density": 1.0, "seed": 0, "pairs": counted})
+    if counted is not None:
+        rows.append({"density": 1.0, "seed": 0, "pairs": pairs if counted else None})
     return two_pixels({"label": "2", "value": value, "density": 0.01}, records.table(rows))
 
 
@@ -394,6 +395,9 @@ def test_two_pixels_are_as_precise_as_claimed_in_the_mean_or_in_some_network():
         " 80 %. With pixels above 0.5 counted as active, 1,200 of all 3,000 pairs reach 74 %."
         " With pixels above 0 counted as active, 1 of all 3 pairs reach 74 %.",
     )
+    for uncounted in (False, None):
+        said = two(0.8, 0.8, 0.8, counted=uncounted)[2]
+        assert said.endswith("The best network's precision is 80 %.")
     assert two(0.5, 0.74, 0.4)[0] == PARTLY
     assert two(0.5, 0.73, 0.4)[0] == NOT_REPRODUCED
     assert two(0.8, 0.8)[:2] == (NOT_MEASURED, 2)

@@ -7,7 +7,13 @@ import pytest
 import scipy.stats
 
 from pruning import cli
-from pruning.chapters.relative_importance.rules import best_in_cells, gains, improves, reaches
+from pruning.chapters.relative_importance.rules import (
+    best_in_cells,
+    gains,
+    improves,
+    leads,
+    reaches,
+)
 from pruning.data import datasets
 from pruning.evidence import claims, records, runs, statistics
 from pruning.pages import scoreboard
@@ -262,6 +268,15 @@ def test_best_in_cells_compares_with_the_best_threshold_of_each(wanda, tanh, exp
         best_in_cells(CLAIM, records.table(found).query("seed < 2"))[0]
         == statistics.NOT_MEASURED
     )
+
+
+def test_leads_are_of_the_seeds_and_cells_of_the_method_itself():
+    found = [relative(seed, 0.96) for seed in range(3)]
+    found += [relative(seed, 0.95, method="wanda", scope="layer") for seed in range(5)]
+    lead = leads(CLAIM, records.table(found))
+    assert list(lead.index) == [0, 1, 2]
+    assert list(lead.columns.names) == CLAIM["cells"]
+    assert lead["relu", 0.75].tolist() == pytest.approx([0.01] * 3)
 
 
 @pytest.mark.parametrize(

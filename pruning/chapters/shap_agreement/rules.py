@@ -21,7 +21,7 @@ def diagonal(ours: list[float], theirs: list[float]) -> float:
     """R² of the shares against the line y = x, 1 where every point lies on it; below 0 where
     the mean of `theirs` would do better. Features that both call unimportant (0, 0) are left
     out: they lie on every line."""
-    points = np.array([ours, theirs], dtype=float)
+    points = np.array([ours, theirs])
     x, y = points[:, (points > 0).any(0)]
     return float(1 - ((y - x) ** 2).sum() / ((y - y.mean()) ** 2).sum())
 
@@ -42,11 +42,7 @@ def agrees(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     dense = evidence[evidence.method == "dense"]
     line = [
         pandas.Series(
-            [
-                diagonal(*pair)
-                for pair in zip(part["importance.eq4"], part["importance.shap"], strict=True)
-            ],
-            dtype=float,
+            list(map(diagonal, part["importance.eq4"], part["importance.shap"])), dtype=float
         )
         for part in (sparse, dense)
     ]
