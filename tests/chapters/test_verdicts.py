@@ -138,7 +138,7 @@ def test_shap_is_slower_in_every_run_or_in_the_median():
     assert slower(998, 999, 3000)[0] == NOT_REPRODUCED
 
 
-def agreement(ours, spearman, seeds=3, more=()):
+def agreement(ours, spearman, seeds=3, more=(), value=0.8):
     theirs = [0.5, 0.3, 0.2]
     rows = [
         {
@@ -152,7 +152,7 @@ def agreement(ours, spearman, seeds=3, more=()):
         }
         for s in range(seeds)
     ]
-    return agrees({"value": 0.8, "density": 0.01}, records.table([*rows, *more]))
+    return agrees({"value": value, "density": 0.01}, records.table([*rows, *more]))
 
 
 # around the mean 1/3: Σ (y − 1/3)² = 14/300, so a residual of 14/1500 is an R² of 0.8
@@ -168,6 +168,7 @@ def test_agreement_needs_the_line_or_at_least_the_order():
     close = [0.5, 0.31, 0.19]
     assert agreement(close, 0.9)[:2] == (REPRODUCED, 3)
     assert agreement(close, 0.9, seeds=2)[:2] == (NOT_MEASURED, 2)
+    assert agreement([0.5, 0.3, 0.2], 0.0, value=1.0)[0] == REPRODUCED  # on the line, R² = 1
     far = [0.2, 0.3, 0.5]
     assert agreement(far, 0.9)[0] == PARTLY
     assert agreement(far, 0.0)[0] == NOT_REPRODUCED
@@ -329,7 +330,7 @@ def maps(few, many, seeds=3):
     base = {"shape": [4, 4], "top": 1, "dense_weights": 1000}
     rows = [{"density": None, "seed": 0, "varying": inside}]
     for s in range(seeds):
-        sparse = {"density": 0.01, "neighbour_ratio": few, "importance": image, "kept": 4}
+        sparse = {"density": 0.01, "neighbour_ratio": few, "importance": image, "kept": 44}
         large = {"density": 0.1, "neighbour_ratio": many, "importance": edge, "kept": 100}
         rows += [base | {"seed": s} | each for each in (sparse, large)]
     return [*rows, base | {"seed": 9} | sparse]
@@ -354,7 +355,7 @@ def test_neighbours_must_matter_less_than_in_the_larger_map_and_than_by_chance()
     verdict, seeds, said = judged(0.1, 0.2)
     assert (verdict, seeds) == (REPRODUCED, 3)
     assert said.startswith(
-        "With 0.40 % of the weights the neighbours of an important pixel have 0.10 ± 0.00"
+        "With 4.40 % of the weights the neighbours of an important pixel have 0.10 ± 0.00"
         " times its importance, with 10 % 0.20 ± 0.00 times. The same importances placed by"
         " chance give 0.08 ± 0.00 on varying pixels and 0.13 ± 0.00 in proportion"
     )
