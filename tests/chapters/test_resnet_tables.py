@@ -159,7 +159,7 @@ def test_ahead_at_every_rate():
 
 
 def test_ahead_at_every_rate_needs_all_rates_the_course_before_pruning_and_a_course():
-    behind = pairs([-0.1] * 3, before=0.81)  # ahead before pruning alone
+    behind = pairs([-0.01] * 3, before=0.81)  # ahead before pruning alone
     assert judge("ahead_at_every_rate", behind)[0] == statistics.NOT_REPRODUCED
     found = pairs([0.1] * 3, before=0.81)
     for one in found:
