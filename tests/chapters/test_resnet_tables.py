@@ -193,10 +193,10 @@ def test_nothing_is_said_of_nothing_and_no_smaller_network_need_stand_in():
     found = records.table(pairs([0.2, 0.25], "ResNet-110") + pairs([0.2, 0.25, 0.3]))
     verdict, seeds, said = rules.survives(claim, found)
     assert (verdict, seeds) == (statistics.REPRODUCED, 3)
-    assert said.startswith("ResNet-110 after 50 epochs on cifar10 (2 seeds): the mean")
-    assert "ResNet-56 after 50 epochs on cifar10 (3 seeds): the mean" in said
+    assert said.startswith("ResNet-110 after 50 epochs on CIFAR-10 (2 seeds): the mean")
+    assert "ResNet-56 after 50 epochs on CIFAR-10 (3 seeds): the mean" in said
     small = judge("survives", pairs([0.2, 0.25, 0.3], "ResNet-20", 20))[2]
-    assert small.startswith("ResNet-20 after 20 epochs on cifar10 (3 seeds): the mean")
+    assert small.startswith("ResNet-20 after 20 epochs on CIFAR-10 (3 seeds): the mean")
 
 
 def test_intervals_of_accuracies_stay_between_0_and_100():
