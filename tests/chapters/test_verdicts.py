@@ -315,6 +315,8 @@ def test_dense_networks_and_random_paths_have_names_and_verbs_of_their_own():
     said = stays_high(claim | {"beside": ["random_paths"]}, records.table(rows))[2]
     assert said.endswith("For comparison, random paths reach 50.00 % with 7 weights.")
     assert stays_high(claim, records.table(rows))[2].endswith("at most 50 effective weights.")
+    cut = [row | {"effective": 0} for row in rows]
+    assert stays_high(claim, records.table(cut))[2].endswith("leaves no effective weight.")
     for method, density in (("gates", 0.5), ("random", 0.5), ("dense", 1.0)):
         last = {"method": method, "density": density, "seed": 2}
         fewer = [row for row in rows if not last.items() <= row.items()]

@@ -74,3 +74,18 @@ def test_differences_of_rounding_are_none():
 )
 def test_a_list_in_a_sentence(parts, sentence):
     assert statistics.joined(parts) == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[-0.41, -0.00]", "[−0.41, 0.00]"),
+        ("-0 to -0.5 and -12", "0 to −0.5 and −12"),
+        (
+            "ResNet-56 in arXiv-1.2-3 of two-layer networks",
+            "ResNet-56 in arXiv-1.2-3 of two-layer networks",
+        ),
+    ],
+)
+def test_numbers_have_minus_signs_and_names_keep_their_hyphens(text, expected):
+    assert statistics.minus(text) == expected

@@ -218,6 +218,15 @@ def test_a_layer_that_was_not_run_is_sampled_for_the_density():
     assert len(values) == 1
 
 
+def test_an_output_gate_that_was_not_run_counts_all_its_weights():
+    model = pruning.gate(Branches(), granularity="output", layers=["one", "two"])
+    with torch.no_grad():
+        gates(model)["one"].logits.fill_(-50)
+        gates(model)["two"].logits.fill_(50)
+    model(torch.randn(2, 4))
+    assert pruning.density(model).item() == 16 / 32
+
+
 def test_frozen_layers_and_frozen_gates():
     model, x = pruning.gate(net(), init=0.5), torch.randn(4, 6)
     model[0].eval()  # a frozen layer: its mask counts, and gets no gradient
