@@ -10,6 +10,7 @@ import pandas
 import yaml
 
 from pruning.chapters.opponents.experiment import (
+    SEEDS,
     SHARES,
     SPACES,
     Config,
@@ -20,7 +21,7 @@ from pruning.comparison import LENET_WEIGHTS, PAPER_WEIGHTS
 from pruning.evidence import configs as flat
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import LEVEL, holm, interval, larger
+from pruning.evidence.statistics import LEVEL, holm, interval, joined, larger
 from pruning.figures.captions import data_of, numbered, origin
 from pruning.methods import find
 
@@ -208,18 +209,28 @@ def answer(table: pandas.DataFrame) -> list[str]:
 
 
 def missing(evidence: list[Record]) -> str:
-    """What is not on record yet, in one sentence; empty where nothing is missing."""
-    left = {
-        name: len(records.missing(configs(name), evidence))
-        for name in ("screen", "search", "paper")
-    }
-    if not any(left.values()):
+    """What is not on record yet, in sentences; empty where every method has all its seeds at
+    every number of weights."""
+    done = {(budget(r), r["method"], r["seed"]) for r in final(evidence)}
+    lacking = []
+    for weights in SHARES:
+        absent = [
+            find(method).short
+            for method in SPACES
+            if any((weights, method, seed) not in done for seed in range(SEEDS))
+        ]
+        if absent:
+            lacking.append(f"with {weights:,} weights for {joined(absent)}")
+    if not lacking:
         return ""
+    runs = sum(
+        len(records.missing(configs(name), evidence)) for name in ("screen", "search", "paper")
+    )
     return (
-        f"The comparison is not complete. The search lacks {left['screen']} short runs and"
-        f" {left['search']} long ones, and {left['paper']} runs on the test set are missing."
-        " Until they are on record, a method stands with the best settings found so far, and"
-        " the lead of the gates may shrink."
+        f"The comparison is not complete. It lacks up to {runs} runs:"
+        f" {'; '.join(lacking)}. A method may have some seeds already. Until all are on"
+        " record, it stands with the best settings found so far, and the lead of the gates"
+        " may shrink."
     )
 
 
