@@ -53,9 +53,8 @@ def reached(claim: dict, runs: pandas.DataFrame) -> tuple[pandas.Series, pandas.
 def reaches(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null: the mean over seeds is not above `value` (t-test at 5 %), for the combination of
     `cells` that was `chosen` on the validation split, and for the best one of the reading that
-    names the method (`named`). Rejected for both: reproduced; for the chosen one alone:
-    partly. How many of all combinations have a mean that reaches the value stands beside
-    it."""
+    names the method (`named`). Rejected for both: reproduced; for one of the two: partly. How
+    many of all combinations have a mean that reaches the value stands beside it."""
     if evidence.empty:
         return NOT_MEASURED, 0, ""
     groups = evidence.groupby(claim["cells"]).test_accuracy
