@@ -35,6 +35,7 @@ def look(chromium, html):
             context = chromium.new_context(
                 viewport={"width": width, "height": 900}, color_scheme=scheme, **options
             )
+            context.set_default_timeout(120_000)  # a busy machine takes its time
             opened.append(context)
             page = context.new_page()
             page.said = []

@@ -60,7 +60,7 @@ def test_a_chapter_has_the_skeleton(path):
         "**The question.**",
         "## The method",
         "## A short run",
-        "## The sweep",
+        "## The runs of this notebook",
         "## The evidence",
         "## Verdict",
         "## Exercises",
