@@ -183,7 +183,12 @@ def locate(entry: dict) -> Path | None:
 # (path, time, size, checksums) of files that were found right: a process verifies a file once,
 # since what is compressed takes seconds
 _VERIFIED: set[tuple] = set()
-SETTLED = 2_000_000_000  # ns; a younger file could change and keep its time
+
+
+def settled(changed: int) -> bool:
+    """Whether a file that was changed at this time (ns) would show another change by its time:
+    a younger one might not, since clocks of file systems may be as coarse as two seconds."""
+    return time.time_ns() - changed > 2_000_000_000
 
 
 def _verify(path: Path, entry: dict) -> None:
@@ -208,7 +213,7 @@ def _verify(path: Path, entry: dict) -> None:
                 f" bytes and {kind} {entry[kind]}; it is truncated or altered: delete it and"
                 f" get it {origin(entry)}"
             )
-    if time.time_ns() - status.st_mtime_ns > SETTLED:
+    if settled(status.st_mtime_ns):
         _VERIFIED.add(key)
 
 

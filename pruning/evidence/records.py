@@ -11,7 +11,6 @@ appended since.
 import contextlib
 import lzma
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,12 @@ from typing import Any
 import pandas
 from filelock import FileLock, Timeout
 
-from pruning.data.datasets import CHECKOUT
+from pruning.data.datasets import CHECKOUT, settled
 from pruning.evidence import metrics, schema
 from pruning.evidence.configs import of_record
 from pruning.evidence.schema import Record, RecordError
 
 ABSENT = object()  # equals no value
-SETTLED = 2_000_000_000  # ns; clocks of file systems may be as coarse
 _READ: dict[tuple, tuple[tuple, list[Record]]] = {}  # of `read_again`
 
 
@@ -127,7 +125,7 @@ def read(path: Path, kinds: Sequence[type] = ()) -> list[Record]:
     return [record for _, record in _checked(path, kinds)]
 
 
-def read_again(path: Path, kinds: Sequence[type]) -> list[Record]:
+def read_again(path: Path, kinds: Sequence[type] = ()) -> list[Record]:
     """As `read`, but a file that has not changed since this process read it is not read anew.
 
     The list and its records are the caller's; the values in a record are shared and must not
@@ -138,8 +136,8 @@ def read_again(path: Path, kinds: Sequence[type]) -> list[Record]:
     if key not in _READ or _READ[key][0] != state:
         _READ.pop(key, None)
         found = read(path, kinds)
-        if any(time.time_ns() - changed < SETTLED for changed, _ in filter(None, state)):
-            return found  # another write could leave time and size as they are
+        if not all(settled(changed) for changed, _ in filter(None, state)):
+            return found
         _READ[key] = state, found
     return [dict(record) for record in _READ[key][1]]
 

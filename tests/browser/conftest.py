@@ -1,10 +1,10 @@
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
-THEMED = "scheme => document.documentElement.dataset.theme === scheme"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -24,6 +24,11 @@ def chromium():
         browser.close()
 
 
+def themed(page, scheme):
+    """Wait until the page has the colours of a scheme."""
+    page.wait_for_function("s => document.documentElement.dataset.theme === s", arg=scheme)
+
+
 @pytest.fixture
 def look(chromium, html):
     """Open a page of the book at a width, in the place of an open `page` if one is given; what
@@ -39,6 +44,7 @@ def look(chromium, html):
             opened.append(context)
             page = context.new_page()
             page.said = []
+            page.themed = partial(themed, page)
             page.on(
                 "console",
                 lambda m: page.said.append(m.text) if m.type in ("error", "warning") else None,
@@ -46,7 +52,7 @@ def look(chromium, html):
             page.on("pageerror", lambda error: page.said.append(str(error)))
         page.said.clear()
         page.goto((html / f"{name}.html").as_uri(), wait_until="load")
-        page.wait_for_function(THEMED, arg=scheme)
+        page.themed(scheme)
         return page
 
     yield open_page

@@ -68,9 +68,7 @@ def serious(page):
     said = []
     for scheme, rules in {"light": {}, "dark": {"runOnly": ["color-contrast"]}}.items():
         page.emulate_media(color_scheme=scheme)
-        page.wait_for_function(
-            "scheme => document.documentElement.dataset.theme === scheme", arg=scheme
-        )
+        page.themed(scheme)
         # of what passes, one element a rule is listed: listing all takes a third of the time
         found = page.evaluate(
             "options => axe.run(document, options)", rules | {"resultTypes": ["violations"]}

@@ -161,10 +161,13 @@ def network(dataset: str, method: str, weights: int, seed: int, wiring: str = ""
     if method != "gates":
         own = {"dataset": dataset, "method": method, "kept": weights, "seed": seed}
         path, study = path.with_name("opponents.jsonl"), "opponents"
-    for record in reversed(records.read(path)):
-        if record["study"] == study and own.items() <= record.items():  # noqa: SIM102
-            if wiring in ("", checksum(record)):
-                return record
+    found = [
+        r
+        for r in records.read_again(path)
+        if r["study"] == study and own.items() <= r.items() and wiring in ("", checksum(r))
+    ]
+    if found:
+        return found[-1]
     if dataset == "mnist":
         own |= {"wiring": wiring} if wiring else {}
         raise LookupError(f"{path}: has no network {own}; run the study {study!r} first")
