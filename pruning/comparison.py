@@ -131,7 +131,7 @@ def untrained(config: Config, sizes: tuple[int, ...]) -> nn.Sequential:
         return models.mlp(narrowed, config.activation)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=16)  # a sweep may come back to a beginning after others
 def _trained(
     sizes: tuple[int, ...],
     activation: str,

@@ -39,6 +39,7 @@ FEWEST = 0.005
 CNN_DENSITIES = (0.5, 0.1, 0.01)
 TEMPERATURES = (0.01, 0.1, 1.0, 10.0)
 TAU_DENSITIES = (0.1, 0.01, FEW)
+TAU_DATASETS = ("fashion_mnist", "mnist")
 SEARCHED = {"few": FEW, "many": 0.05, "cnn": 0.05}  # regime → density of its search
 # where few weights are left, what the search of `opponents` found on MNIST
 FOR_FEW = {
@@ -175,6 +176,7 @@ def _grid(base: Config, densities, evidence: list[Record]) -> list[Config]:
 
 
 def _temperatures(base: Config, densities, evidence: list[Record]) -> list[Config]:
+    base = changed(base, study="temperature")
     gates = [chosen(base, "gates", density, evidence) for density in densities]
     return [changed(config, tau=tau) for config in gates for tau in TEMPERATURES]
 
@@ -195,7 +197,7 @@ def configs(profile: str, seeds: int | None = None) -> list[Run]:
 
     "quick": digits, one seed. "search": the learning rates, on validation splits. "paper":
     whole neurons on MNIST, Fashion-MNIST at 404 weights, the maps of pixels, CIFAR-10, the
-    temperature, and the whole curves, three seeds.
+    temperature on two data sets, and the whole curves, three seeds.
     """
     known = records.read(records.records_folder() / "gates_elsewhere.jsonl")
     if profile == "search":
@@ -208,7 +210,7 @@ def configs(profile: str, seeds: int | None = None) -> list[Run]:
         mlp = changed(SHORT, hidden=(32, 16), **digits)
         cnn = changed(CNN, hidden=(8, 8, 8, 8), **digits)
         found = _grid(mlp, (0.1,), []) + _grid(cnn, (0.2,), [])[:2]
-        found += _temperatures(changed(mlp, study="temperature"), (0.1,), [])
+        found += _temperatures(mlp, (0.1,), [])
         found.append(neurons.Neurons(density=0.3, hidden=(32, 16), **digits))
         return [changed(config, seed=seed) for seed in range(seeds or 1) for config in found]
     if profile != "paper":
@@ -222,7 +224,8 @@ def configs(profile: str, seeds: int | None = None) -> list[Run]:
         lambda seed: [changed(c, seed=seed) for c in _grid(CNN, CNN_DENSITIES, known)],
         lambda seed: [
             changed(c, seed=seed)
-            for c in _temperatures(changed(SHORT, study="temperature"), TAU_DENSITIES, known)
+            for name in TAU_DATASETS
+            for c in _temperatures(changed(SHORT, dataset=name), TAU_DENSITIES, known)
         ],
         lambda seed: [changed(c, seed=seed) for c in _grid(SHORT, DENSITIES, known)],
     ]

@@ -42,9 +42,10 @@ def maps(evidence: list[Record], axes: np.ndarray) -> None:
         ax.set_title(f"{record['kept']:,} weights", fontsize=12)
 
 
-def temperatures(evidence: list[Record], ax: Axes) -> Axes:
-    """Test accuracy against τ, a line a density: mean over seeds, band from worst to best."""
-    found = records.select(evidence, study="temperature")
+def temperatures(evidence: list[Record], dataset: str, ax: Axes) -> Axes:
+    """Test accuracy on a data set against τ, a line a density: mean over seeds, band from
+    worst to best."""
+    found = records.select(evidence, study="temperature", dataset=dataset)
     if not found:
         return style.not_measured(ax, COMMAND)
     for density in sorted({r["density"] for r in found}, reverse=True):

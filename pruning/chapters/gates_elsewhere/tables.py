@@ -8,6 +8,8 @@ import pandas
 from pruning.chapters.gates_elsewhere.experiment import (
     FEW,
     METHODS,
+    TAU_DATASETS,
+    TAU_DENSITIES,
     TEMPERATURES,
     Config,
     configs,
@@ -22,7 +24,6 @@ from pruning.evidence.statistics import (
     MIN_SEEDS,
     PARTLY,
     REPRODUCED,
-    estimate,
     holm,
     interval,
     joined,
@@ -32,7 +33,7 @@ from pruning.evidence.statistics import (
     percent_interval,
     welch,
 )
-from pruning.figures.captions import PENDING, answered, data_of, origin, seed_count
+from pruning.figures.captions import DATA, PENDING, answered, data_of, origin, seed_count
 from pruning.methods import find
 
 COMMAND = "pruning sweep gates_elsewhere --profile paper"
@@ -153,17 +154,16 @@ def by_density(evidence: list[Record], study: str) -> pandas.DataFrame:
 
 
 def by_temperature(evidence: list[Record]) -> pandas.DataFrame:
-    """Rows τ, columns densities: accuracy and weights kept, means over seeds."""
+    """Rows data sets and τ, columns densities: accuracy and weights kept, means over seeds."""
     table: dict[str, dict[str, str]] = {}
-    for record in records.select(evidence, study="temperature"):
-        alike = records.select(
-            evidence, study="temperature", tau=record["tau"], density=record["density"]
-        )
+    found = records.select(evidence, study="temperature")
+    for name, record in ((n, r) for n in TAU_DATASETS for r in found if r["dataset"] == n):
+        where = {key: record[key] for key in ("dataset", "tau", "density")}
+        alike = records.select(found, **where)
         kept = np.mean([r["kept"] for r in alike])
+        row = f"{DATA[name]}, τ = {record['tau']:g}"
         said = f"{percent(_accuracy(alike))}, {kept:,.0f} kept"
-        table.setdefault(f"{100 * record['density']:.3g} %", {})[f"τ = {record['tau']:g}"] = (
-            said
-        )
+        table.setdefault(f"{100 * record['density']:.3g} %", {})[row] = said
     if not table:
         return PENDING
     return pandas.DataFrame(table)
@@ -333,30 +333,38 @@ def _convolutional(tested: list[Record]) -> str:
     )
 
 
+PAIRS = len(TEMPERATURES) * (len(TEMPERATURES) - 1)
+
+
 def _temperature(tested: list[Record]) -> str:
     found = records.select(tested, study="temperature")
-    groups = {
-        density: {tau: _accuracy(found, density=density, tau=tau) for tau in TEMPERATURES}
-        for density in sorted({r["density"] for r in found}, reverse=True)
-    }
-    whole = {
-        density: group
-        for density, group in groups.items()
-        if min(map(len, group.values())) >= MIN_SEEDS
-    }
-    if not whole:
+    said = []
+    for name in TAU_DATASETS:
+        parts = []
+        for density in sorted(TAU_DENSITIES, reverse=True):
+            alike = records.select(found, dataset=name, density=density)
+            group = {tau: _accuracy(alike, tau=tau) for tau in TEMPERATURES}
+            if min(map(len, group.values())) >= MIN_SEEDS:
+                parts.append(f"with {100 * density:.2g} % {_best_and_worst(group)}")
+        if parts:
+            label = DATA[name]
+            said.append(f"On {label}, {'; '.join(parts)}.")
+    if not said:
         return ""
-    parts = []
-    for density, group in whole.items():
-        best = max(group, key=lambda tau: group[tau].mean())
-        worst = min(group, key=lambda tau: group[tau].mean())
-        apart = 100 * (group[best].mean() - group[worst].mean())
-        parts.append(
-            f"With {100 * density:.2g} % of the weights τ = {best:g} is best, with"
-            f" {estimate(100 * group[best])} %, and τ = {worst:g} is worst, {apart:.1f} points"
-            " below."
-        )
-    return f"We tried τ = 0.01, 0.1, 1 and 10. {' '.join(parts)}"
+    return f"We tried τ = 0.01, 0.1, 1 and 10 at three shares of the weights. {' '.join(said)}"
+
+
+def _best_and_worst(group: dict[float, pandas.Series]) -> str:
+    """How far the best temperature is above the worst, in words."""
+    best, worst = (extreme(group, key=lambda tau: group[tau].mean()) for extreme in (max, min))
+    apart = 100 * (group[best].mean() - group[worst].mean())
+    # they were picked among all pairs, either of which might have been the larger one
+    clear = PAIRS * larger(group[best], group[worst]) < LEVEL
+    unclear = "" if clear else ", which is no clear difference"
+    return (
+        f"τ = {best:g} is best, {100 * group[best].mean():.1f} %, and τ = {worst:g} is worst,"
+        f" {apart:.1f} points below{unclear}"
+    )
 
 
 def _neurons(evidence: list[Record]) -> str:
