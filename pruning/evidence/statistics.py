@@ -1,7 +1,7 @@
 """What every rule shares: the verdicts, intervals and tests, and how numbers are said."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 import pandas
@@ -132,6 +132,29 @@ def welch(ours: pandas.Series, theirs: pandas.Series) -> tuple[float, float] | N
     difference = ours.mean() - theirs.mean()
     half = stats.t.ppf(1 - LEVEL / 2, freedom) * (one + other) ** 0.5
     return float(difference - half), float(difference + half)
+
+
+def against(table: pandas.DataFrame, plain: Hashable) -> pandas.DataFrame:
+    """What each treatment (a row) gains over the row `plain`, where every treatment was given
+    the same seeds (the columns): the two-way analysis of variance without interaction, in
+    which all treatments tell how far two runs of one differ.
+
+    gain : difference of the means. low, high : its 95 % interval, for it alone. p : that there
+    is no difference, two-sided, corrected for the number of treatments (Holm). Without
+    MIN_SEEDS columns that have all rows, low, high and p are NaN.
+    """
+    gain = table.sub(table.loc[plain]).mean(axis=1)
+    whole = table.dropna(axis=1)
+    found = pandas.DataFrame({"gain": gain, "low": np.nan, "high": np.nan, "p": np.nan})
+    rows, seeds = whole.shape
+    if seeds < MIN_SEEDS:
+        return found.drop(index=plain)
+    rest = whole.sub(whole.mean(axis=1), axis=0).sub(whole.mean() - whole.to_numpy().mean())
+    freedom = (rows - 1) * (seeds - 1)
+    error = (2 / seeds * (rest**2).sum().sum() / freedom) ** 0.5
+    half = stats.t.ppf(1 - LEVEL / 2, freedom) * error
+    found = found.assign(low=gain - half, high=gain + half).drop(index=plain)
+    return found.assign(p=holm(2 * stats.t.sf(found.gain.abs() / error, freedom)))
 
 
 def holm(values: Iterable[float]) -> np.ndarray:

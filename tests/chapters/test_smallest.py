@@ -52,16 +52,41 @@ def test_a_move_is_compared_with_the_same_seed_without():
         "longer: 120 + 40 epochs",
     ]
     assert list(table.seeds) == [2, 2, 1, 1]
-    assert list(table["gain (points)"]) == pytest.approx([0, 0.2, 0.5, -0.1])
+    assert list(table.gain[1:]) == pytest.approx([0.2, 0.5, -0.1])
+    assert list(tables.shown_moves(table)["gain (points)"]) == ["–", "+0.20", "+0.50", "−0.10"]
+    assert "too few to tell" in tables.clear(table)
     assert tables.gained(found, {"tau": 3.0}) == "+0.20 points (2 seeds)"
     assert tables.gained(found, {"tau": 5.0}) == "–"
     named = tables.labelled(found)
     assert "1 to 2 seeds a point" in captions.caption(named, "search")
     _, ax = plt.subplots()
-    figures.gains(tables.labelled(found), ax)
+    figures.gains(tables.labelled(found), ["τ: 3"], ax)
+    assert [ax.get_lines()[k].get_markeredgewidth() for k in (1, 3)] == [6, 2]
     assert next(t.get_text() for t in ax.get_yticklabels()) == "τ: 3"
     assert ax.get_lines()[1].get_xdata() == pytest.approx([0.2])
     plt.close("all")
+
+
+def test_moves_are_clear_where_the_spread_of_all_of_them_says_so():
+    gains = {"lr": {3e-3: 0.010, 3e-2: -0.012}, "tau": {3.0: 0.0005, 10.0: 0.011}}
+    found = []
+    for seed in range(3):
+        base = 0.95 + 0.002 * seed
+        found.append(put(seed, base))
+        for name, values in gains.items():
+            for k, (value, gain) in enumerate(values.items()):
+                noise = 0.0005 * ((seed + k) % 3 - 1)
+                kept = 470 if value == 10.0 else 380
+                found.append(put(seed, base + gain + noise, kept, **{name: value}))
+    table = tables.moves(found)
+    assert tables.clear(table) == (
+        "Of 4 moves 2 clearly gain (τ: 10, with 470 weights; weight rate: 0.003) and 1 clearly"
+        " loses (weight rate: 0.03). 3 seeds do not tell the other 1 from no move."
+    )
+    said = tables.shown_moves(table)
+    assert said.p.iloc[0] == "–"
+    assert float(said.p.iloc[1]) > 0.05
+    assert said["gain (points)"].iloc[1].startswith("+0.05 [−0.0")
 
 
 def test_every_move_is_of_one_kind_and_in_the_search():

@@ -1,5 +1,6 @@
 """Edges of what the rules share."""
 
+import numpy as np
 import pandas
 import pytest
 from scipy import stats
@@ -60,6 +61,52 @@ def test_welch_s_interval_of_a_difference():
     assert statistics.welch(alike, alike - 1) is None
     assert statistics.welch(ours[:2], theirs) is None
     assert statistics.welch(theirs, ours[:2]) is None
+
+
+def test_two_treatments_of_the_same_seeds_are_the_paired_t_test():
+    table = pandas.DataFrame([[5.0, 7.0, 6.0, 9.0], [6.0, 9.0, 6.5, 9.5]], ["plain", "moved"])
+    found = statistics.against(table, "plain").loc["moved"]
+    known = stats.ttest_rel(*table.to_numpy()[::-1])
+    assert found.gain == 1.0
+    assert found.p == pytest.approx(known.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(known.confidence_interval()))
+
+
+def test_treatments_are_tested_as_least_squares_does():
+    treatments, seeds = 4, 3
+    values = np.random.default_rng(0).normal(size=(treatments, seeds))
+    table = pandas.DataFrame(values, list("cabd"))
+    found = statistics.against(table, "a")
+    row, column = (k.ravel() for k in np.indices(values.shape))
+    # a column for each seed, and for each treatment but the plain one, which is the second
+    others = [0, 2, 3]
+    dummies = [column == k for k in range(seeds)] + [row == k for k in others]
+    design = np.array(dummies, float).T
+    solved, squares, *_ = np.linalg.lstsq(design, values.ravel(), rcond=None)
+    freedom = values.size - design.shape[1]
+    errors = np.sqrt(squares[0] / freedom * np.diag(np.linalg.inv(design.T @ design)))[seeds:]
+    assert list(found.index) == ["c", "b", "d"]
+    assert found.gain.to_numpy() == pytest.approx(solved[seeds:])
+    half = stats.t.ppf(0.975, freedom) * errors
+    assert (found.high - found.gain).to_numpy() == pytest.approx(half)
+    assert (found.gain - found.low).to_numpy() == pytest.approx(half)
+    alone = 2 * stats.t.sf(abs(solved[seeds:] / errors), freedom)
+    assert found.p.to_numpy() == pytest.approx(statistics.holm(alone))
+
+
+def test_treatments_without_three_whole_seeds_have_a_gain_and_no_interval():
+    table = pandas.DataFrame([[1.0, 2.0, 3.0], [2.0, 4.0, np.nan]], ["plain", "moved"])
+    found = statistics.against(table, "plain").loc["moved"]
+    assert found.gain == 1.5
+    assert found[["low", "high", "p"]].isna().all()
+    # a seed that only some have says nothing of the error, but counts in the gain
+    table = pandas.DataFrame(
+        [[1.0, 2.0, 4.0, 0.0], [3.0, 3.0, 5.0, np.nan]], ["plain", "moved"]
+    )
+    found = statistics.against(table, "plain").loc["moved"]
+    whole = stats.ttest_rel([3.0, 3.0, 5.0], [1.0, 2.0, 4.0])
+    assert found.p == pytest.approx(whole.pvalue)
+    assert found.low == pytest.approx(whole.confidence_interval().low)
 
 
 def test_differences_of_rounding_are_none():

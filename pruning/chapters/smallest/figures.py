@@ -1,6 +1,6 @@
 """The figure of the ablation. Draws what it is given on `ax`."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from textwrap import fill
 
 import numpy as np
@@ -14,9 +14,9 @@ MOST_LETTERS = 26  # of a line of a label: a phone shows longer ones too small
 COLOURS = ("#0173b2", "0.3")  # of families of moves, in turn
 
 
-def gains(evidence: Iterable[Record], ax: Axes) -> Axes:
+def gains(evidence: Iterable[Record], clear: Container[str], ax: Axes) -> Axes:
     """Points of accuracy that a move gains over none, one row a move: a pale dot a seed, a bar
-    at the mean.
+    at the mean, thick for the moves that are `clear`.
 
     Records as `tables.labelled` makes them; families of moves in turn in two colours.
     A mean that is further off than FARTHEST stands at the edge, as a number.
@@ -45,7 +45,8 @@ def gains(evidence: Iterable[Record], ax: Axes) -> Axes:
             )
             continue
         ax.plot(gains, np.full(len(gains), y), "o", color=colour, alpha=0.4, markersize=6)
-        ax.plot(gains.mean(), y, "|", color=colour, markersize=16, markeredgewidth=3)
+        width = 6 if move in clear else 2
+        ax.plot(gains.mean(), y, "|", color=colour, markersize=16, markeredgewidth=width)
     ax.axvline(0, color="0.3", linewidth=1)
     ax.set_yticks(places, labels, fontsize=11, linespacing=0.95)
     ax.set_ylim(heights.sum(), 0)

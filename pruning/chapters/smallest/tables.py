@@ -1,6 +1,7 @@
 """What the chapter `smallest` shows of its records: tables and sentences."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import pandas
@@ -12,7 +13,15 @@ from pruning.comparison import PAPER_WEIGHTS
 from pruning.evidence import records
 from pruning.evidence.configs import changed, flat
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import joined, percent_interval, welch
+from pruning.evidence.statistics import (
+    LEVEL,
+    MIN_SEEDS,
+    against,
+    joined,
+    minus,
+    percent_interval,
+    welch,
+)
 
 MOVED = {name for moves in MOVES.values() for move in moves for name in move}
 SYMBOLS = {
@@ -77,16 +86,60 @@ def _said(move: dict, family: str) -> str:
 
 def moves(evidence: list[Record]) -> pandas.DataFrame:
     """One row a move: seeds, weights kept, accuracy on the validation split, and the gain over
-    no move."""
+    no move with its 95 % interval and p (see `statistics.against`), in points."""
     frame = pandas.DataFrame(labelled(evidence))
     grouped = frame.groupby("move", sort=False)
-    return pandas.DataFrame(
+    accuracy = 100 * frame.pivot_table(
+        "validation_accuracy", "move", "seed", sort=False, observed=True
+    )
+    table = pandas.DataFrame(
         {
             "seeds": grouped.seed.nunique(),
             "kept": grouped.kept.mean(),
-            "accuracy (%)": 100 * grouped.validation_accuracy.mean(),
-            "gain (points)": grouped.gain.mean(),
+            "accuracy": accuracy.mean(axis=1),
         }
+    )
+    return table.join(against(accuracy, "none"))
+
+
+def shown_moves(table: pandas.DataFrame) -> pandas.DataFrame:
+    """`moves` as a page shows it."""
+    gains = [
+        f"{row.gain:+.2f}"
+        + ("" if math.isnan(row.low) else f" [{row.low:.2f}, {row.high:.2f}]")
+        for row in table.itertuples()
+    ]
+    return pandas.DataFrame(
+        {
+            "seeds": table.seeds,
+            "kept": table.kept.round().astype(int),
+            "accuracy (%)": table.accuracy.map("{:.2f}".format),
+            "gain (points)": ["–", *map(minus, gains[1:])],
+            "p": ["–" if math.isnan(p) else f"{p:.2g}" for p in table.p],
+        }
+    )
+
+
+def clear(table: pandas.DataFrame) -> str:
+    """Which of the `moves` change the accuracy clearly, in sentences."""
+    tested = table[table.p.notna()]
+    if tested.empty:
+        return f"Fewer than {MIN_SEEDS} seeds of some moves are on record, too few to tell."
+    plain = table.kept["none"]
+    named = [
+        name + (f", with {kept:.0f} weights" if kept > 1.05 * plain else "")
+        for name, kept in tested.kept.items()
+    ]
+    tested = tested.set_axis(named)
+    sure = tested[tested.p < LEVEL]
+    parts = [
+        f"{len(part) or 'none'} clearly {verb}{'s' * (len(part) == 1)}"
+        + (f" ({'; '.join(part.index)})" if len(part) else "")
+        for verb, part in (("gain", sure[sure.gain > 0]), ("lose", sure[sure.gain < 0]))
+    ]
+    return (
+        f"Of {len(tested)} moves {joined(parts)}. {table.seeds.min()} seeds do not tell the"
+        f" other {len(tested) - len(sure)} from no move."
     )
 
 
