@@ -16,6 +16,7 @@ from pruning.chapters.pixel_representatives import pixels
 from pruning.chapters.pixel_representatives import tables as pixel_tables
 from pruning.chapters.pixel_representatives.rules import representatives, two_pixels
 from pruning.chapters.shap_agreement import experiment as shap_agreement
+from pruning.chapters.shap_agreement import tables as shap_tables
 from pruning.chapters.shap_agreement.rules import agrees, central, diagonal, faster
 from pruning.evidence import records, statistics
 from pruning.figures import drawing
@@ -100,6 +101,11 @@ def test_importances_are_shares_and_the_explainers_agree(explained):
         assert {"eq4", "shap"} <= record["method_seconds"].keys()
     dense, sparse = explained
     assert dense["kept"] == dense["dense_weights"] > 5 * sparse["kept"]
+
+
+def test_times_have_three_digits():
+    said = [shap_tables.in_three_digits(value) for value in (0.2604, 1.0, 12.345, 5399.88)]
+    assert said == ["0.260", "1.00", "12.3", "5,400"]
 
 
 def test_correlation_has_an_interval_around_it():

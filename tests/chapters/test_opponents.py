@@ -213,4 +213,7 @@ def test_published_points_and_the_figure(evidence):
     assert names == {"gates, mean", *(point["name"] for point in published)}
     plt.close(fig)
     assert "9 runs, up to 3 seeds" in tables.caption(found)
-    assert "Liu et al. 2020" in tables.published_caption(found, published)
+    sources = tables.sources(published)
+    assert len(sources) == len(published)
+    assert list(sources.columns) == ["method", "weights", "accuracy (%)", "source"]
+    assert "9 runs" in tables.published_caption(found)

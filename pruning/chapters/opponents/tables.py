@@ -249,13 +249,17 @@ def caption(tested: list[Record]) -> str:
     )
 
 
-def published_caption(gates: list[Record], points: list[dict]) -> str:
+def published_caption(gates: list[Record]) -> str:
     """One line of Markdown for under the frontier."""
-    named = "; ".join(f"{point['name']}: {point['source']}" for point in points)
-    sources = f"sources of the crosses: {named}"
     return numbered(
         2,
         "Compare dots and crosses at equal numbers of weights. A dot is a run of the gates,"
-        " and a cross is a published number.",
-        origin("paper", data_of(gates), f"{len(gates)} runs", sources),
+        " and a cross is a published number. The table has the sources.",
+        origin("paper", data_of(gates), f"{len(gates)} runs"),
     )
+
+
+def sources(points: list[dict]) -> pandas.DataFrame:
+    """One row a published point: method, weights, accuracy in per cent, source."""
+    columns = {"name": "method", "weights": "weights", "accuracy": "accuracy (%)"}
+    return pandas.DataFrame(points)[[*columns, "source"]].rename(columns=columns)

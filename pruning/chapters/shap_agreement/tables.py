@@ -1,5 +1,7 @@
 """What the chapter `shap_agreement` shows of its records: tables and sentences."""
 
+import math
+
 import pandas
 
 from pruning.chapters.shap_agreement.rules import diagonal
@@ -53,6 +55,11 @@ def times(evidence: list[Record]) -> pandas.DataFrame:
     return pandas.DataFrame(
         {"milliseconds": 1000 * seconds.median(), "times as long as Eq. 4": ratios.median()}
     )
+
+
+def in_three_digits(value: float) -> str:
+    """A positive number with as many decimals as three digits leave: "0.260", "5,400"."""
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
 def central(evidence: list[Record]) -> pandas.DataFrame:
