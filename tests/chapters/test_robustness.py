@@ -4,8 +4,11 @@ import math
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from pruning import comparison, masks, sparsity_report, training
@@ -164,28 +167,75 @@ def test_pruned_networks_are_compared_with_dense_ones_of_their_accuracy():
     rows = tables.frame(evidence())
     assert tables.nearest(rows, "gates, 10 %") == "dense, 200 weights"
     assert tables.nearest(rows, "magnitude, 30 %") == "dense, 400 weights"
-    table = tables.matched(evidence())
-    assert set(table.index) == {"gates, 10 %", "magnitude, 30 %"}
-    assert table["half at ε"]["gates, 10 %"].startswith("+4.0 [")
-    low, high = (
-        float(end) for end in table["half at ε"]["gates, 10 %"].split("[")[1][:-1].split(",")
-    )
+    table = tables.compared(evidence())["half at ε"]
+    narrow, early, whole = "dense, 200 weights", "dense, stopped early", "dense"
+    assert list(table["gates, 10 %"].index) == [narrow, early, whole]
+    assert list(table["magnitude, 30 %"].index) == ["dense, 400 weights", early, whole]
     # Welch's interval of two samples of deviation 0.1: 4 ± t(0.975, 4) · 0.1 · √(2 / 3)
     half = 2.776 * 0.1 * math.sqrt(2 / 3)
-    assert (low, high) == pytest.approx((4 - half, 4 + half), abs=0.051)
+    for other, expected in ((narrow, 4), (early, 1), (whole, 2)):
+        mean, ends = table["gates, 10 %", other].split(" [")
+        assert float(mean) == expected
+        low, high = map(float, ends[:-1].split(","))
+        assert (low, high) == pytest.approx((expected - half, expected + half), abs=0.051)
 
 
-def test_the_answer_counts_both_sides():
+def test_kinds_differ_where_a_test_corrected_for_their_number_says_so():
+    ours = [4.8, 5.0, 5.2]
+    found = [
+        {"kind": kind, "radius": value}
+        for kind, shift in (("dense", 0), ("far", 9), ("far below", -4), ("near", 0.5))
+        for value in np.array(ours) + shift
+    ]
+    rows = pandas.DataFrame(found)
+    # alone, a difference of 0.5 at an error of √(2/3) · 0.2 has p = 0.038 of two sides
+    p = stats.ttest_ind(np.array(ours) + 0.5, ours, equal_var=False).pvalue
+    assert 0.03 < p < 0.05
+    names = ["far", "far below", "near"]
+    sides = {"far": 1, "far below": -1, "near": 1}
+    assert tables._sides(rows, dict.fromkeys(names, "dense")) == sides  # the last of three
+    more = ["near", "same"]
+    rows = pandas.concat([rows, rows[rows.kind == "dense"].assign(kind="same")])
+    assert tables._sides(rows, dict.fromkeys(more, "dense")) == {"near": 0, "same": 0}
+
+
+def test_the_answer_shows_both_comparisons():
     first, second, third = tables.answer(evidence())
-    assert first.startswith("**Some are.**")
-    assert "We compare 2 kinds of pruned networks" in first
-    assert "1 is harder to fool and 1 is easier" in first
+    assert first.startswith("**It depends on the comparison.** Networks of gates with 100 w")
     assert "96.0 % of the unchanged" in first
     assert "half of the images right at ε = 0.061" in first
-    assert "PGD needs 2.9 times the ε" in first
-    assert "At ε = 0.1 PGD leaves at most 19 % right" in first  # 1 − 0.1 / 0.124
-    assert "after one epoch, it has 96.0 % and is down to half at ε = 0.051" in second
-    assert "+0.5" in third.split("under noise")[0]
+    assert "that accuracy (95.5 %) are down to half at ε = 0.021" in first
+    assert "after one epoch (96.0 %) are down to half at ε = 0.051" in first
+    assert "The gates minus these are +1.0 [0.8, 1.2] % of a pixel" in first
+    assert "We compare 2 kinds of pruned networks with dense ones twice" in second
+    both = "1 is harder to fool (gates, 10 %) and 1 is easier to fool (magnitude, 30 %)."
+    assert f"nearest clean accuracy {both}" in second
+    assert f"(99.0 % of the unchanged images, down to half at ε = 0.041) {both}" in second
+    assert "At ε = 0.1 PGD leaves at most 19 % right" in second  # 1 − 0.1 / 0.124
+    narrow, early = third.split(" for the narrow network, and ")
+    assert "+0.5" in narrow.split("under noise")[0]
+    assert early.startswith("+0.0 under noise")
+
+
+def test_the_answer_is_no_or_yes_where_both_comparisons_agree():
+    harder = [r for r in evidence() if r["method"] != "magnitude"]
+    first, second, _ = tables.answer(harder)
+    assert first.startswith("**No.**")
+    assert "Other kinds of pruned networks are not on record yet." in second
+    brittle = [
+        r | {"pgd": [falling(0.005 + 0.001 * r["seed"])] * 2} if r["method"] == "gates" else r
+        for r in evidence()
+    ]
+    first, second, _ = tables.answer(brittle)
+    assert first.startswith("**Yes.**")
+    assert second.count("all 2 are easier to fool") == 2
+    level = [
+        r | {"pgd": [falling(0.04 + 0.001 * r["seed"])] * 2} if r["kept"] < 400 else r
+        for r in evidence()
+    ]
+    first, second, _ = tables.answer(level)
+    assert first.startswith("**It depends on the comparison.**")
+    assert "down to half at ε = 0.041) all 2 are not decided." in second
 
 
 def test_the_checks_name_the_worst_case():
