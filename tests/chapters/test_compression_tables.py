@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import pytest
+from scipy import stats
 
 from pruning.chapters.compression_curves import figures, tables
 from pruning.chapters.compression_curves.rules import compared, how_often
@@ -79,6 +80,21 @@ def test_tables_have_a_row_a_setting():
     longer = tables.far_end(gated[3:] + printed)
     assert list(longer.epochs) == [60, 120]
     assert list(longer.rates) == ["0.01, 0.1"] * 2
+
+
+def test_the_two_forms_are_compared_over_all_seeds():
+    few = [r for r in MNIST if r["method"] == "gates"][3:]  # 95.10 ± 0.10
+    long = run("gates", FEW, 0, 0.5, penalty="absolute", epochs=few[0]["epochs"] + 60)
+    printed = [
+        run("gates", FEW, s, a, penalty="absolute", epochs=few[0]["epochs"])
+        for s, a in enumerate((0.951, 0.955, 0.956, 0.953))
+    ]
+    ours, theirs = ([r["test_accuracy"] for r in part] for part in (printed, few))
+    ends = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
+    said = tables.forms_say(few, [*printed, long, *few])
+    assert f"{25 * sum(ours):.2f} % (4 seeds) and the logarithmic form 95.10 % (3)" in said
+    difference = f"{25 * sum(ours) - 95.1:+.2f} [{100 * ends.low:.2f}, {100 * ends.high:.2f}]"
+    assert said.endswith(f"{difference} points.".replace("-", "−"))
 
 
 def test_shares_of_the_layers_sum_to_one():
