@@ -6,8 +6,11 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from scipy import stats
 
+from pruning.chapters.smallest import experiment as smallest
 from pruning.chapters.why_gates_win import arms, experiment, figures, tables
+from pruning.evidence.configs import changed, flat
 from pruning.networks import models, wirings
 
 REWIRINGS = {
@@ -224,21 +227,28 @@ def test_the_table_of_arms_takes_networks_as_the_sample():
 
 
 def test_what_moves_is_compared_with_what_does_not():
-    base = {"network": 0, "stayed": 404, "test_accuracy": 0.96}
-    found = [
-        base | {"fraction": 0.0},
-        base | {"fraction": 0.1, "stayed": 300, "test_accuracy": 0.95},
-    ]
+    def run(fraction, network, accuracy, stayed=404):
+        where = {"fraction": fraction, "network": network, "stayed": stayed}
+        return where | {"test_accuracy": accuracy}
+
+    found = [run(0.0, 0, 0.96), run(0.1, 0, 0.95, 300)]
     table = tables.moved(found, [{"network": 0, "test_accuracy": 0.955}])
     assert table["before"].tolist() == pytest.approx([95.5, 95.5])
+    assert table.change.tolist() == ["–", "−1.00"]
     said = tables.moving_says(table)
     assert "ends at 96.00 %" in said
-    assert "ends at 95.00 % and leaves 300 of" in said
+    assert "by so many points: 10 % by −1.00 (1 network, measured" in said
     assert "no evidence yet, with 1 of 3 networks" in said
-    enough = tables.moving_says(table.assign(networks=3))
-    assert said.startswith(enough)
-    assert "no evidence" not in enough
+    found += [run(0.0, n, 0.96 + 0.01 * n) for n in (1, 2)]
+    found += [run(0.1, n, 0.945 + 0.01 * n, 300) for n in (1, 2)]
+    whole = tables.moved(found, [{"network": n, "test_accuracy": 0.955} for n in range(3)])
+    known = stats.ttest_rel([0.95, 0.955, 0.965], [0.96, 0.97, 0.98]).confidence_interval()
+    ends = f"[{100 * known.low:.2f}, {100 * known.high:.2f}]".replace("-", "−")
+    assert whole.change[1] == f"−1.33 {ends}"
+    assert "no evidence" not in tables.moving_says(whole)
     assert "not on record" in tables.moving_says(tables.moved([], []))
+    # without the runs that nothing was exchanged in there is nothing to compare with
+    assert tables.moved(found[1:2], [{"network": 0, "test_accuracy": 0.9}]).change[0] == "–"
 
 
 def test_wirings_of_methods_stand_beside_their_own_networks():
@@ -264,16 +274,69 @@ def test_wirings_of_methods_stand_beside_their_own_networks():
         for k, (w, a) in enumerate(parts)
         for s in range(3)
     ]
-    table = tables.wirings_of(again, own)
+    each = tables.each_wiring(again, own)
+    table = tables.wirings_of(each)
     assert table.method.tolist() == ["gates", "RigL"]
     assert table.networks.tolist() == [1, 2]
     assert table.own.tolist() == pytest.approx([96, 91.5])
     assert table.wiring.tolist() == pytest.approx([94, 89])
-    said = tables.wirings_say(table)
+    said = tables.wirings_say(each)
     assert "that of RigL (2 networks). New weights on it are 5.0 points less accurate" in said
-    better = table.assign(wiring=[88.0, 89.0])
+    better = each.assign(wiring=[88.0, 89.0, 89.0])
     assert "are 1.0 points more accurate" in tables.wirings_say(better)
-    assert "not on record" in tables.wirings_say(table[:1])
+    assert "not on record" in tables.wirings_say(each[:1])
+
+
+def test_gaps_between_wirings_have_an_interval_and_a_share():
+    values = {  # method → own accuracy and that of its wiring, a network each
+        "gates": ([96.0, 96.2, 95.8], [94.0, 94.4, 93.6]),
+        "RigL": ([92.0, 92.2, 91.8], [91.0, 91.5, 90.5]),
+        "DeepR": ([88.0, 88.0, 88.0], [90.0, 90.0, 90.0]),
+    }
+    each = pandas.DataFrame(
+        [
+            {"method": method, "own": own, "wiring": wiring, "effective": 400}
+            for method, pairs in values.items()
+            for own, wiring in zip(*pairs, strict=True)
+        ]
+    )
+    ends = stats.ttest_ind(values["gates"][1], values["RigL"][1], equal_var=False)
+    low, high = ends.confidence_interval()
+    said = tables.wirings_say(each)
+    assert f"are 3.0 [{low:.1f}, {high:.1f}] points less accurate" in said
+    # RigL 3 of 4 points, DeepR 4 of 8
+    assert "between 50 % (DeepR) and 75 % (RigL) is left" in said
+
+
+def test_settings_are_clear_or_not():
+    base = {"study": "ablation", "split": "validation"}
+    base = changed(smallest.BASE, **base)
+    found = [
+        flat(changed(base, seed=seed, **move))
+        | {
+            "validation_accuracy": 0.95 + gain + 0.001 * seed + noise * (seed - 1),
+            "kept": kept,
+        }
+        for seed in range(3)
+        for move, gain, noise, kept in (
+            ({}, 0.0, 0.0, 400),
+            ({"tau": 0.1}, -0.04, 0.0005, 800),
+            ({"tau": 3.0}, 0.0002, 0.0, 401),
+            ({"init": 0.5}, 0.01, -0.0005, 399),
+        )
+    ]
+    table = tables.conditions(found)
+    temperature = table[table.setting == "temperature τ"]
+    assert temperature.value.tolist() == [0.1, smallest.BASE.settings.tau, 3.0]
+    assert temperature.gain.tolist() == pytest.approx([-4, 0, 0.02])
+    assert np.isnan(temperature.p.iloc[1])
+    assert tables.conditions_say(table) == (
+        "Clearly gain: keep probability at the start 0.5 (+1.0 points, 399 weights). Clearly"
+        " lose: temperature τ 0.1 (−4.0 points, 800 weights). The p-values are corrected for"
+        " all moves of that chapter."
+    )
+    few = [r for r in found if r["seed"] < 2]
+    assert "too few to tell" in tables.conditions_say(tables.conditions(few))
 
 
 @pytest.mark.parametrize(
@@ -324,10 +387,11 @@ def test_the_last_sentence_says_no_more_than_the_records():
 
 def test_the_answer_compares_networks_with_their_own_parts():
     again, networks = _arms([0.93, 0.94, 0.95], [0.76, 0.76, 0.76])
-    wirings = tables.wirings_of(
+    each = tables.each_wiring(
         [r | {"method": "gates", "effective": 404} for r in again if r["arm"] == "mask"],
         [r | {"method": "gates", "seed": r["network"], "effective": 404} for r in networks],
     )
+    wirings = tables.wirings_of(each)
     first, second = tables.answer(again, networks, wirings)
     assert "**94.0 [91.5, 96.5] %**" in first  # 4.303 / sqrt(3) around the mean
     assert "**76.0 %**" in first
@@ -362,8 +426,8 @@ def test_figures_draw_their_tables():
     figures.wirings(table, first)
     assert [label.get_text() for label in first.get_yticklabels()] == ["gates (8)", "RigL (1)"]
     assert first.lines[1].get_xdata().tolist() == [94, 89]
-    rows = [("τ", 0.1, 3, -5.0), ("τ", 2.0, 1, 0.0), ("start", 0.5, 1, 1.0)]
-    moves = pandas.DataFrame(rows, columns=["setting", "value", "seeds", "gain"])
+    rows = [("τ", 0.1, 0.01, -5.0), ("τ", 2.0, np.nan, 0.0), ("start", 0.5, 0.3, 1.0)]
+    moves = pandas.DataFrame(rows, columns=["setting", "value", "p", "gain"])
     figures.conditions(moves, panels)
     assert [panel.get_xscale() for panel in panels] == ["log", "linear"]
     assert [line.get_markerfacecolor() for line in panels[0].lines[2:]] == ["C0", "white"]

@@ -204,7 +204,10 @@ def answer(table: pandas.DataFrame) -> list[str]:
     weights."""
     compared = table[table.lead.notna()]
     clear = int((compared.p < LEVEL).sum())
-    first = f"Gates are clearly ahead in {clear} of {len(compared)} comparisons."
+    first = (
+        f"Gates are clearly ahead in {clear} of {len(compared)} comparisons. They entered the"
+        " search with settings from earlier validation runs, and the opponents with guesses."
+    )
     return [first, *(margin(table, weights) for weights in SHARES)]
 
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from pruning.chapters.why_gates_win.tables import KEPT
 from pruning.evidence import records
 from pruning.evidence.records import Record
+from pruning.evidence.statistics import LEVEL
 from pruning.figures.captions import data_of, origin
 from pruning.figures.drawing import AMOUNTS
 from pruning.figures.style import legend_below, mean_mark
@@ -79,13 +80,12 @@ def pixel_map(values: Sequence[float], side: int, ax: Axes, label: str) -> Axes:
 
 def conditions(table: pandas.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     """Points of accuracy that a move of one setting gains, a panel a setting: filled where
-    there are two seeds or more, hollow where there is one. `table` is that of
-    `tables.conditions`."""
+    the gain or loss is clear, hollow where not. `table` is that of `tables.conditions`."""
     for ax, (setting, part) in zip(axes, table.groupby("setting", sort=False), strict=True):
         ax.axhline(0, color="0.6", linewidth=1)
         ax.plot(part.value, part.gain, color="C0", linewidth=1)
         for row in part.itertuples():
-            inside = "C0" if row.seeds > 1 else "white"
+            inside = "C0" if row.p < LEVEL else "white"
             ax.plot(row.value, row.gain, "o", color="C0", markerfacecolor=inside)
         if part.value.max() > 10 * part.value.min():
             ax.set_xscale("log")

@@ -10,11 +10,20 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from pruning.chapters.smallest import tables as smallest
 from pruning.chapters.why_gates_win import arms
 from pruning.chapters.why_gates_win.experiment import ARMS, WEIGHTS, checksum, parts
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import MIN_SEEDS, interval, mean_interval
+from pruning.evidence.statistics import (
+    LEVEL,
+    MIN_SEEDS,
+    interval,
+    joined,
+    mean_interval,
+    minus,
+    welch,
+)
 from pruning.methods import find
 
 KEPT = {  # in words
@@ -122,68 +131,75 @@ def _matched(a: Tensor, b: Tensor) -> int:
 
 def moved(evidence: list[Record], networks: Sequence[Record]) -> pandas.DataFrame:
     """One row a fraction: networks, connections of the start that are left, accuracy before
-    and after."""
+    and after, and the change beside no exchange of the same networks, in points."""
     if not evidence:
-        return pandas.DataFrame(columns=["fraction", "networks", "left", "before", "after"])
+        names = ["fraction", "networks", "left", "before", "after", "change"]
+        return pandas.DataFrame(columns=names)
     before = {record["network"]: record["test_accuracy"] for record in networks}
     frame = records.table(evidence)
     frame["before"] = frame.network.map(before)
     grouped = frame.groupby("fraction")
+    after = 100 * frame.pivot_table("test_accuracy", "network", "fraction")
     return pandas.DataFrame(
         {
             "networks": grouped.network.nunique(),
             "left": grouped.stayed.mean(),
             "before": 100 * grouped.before.mean(),
             "after": 100 * grouped.test_accuracy.mean(),
+            "change": [
+                mean_interval((after[fraction] - after[0.0]).dropna())
+                if fraction and 0.0 in after
+                else "–"
+                for fraction in after
+            ],
         }
     ).reset_index()
 
 
-CONDITIONS = {  # setting → the values that the ablation moved it to, in words
-    "tau": "temperature τ",
-    "descent": "share of the training until the target is reached",
-    "init": "keep probability at the start",
+CONDITIONS = {  # setting → the family of its moves in the ablation, and the name on a page
+    "tau": ("τ", "temperature τ"),
+    "descent": ("falling part", "share of the training until the target is reached"),
+    "init": ("start", "keep probability at the start"),
 }
 
 
 def conditions(ablation: list[Record]) -> pandas.DataFrame:
     """How gates train near the target density: one setting moved at a time, on the validation
-    split.
+    split, from the records of the chapter "How small".
 
-    One row a value: seeds, weights kept, and the points of accuracy gained over the same seeds
-    without a move. From the records of the chapter "How small".
+    One row a value: seeds, weights kept, and the points of accuracy gained over no move, with
+    p (NaN for no move, see `statistics.against`).
     """
-    frame = records.table(ablation)
-    frame["allocation"] = frame.allocation.map(tuple)
-    fixed = [
-        "alpha",
-        "lr",
-        "gate_lr",
-        "finetune_lr",
-        "batch_size",
-        "epochs",
-        "density",
-        "allocation",
-    ]
-    usual = {name: frame[name].mode()[0] for name in [*CONDITIONS, *fixed]}
+    named = records.table(smallest.labelled(ablation)).drop_duplicates("move")
+    moves = smallest.moves(ablation)
     rows = []
-    for name, said in CONDITIONS.items():
-        same = np.logical_and.reduce([frame[n] == v for n, v in usual.items() if n != name])
-        moved = frame[same].groupby([name, "seed"])[["kept", "validation_accuracy"]].mean()
-        plain = moved.xs(usual[name], level=name).validation_accuracy
-        for value, part in moved.groupby(level=name):
-            part = part.droplevel(name)
-            gain = 100 * (part.validation_accuracy - plain.reindex(part.index)).dropna()
-            rows.append(
-                {
-                    "setting": said,
-                    "value": value,
-                    "seeds": len(gain),
-                    "kept": part.kept.mean(),
-                    "gain": gain.mean(),
-                }
-            )
+    for name, (family, said) in CONDITIONS.items():
+        tried = named[named.family.isin(["none", family])].sort_values(name)
+        for move, value in zip(tried.move, tried[name], strict=True):
+            row = moves.loc[move]
+            seen = {"seeds": int(row.seeds), "kept": row.kept, "p": row.p}
+            gain = 0.0 if move == "none" else row.gain
+            rows.append({"setting": said, "value": value, "gain": gain} | seen)
     return pandas.DataFrame(rows)
+
+
+def conditions_say(table: pandas.DataFrame) -> str:
+    """Which values of `conditions` are clearly better or worse, in sentences."""
+    if table.p.isna().all():
+        return f"Fewer than {MIN_SEEDS} seeds are on record, too few to tell."
+    clear = table[table.p < LEVEL]
+    parts = {
+        verb: [
+            f"{row.setting} {row.value:g} ({row.gain:+.1f} points, {row.kept:,.0f} weights)"
+            for row in clear[sign * clear.gain > 0].itertuples()
+        ]
+        for verb, sign in (("gain", 1), ("lose", -1))
+    }
+    said = " ".join(
+        f"Clearly {verb}: {joined(found)}." if found else f"No value clearly {verb}s."
+        for verb, found in parts.items()
+    )
+    return minus(f"{said} The p-values are corrected for all moves of that chapter.")
 
 
 def networks(evidence: list[Record], weights: int = WEIGHTS) -> list[Record]:
@@ -199,17 +215,21 @@ def inputs_that_vary(inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def moving_says(table: pandas.DataFrame) -> str:
-    """What `moved` shows, in a sentence: the best exchange beside none. Fewer networks than
+    """What `moved` shows, in sentences: every exchange beside none. Fewer networks than
     MIN_SEEDS are no evidence, and it says so."""
     if 0 not in set(table.fraction) or len(table) < 2:
         return "Runs with an exchange are not on record yet."
     still = table[table.fraction == 0].after.iloc[0]
-    best = table[table.fraction > 0].sort_values("after").iloc[-1]
-    said = (
-        f"Without an exchange further training ends at {still:.2f} %. The best exchange ends"
-        f" at {best.after:.2f} % and leaves {best.left:.0f} of the connections in place."
-    )
+    changes = [
+        f"{100 * row.fraction:g} % by {row.change}"
+        for row in table[table.fraction > 0].itertuples()
+    ]
     count = int(table.networks.min())
+    said = (
+        f"Without an exchange further training ends at {still:.2f} %. Beside it, an exchange"
+        f" changes the accuracy by so many points: {joined(changes)} ({_networks(count)},"
+        " measured on the test set)."
+    )
     if count < MIN_SEEDS:
         return (
             f"{said} This is no evidence yet, with {count} of {MIN_SEEDS} networks on record."
@@ -217,10 +237,10 @@ def moving_says(table: pandas.DataFrame) -> str:
     return said
 
 
-def wirings_of(evidence: list[Record], networks: list[Record]) -> pandas.DataFrame:
-    """One row a method, the best first: the accuracy of its own networks, and of their wiring
-    with new weights, in per cent. `networks` are the methods' own, recorded whole. What was
-    taken from others, such as those of earlier settings, does not count."""
+def each_wiring(evidence: list[Record], networks: list[Record]) -> pandas.DataFrame:
+    """One row a network of a method: its own accuracy, and that of its wiring with new
+    weights, in per cent. `networks` are the methods' own, recorded whole. What was taken from
+    others, such as those of earlier settings, does not count."""
     own = {
         (r["method"], r["network"] if r["method"] == "gates" else checksum(r)): r
         for r in networks
@@ -233,18 +253,22 @@ def wirings_of(evidence: list[Record], networks: list[Record]) -> pandas.DataFra
     rows = [
         {
             "method": find(key[0]).short,
-            "networks": 1,
             "own": 100 * own[key]["test_accuracy"],
             "wiring": np.mean(accuracies),
             "effective": own[key]["effective"],
         }
         for key, accuracies in taken.items()
     ]
-    means = pandas.DataFrame(rows).groupby("method", as_index=False)
-    table = means.agg(
-        {"networks": "sum", "own": "mean", "wiring": "mean", "effective": "mean"}
-    )
-    return table.sort_values("wiring", ascending=False, ignore_index=True)
+    return pandas.DataFrame(rows, columns=["method", "own", "wiring", "effective"])
+
+
+def wirings_of(each: pandas.DataFrame) -> pandas.DataFrame:
+    """One row a method, the best wiring first: how many networks, and means of
+    `each_wiring`."""
+    grouped = each.groupby("method")
+    table = grouped[["own", "wiring", "effective"]].mean()
+    table.insert(0, "networks", grouped.size())
+    return table.sort_values("wiring", ascending=False).reset_index()
 
 
 def arms_say(table: pandas.DataFrame) -> str:
@@ -322,19 +346,32 @@ def _networks(count: int) -> str:
     return f"{count} network{'s' if count > 1 else ''}"
 
 
-def wirings_say(wirings: pandas.DataFrame) -> str:
-    """How far the best opponent's wiring is from the gates', in a sentence."""
-    name = find("gates").short
-    gates, others = wirings[wirings.method == name], wirings[wirings.method != name]
+def wirings_say(each: pandas.DataFrame) -> str:
+    """How far the opponents' wirings are from the gates', in sentences: the best of them, and
+    which part of the gap between the networks themselves lies in the wirings."""
+    name, table = find("gates").short, wirings_of(each)
+    gates, others = table[table.method == name], table[table.method != name]
     if gates.empty or others.empty:
         return "Wirings to compare are not on record yet."
     ours, best = gates.iloc[0], others.iloc[0]
     points = ours.wiring - best.wiring
-    return (
+    parts = (each[each.method == method].wiring for method in (name, best.method))
+    low, high = sorted(np.sign(points) * np.array(welch(*parts) or (np.nan, np.nan)))
+    between = "" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"
+    said = (
         f"The best wiring of an opponent is that of {best.method}"
-        f" ({_networks(best.networks)}). New weights on it are {abs(points):.1f} points"
-        f" {'less' if points > 0 else 'more'} accurate than new weights on the wiring of"
-        f" the gates ({_networks(ours.networks)})."
+        f" ({_networks(best.networks)}). New weights on it are {abs(points):.1f}{between}"
+        f" points {'less' if points > 0 else 'more'} accurate than new weights on the wiring"
+        f" of the gates ({_networks(ours.networks)})."
+    )
+    behind = others[others.own < ours.own].set_index("method")
+    if len(behind) < 2:
+        return said
+    share = 100 * (ours.wiring - behind.wiring) / (ours.own - behind.own)
+    return (
+        f"{said} Of the lead of the gates' own networks over an opponent's, between"
+        f" {share.min():.0f} % ({share.idxmin()}) and {share.max():.0f} % ({share.idxmax()})"
+        " is left when new weights are trained on both wirings."
     )
 
 
