@@ -64,12 +64,18 @@ def test_gaussian_information_is_that_of_jointly_normal_numbers():
     assert information.gaussian(layer, constant)[0, 2] == 0
 
 
-def test_information_does_not_know_the_size_of_a_weight():
+def test_information_compares_a_weight_with_the_others_of_its_neuron():
+    torch.manual_seed(0)
     x = torch.randn(1000, 3)
     layer = nn.Linear(3, 2)
     before = information.gaussian(layer, x)
-    layer.weight.data *= 7
+    layer.weight.data *= 7  # a common factor cancels
     assert torch.allclose(information.gaussian(layer, x), before, atol=1e-9)
+    layer.weight.data[0, 1] *= 7
+    after = information.gaussian(layer, x)
+    assert after[0, 1] > before[0, 1] + 0.5
+    assert (after[0, [0, 2]] < before[0, [0, 2]]).all()
+    assert torch.allclose(after[1], before[1], atol=1e-9)
 
 
 def test_the_loss_without_a_weight_is_that_of_the_network_without_it(chain):
@@ -150,11 +156,15 @@ def evidence():
                 )
             )
         by = {"information": 0.3, "relative": 0.9 + 0.01 * seed}
-        by |= dict.fromkeys(("wanda", "magnitude", "random"), 0.5)
+        by |= dict.fromkeys(("wanda", "magnitude", "random"), 0.5 + 0.01 * seed)
         layer = {
             "spearman": by,
             "estimate": 0.25,
-            "sample": {"information": [0.1, 0.2], "relative": [1.0, 2.0], "loss": [0.0, 0.1]},
+            "sample": {
+                "information": [0.4, 0.1, 0.3, 0.2],
+                "relative": [1.0, 2.0, 3.0, 4.0],
+                "loss": [0.0, 0.1, 0.3, 0.4],
+            },
         }
         found.append(
             record(
@@ -191,20 +201,46 @@ def test_tables_and_sentences():
     assert "is 0.91 [0.89, 0.93] over all pixels" in first
     assert "networks it is 0.41" in first
     assert "Income" not in first
+    shares = {"eq4": [0.5, 0.2, 0.3, 0.0], "ig": [0.5, 0.3, 0.2, 0.0]}  # order 1/2
     income = [
         {"dataset": "income", "density": density, "spearman_ig": {"value": value}}
-        for density, value in [(1.0, 0.6), (1.0, 0.7), (1.0, 0.8), (0.1, 0.3), (0.02, 0.9)]
+        | {"pearson_ig": {"value": value}, "importance": shares, "seed": seed, "kept": 9}
+        for seed, (density, value) in enumerate(
+            [(1.0, 0.6), (1.0, 0.7), (1.0, 0.8), (0.1, 0.3), (0.02, 0.9)]
+        )
     ]
     said = tables.answer(evidence(), income)[0]
     assert "On Income it is 0.70 [0.45, 0.95] with 100 % of the weights and" in said
-    assert said.endswith("and 0.90 with 2 % of the weights.")
-    assert "Low information does not mean" in second
-    assert "is 0.30 to 0.30 over" in second
-    assert "30.0 % by information and 91.0 % by" in second
-    better = evidence()
-    for one in better[2::3]:
-        one["layers"]["2"]["spearman"]["information"] = 0.95
-    assert tables.answer(better)[1].startswith("**In part.**")
+    assert said.endswith(
+        "and 0.90 with 2 % of the weights, but there 0.50 over the features with a path."
+    )
+    assert tables.on_income(income).loc["2 %"].tolist()[2:] == ["0.90", "0.90", "0.50"]
+    assert "30.0 % by information, 51.0 [48.5, 53.5] % at random and 91.0" in second
+    # the least information has the weight of loss 0.1, of a mean and a median of 0.2
+    assert "by 0.50 times as much as an average weight in layer 1 and 0.50 times" in second
+    assert "compare as 0.50 and 0.50." in second
+
+
+@pytest.mark.parametrize(
+    ("level", "words"),
+    [
+        (0.3, "Low information does not mean safe"),  # below random, 0.51
+        (0.51, "Low information does not mean safe"),  # no better
+        (0.7, "Low information is a weak guide"),
+        (0.95, "Low information is not clearly a worse guide"),  # of 0.91
+    ],
+)
+def test_information_is_judged_between_chance_and_relative_importance(level, words):
+    found = evidence()
+    for one in found[2::3]:
+        one["after_pruning"]["information"] = [0.8, level + 0.002 * (one["seed"] == 1)]
+    assert tables.answer(found)[1].startswith(f"**{words}")
+
+
+def test_the_lowest_quarter_is_compared_with_all():
+    sample = {"information": [0.0] * 2 + [1.0] * 6, "loss": [1.0, 3.0, *[4.0] * 5, 8.0]}
+    found = tables.quarter({"sample": sample}, "information")
+    assert found == (2 / (32 / 8), 2 / 4)  # means 2 and 4, medians 2 and 4
 
 
 def test_figures_draw_what_is_there():
@@ -216,5 +252,5 @@ def test_figures_draw_what_is_there():
     fig, ax = plt.subplots()
     figures.scatter(evidence()[2], "0", "relative", ax)
     (dots,) = ax.get_lines()
-    assert dots.get_xdata().tolist() == [2.0]  # without an effect: not on a log axis
+    assert dots.get_xdata().tolist() == [2.0, 3.0, 4.0]  # a loss of 0 is on no log axis
     plt.close(fig)

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from pruning.chapters.shap_agreement import figures, tables
+from pruning.chapters.shap_agreement.rules import over_paths
+from pruning.evidence import records
 
-CLAIMS = {"G4": {"density": 0.01}, "G5": {"side": 14}}
+CLAIMS = {"G4": {"density": 0.01}, "G5": {"side": 14}, "G9": {"factor": 2000}}
 
 
 def _run(seed, density, eq4, shap, rank=0.5, slower=10_000):
@@ -22,7 +24,7 @@ def _run(seed, density, eq4, shap, rank=0.5, slower=10_000):
         "importance": {"eq4": eq4, "shap": shap},
         "spearman_shap": {"value": rank, "low": 0.0, "high": 1.0},
         "pearson_shap": {"value": rank, "low": 0.0, "high": 1.0},
-        "method_seconds": {"eq4": 1.0, "shap": float(slower)},
+        "method_seconds": {"eq4": 1.0, "shap": float(slower), "permutation": 80.0},
     }
 
 
@@ -42,10 +44,43 @@ def test_the_answer_says_what_the_records_do(runs):
         f"R² = **{below:.2f}**, against 1.00 with all weights".replace("-", "−")
         in (said["G4"])
     )
-    assert "correlation is **0.90**" in said["G4"]
-    assert "**15,000 times** as long in the median (10,000 to 20,000)" in said["G9"]
+    assert "over all features, which is 0.90. Over the features" in said["G4"]
+    assert "with a path it is **-1.00**".replace("-", "−") in said["G4"]  # the reverse order
+    assert "clearly lower than the 1.00 of networks with all weights" in said["G4"]
+    assert "0 of the 3 features have no path" in said["G4"]
+    assert "in 0 of 3 networks (3 of 3 with all weights)" in said["G4"]
+    assert (
+        "**15,000 times** as long in the median (10,000 to 20,000) for 30 samples"
+        in said["G9"]
+    )
+    assert "it is 500 times for each" in said["G9"]
+    assert "takes 80 times as long" in said["G9"]
+    assert "so the 2,000 times that the verdict asks for" in said["G9"]
     assert "hold **50 %** of the importance, and they are 25 % of the area" in said["G5"]
     assert "60 % of the pixels' variance" in said["G5"]
+
+
+def test_features_without_a_path_are_counted_and_left_out_of_the_order(runs):
+    """Of five features two or three have no path; the order of the others is that of SHAP in
+    one network, and the reverse in two."""
+    shares = [
+        ([0.5, 0.3, 0.2, 0.0, 0.0], [0.6, 0.3, 0.1, 0.0, 0.0]),
+        ([0.5, 0.3, 0.2, 0.0, 0.0], [0.1, 0.3, 0.6, 0.0, 0.0]),
+        ([0.6, 0.4, 0.0, 0.0, 0.0], [0.4, 0.6, 0.0, 0.0, 0.0]),  # two say nothing
+        ([0.2, 0.3, 0.5, 0.0, 0.0], [0.5, 0.3, 0.2, 0.0, 0.0]),
+    ]
+    sparse = [_run(seed, 0.01, *pair, 0.9) for seed, pair in enumerate(shares)]
+    for run in sparse:
+        run["features"] = list("abcde")
+    table = records.table(sparse)
+    assert over_paths(table).tolist() == pytest.approx([1, -1, np.nan, -1], nan_ok=True)
+    full = [_run(seed, 1.0, [0.5, 0.3, 0.2], [0.3, 0.5, 0.2], 1.0) for seed in range(3)]
+    images = [{"seed": seed, "central": {"14": [0.5, 0.6]}} for seed in range(3)]
+    said = tables.answer([*sparse, *full], images, CLAIMS)["G4"]
+    assert "2 to 3 of the 5 features have no path" in said
+    # Spearman's of the full ones is 1/2: two neighbours are swapped
+    assert "not clearly apart from the 0.50 of networks with all weights" in said
+    assert "in 1 of 4 networks (0 of 3 with all weights)" in said
 
 
 def test_maps_are_shares(runs):
@@ -66,6 +101,7 @@ def test_figures_draw_every_network(runs):
     assert [label.get_text() for label in named] == ["c", "b", "a"]  # by SHAP's share
     lines = figures.agreement_by_density(runs, axes[2]).lines
     assert np.allclose(lines[0].get_xydata(), [[1, 0.9], [100, 1.0]])
+    assert np.allclose(lines[1].get_xydata(), [[1, -1.0], [100, 1.0]])  # over paths
     plt.close(fig)
 
 

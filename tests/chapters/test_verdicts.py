@@ -1,7 +1,9 @@
 """Verdict rules on hand-made records: what decides at each boundary, and what they say."""
 
+import numpy as np
 import pandas
 import pytest
+from scipy.stats import spearmanr
 
 from pruning.chapters.compression_curves.rules import ahead, stays_high
 from pruning.chapters.pathways.rules import pathways
@@ -10,7 +12,7 @@ from pruning.chapters.pixel_representatives.rules import (
     representatives,
     two_pixels,
 )
-from pruning.chapters.shap_agreement.rules import agrees, central, diagonal, faster
+from pruning.chapters.shap_agreement.rules import agrees, central, diagonal, faster, ordered
 from pruning.evidence import records
 from pruning.evidence.statistics import (
     NOT_MEASURED,
@@ -120,7 +122,7 @@ def test_central_pixels_must_beat_their_area_then_their_variance():
 
 def slower(*ratios):
     rows = [
-        {"seed": s, "method_seconds.shap": 2 * r, "method_seconds.eq4": 2.0}
+        {"seed": s, "method_seconds.shap": 2 * r, "method_seconds.eq4": 2.0, "explained": 50}
         for s, r in enumerate(ratios)
     ]
     return faster({"factor": 1000}, records.table(rows))
@@ -132,21 +134,21 @@ def test_shap_is_slower_in_every_run_or_in_the_median():
     assert slower(1000, 2000, 3000) == (
         REPRODUCED,
         3,
-        "SHAP takes 1,000 to 3,000 times as long; the median is 2,000.",
+        "SHAP takes 1,000 to 3,000 times as long for 50 samples with GradientExplainer; the"
+        " median is 2,000, and 40 for each sample.",
     )
     assert slower(999, 1000, 3000)[0] == PARTLY
     assert slower(998, 999, 3000)[0] == NOT_REPRODUCED
 
 
-def agreement(ours, spearman, seeds=3, more=(), value=0.8):
-    theirs = [0.5, 0.3, 0.2]
+def agreement(ours, spearman, seeds=3, more=(), value=0.8, theirs=(0.5, 0.3, 0.2)):
     rows = [
         {
             "seed": s,
             "method": "gates",
             "density": 0.01,
             "importance.eq4": ours,
-            "importance.shap": theirs,
+            "importance.shap": list(theirs),
             "pearson_shap.value": 0.7,
             "spearman_shap.value": spearman,
         }
@@ -164,16 +166,36 @@ def test_r2_against_the_diagonal_is_one_minus_the_residuals():
     assert diagonal([0.0, 0.5, 0.5, 0.0], [0.5, 0.5, 0.0, 0.0]) == pytest.approx(-2)
 
 
+def test_order_is_compared_over_the_features_with_a_path():
+    ours, theirs = [0.5, 0.2, 0.3, 0.0, 0.0], [0.5, 0.3, 0.2, 0.0, 0.0]
+    assert ordered(ours, theirs) == pytest.approx(
+        1 - 6 * 2 / (3 * 8)
+    )  # 1 − 6 Σ d² / n(n² − 1)
+    assert np.isnan(ordered([0.7, 0.3, 0.0], [0.4, 0.6, 0.0]))
+    assert np.isnan(ordered([0.4, 0.3, 0.3], [1 / 3, 1 / 3, 1 / 3]))
+
+
 def test_agreement_needs_the_line_or_at_least_the_order():
     close = [0.5, 0.31, 0.19]
     assert agreement(close, 0.9)[:2] == (REPRODUCED, 3)
     assert agreement(close, 0.9, seeds=2)[:2] == (NOT_MEASURED, 2)
     assert agreement([0.5, 0.3, 0.2], 0.0, value=1.0)[0] == REPRODUCED  # on the line, R² = 1
-    far = [0.2, 0.3, 0.5]
+    far = [0.9, 0.06, 0.04]
     assert agreement(far, 0.9)[0] == PARTLY
-    assert agreement(far, 0.0)[0] == NOT_REPRODUCED
+    assert agreement(far[::-1], 0.9)[0] == NOT_REPRODUCED  # whatever it is over all features
+    assert agreement([0.5, 0.2, 0.3], 0.9)[0] == PARTLY  # R² below 0.8, an order of 1/2
+    assert agreement([0.2, 0.5, 0.3], 0.9)[0] == NOT_REPRODUCED  # of −1/2
     below = [0.5, BENT[1] + 0.001, BENT[2] - 0.001]  # R² a little under 0.8
-    assert agreement(below, 0.0)[0] == NOT_REPRODUCED
+    assert agreement(below, 0.0)[0] == PARTLY
+
+
+def test_zeros_of_both_methods_are_no_agreement_in_order():
+    """Three features in the reverse order beside nine without a path: over all twelve
+    Spearman's correlation is high, as the record says."""
+    ours, theirs = [0.2, 0.3, 0.5, *[0.0] * 9], [0.5, 0.3, 0.2, *[0.0] * 9]
+    whole = spearmanr(ours, theirs).statistic
+    assert whole > 0.8
+    assert agreement(ours, whole, theirs=theirs)[0] == NOT_REPRODUCED
 
 
 def test_agreement_stands_beside_the_dense_network():
@@ -192,7 +214,8 @@ def test_agreement_stands_beside_the_dense_network():
         3,
         "With 1 % of the weights (with all weights in parentheses) R² against the diagonal is"
         " 0.80 ± 0.00 (1.00 ± 0.00), Pearson's correlation 0.70 ± 0.00 (0.60 ± 0.00) and"
-        " Spearman's correlation 0.50 ± 0.00 (0.40 ± 0.00).",
+        " Spearman's correlation 0.50 ± 0.00 (0.40 ± 0.00), over the features with a path"
+        " 1.00 ± 0.00 (1.00 ± 0.00).",
     )
     assert agrees({"value": 0.8, "density": 0.01}, pandas.DataFrame()) == NOTHING
     claim = {"value": 0.8, "density": 0.02}

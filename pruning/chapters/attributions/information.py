@@ -6,7 +6,8 @@ and z are jointly normal with correlation ρ,
 
     I(c; z) = −½ ln(1 − ρ²)        (in nats)                                             (1)
 
-which depends on the data and on all other weights, but not on the size of w.
+which depends on the data and on the weights of the neuron: a larger w has a larger ρ if the
+others stay. A factor common to all weights of the neuron cancels.
 """
 
 import torch

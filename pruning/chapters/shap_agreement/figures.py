@@ -8,7 +8,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from pruning.chapters.shap_agreement.rules import diagonal
+from pruning.chapters.shap_agreement.rules import diagonal, over_paths
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.figures.style import PAPER_COLOUR, label_ends, legend_below
@@ -64,16 +64,19 @@ def by_feature(evidence: Sequence[Record], ax: Axes) -> Axes:
 
 AGREEMENT = {  # how agreement is measured: label, colour, marker
     "spearman": ("Spearman", "C1", "s"),
+    "path": ("Spearman, path", "C4", "D"),
     "pearson": ("Pearson", "C0", "o"),
     "diagonal": ("R², diagonal", "C2", "^"),
 }
 
 
 def agreement_by_density(evidence: Iterable[Record], ax: Axes) -> Axes:
-    """Agreement of Eq. 4 with SHAP against the density achieved: Spearman's and Pearson's
-    correlation and R² against the diagonal. Line: mean over seeds; band: from lowest to
-    highest. The dense network is the point at 100 %, and density falls to the right."""
+    """Agreement of Eq. 4 with SHAP against the density achieved: Spearman's correlation over
+    all features and over those with a path, Pearson's, and R² against the diagonal. Line:
+    mean over seeds; band: from lowest to highest. The dense network is the point at 100 %, and
+    density falls to the right."""
     frame = records.table(evidence)
+    frame["path_shap.value"] = over_paths(frame)
     frame["diagonal_shap.value"] = [
         diagonal(*pair)
         for pair in zip(frame["importance.eq4"], frame["importance.shap"], strict=True)
@@ -89,7 +92,7 @@ def agreement_by_density(evidence: Iterable[Record], ax: Axes) -> Axes:
     ax.invert_xaxis()
     ax.xaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
     ax.axhline(0, color="0.6", linewidth=1)
-    ax.set_ylim(top=1.3)  # room between the title and the name of a line that ends at 1
+    ax.set_ylim(top=1.6)  # room between the title and the name of a line that ends at 1
     ax.set_xlabel("density: weights kept (%)")
     ax.set_ylabel("agreement with SHAP")
     label_ends(ax)
