@@ -56,6 +56,7 @@ def test_a_move_is_compared_with_the_same_seed_without():
     assert list(tables.shown_moves(table)["gain (points)"]) == ["–", "+0.20", "+0.50", "−0.10"]
     assert "too few to tell" in tables.clear(table)
     assert tables.gained(found, {"tau": 3.0}) == "+0.20 points (2 seeds)"
+    assert tables.gained(found, {"epochs": 120, "finetune_epochs": 40}).endswith("(1 seed)")
     assert tables.gained(found, {"tau": 5.0}) == "–"
     named = tables.labelled(found)
     assert "1 to 2 seeds a point" in captions.caption(named, "search")
@@ -84,6 +85,8 @@ def test_moves_are_clear_where_the_spread_of_all_of_them_says_so():
         "Of 4 moves 2 clearly gain (τ: 10, with 470 weights; weight rate: 0.003) and 1 clearly"
         " loses (weight rate: 0.03). 3 seeds do not tell the other 1 from no move."
     )
+    expected = "On a validation split, 2 of 4 moved settings gain clearly, and 1 lose clearly"
+    assert tables.tallied(table) == expected
     said = tables.shown_moves(table)
     assert said.p.iloc[0] == "–"
     assert float(said.p.iloc[1]) > 0.05
@@ -148,14 +151,17 @@ def test_answers_quote_the_records(monkeypatch):
         for r in wanted
     ]
     without = flat(changed(smallest.BASE, **smallest.CHOSEN, study="frontier"))
-    found += [without | {"seed": s, "test_accuracy": 0.959} for s in range(3)]
+    found += [without | {"seed": s, "test_accuracy": 0.959, "kept": 399} for s in range(3)]
     found += [put(0, 0.950), put(0, 0.960, **smallest.CHOSEN)]
     found[0] |= {"effective": 401, "connections": []}
     monkeypatch.setattr(files, "sizes", lambda record: (1_000_000, 4_321))
     first, second, third = tables.answers(found, [far(0.0014, s, 0.958, 400) for s in (0, 1)])
     assert "**96.05 [96.01, 96.09] % with 404 weights**, 95.04 [" in first
     assert "85.04 [84.97, 85.11] % with 100 (" in first
+    assert "too few seeds are on record to call any move clear (*Figure 2*)" in second
     assert "gain +1.00 points (1 seed) there" in second
+    # of three seeds, 96.0, 96.1, 96.0 against 95.9
+    assert "the budget adds 0.13 [−0.01, 0.28] points, with 404 in place of 399" in second
     assert "reach 95.90 %, and the settings before reach 95.80 %, which is no clear" in second
     apart = pandas.Series([0.96, 0.961, 0.963]), pandas.Series([0.90, 0.901, 0.903])
     assert tables._unclear(*apart) == ""
