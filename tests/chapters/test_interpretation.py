@@ -1,5 +1,7 @@
 """The experiments of the chapters on what a pruned network tells, at reduced size."""
 
+import itertools
+import statistics as statistics_of
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -18,7 +20,7 @@ from pruning.chapters.pixel_representatives.rules import representatives, two_pi
 from pruning.chapters.shap_agreement import experiment as shap_agreement
 from pruning.chapters.shap_agreement import tables as shap_tables
 from pruning.chapters.shap_agreement.rules import agrees, central, diagonal, faster
-from pruning.evidence import records, statistics
+from pruning.evidence import metrics, records, statistics
 from pruning.figures import drawing
 from pruning.networks import sparsity, structure
 
@@ -89,6 +91,25 @@ def test_rules_are_counted_on_the_test_set(digit, digits):
     table = pixel_tables.rules([digit])
     assert table.loc["0", ("top two", "precision")] == 100 * digit["rules"][0]["precision"]
     assert pixel_tables.rule(digit, "2") == digit["rules"][2]
+
+
+def test_the_support_of_precise_pairs_is_counted_on_the_training_set(digits):
+    config = pixel_representatives.Support("digits", label="3", precision=0.6)
+    found = records.run_one(pixel_representatives.run, config)
+    metrics.check(found, pixel_representatives.CONFIGS)
+    on, is_class = digits.train.inputs > 0.5, digits.train.targets == 3
+    picked = [
+        ((on[:, a] & on[:, b]).sum().item(), (on[:, a] & on[:, b] & is_class).sum().item())
+        for a, b in itertools.combinations(range(64), 2)
+    ]
+    precise = [(n, hits) for n, hits in picked if n and hits / n >= 0.6]
+    half = found["support"][1]
+    assert half["on"] == 0.5
+    assert half["reaching"] == len(precise) > 1
+    assert half["once"] == sum(n == 1 for n, _ in precise)
+    assert half["median"] == statistics_of.median(n for n, _ in precise)
+    for share, count in half["finding"].items():
+        assert count == sum(hits >= float(share) * int(is_class.sum()) for _, hits in precise)
 
 
 def test_importances_are_shares_and_the_explainers_agree(explained):
@@ -242,8 +263,8 @@ def test_rules_of_these_chapters():
     }
     said = two_pixels(claim, frame([*rows, pairs]))[2]
     assert (
-        "With pixels above 0.5 counted as active, 9,807 of all 306,936 pairs reach 74 %"
-        in said
+        "With pixels above 0.5 counted as active, 9,807 of all 306,936 pairs reach 74 % on the"
+        " training images." in said
     )
     rows = [
         {"seed": s, "method_seconds.shap": 2.0, "method_seconds.eq4": 0.001, "explained": 300}

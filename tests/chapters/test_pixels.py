@@ -134,12 +134,15 @@ def test_wrong_input_is_named():
 def test_precise_pairs_against_a_loop():
     on = torch.rand(60, 9, generator=torch.Generator().manual_seed(0)) < 0.3
     is_class = torch.arange(60) % 3 == 0
-    expected = 0
+    expected = []
     for a, b in itertools.combinations(range(9), 2):
         both = on[:, a] & on[:, b]
-        expected += bool(both.any()) and (is_class[both].float().mean() >= 0.5).item()
-    assert 0 < expected < 36
-    assert pixels.precise_pairs(on, is_class, 0.5) == (expected, 36)
+        if both.any() and is_class[both].float().mean() >= 0.5:
+            expected.append((int(both.sum()), int((both & is_class).sum())))
+    assert 0 < len(expected) < 36
+    assert pixels.precise_pairs(on, is_class, 0.5) == (len(expected), 36)
+    picked, hits = pixels.picked_by_precise_pairs(on, is_class, 0.5)
+    assert list(zip(picked.tolist(), hits.tolist(), strict=True)) == expected
     assert pixels.precise_pairs(torch.zeros(5, 4, dtype=torch.bool), is_class[:5], 0.5) == (
         0,
         6,

@@ -409,6 +409,10 @@ def two(*precisions, value=0.74, counted=True):
     ]
     if counted is not None:
         rows.append({"density": 1.0, "seed": 0, "pairs": pairs if counted else None})
+        found = {"once": 4, "median": 1500.0, "finding": {"0.1": 1000, "0.5": 1}}
+        none = {"once": 0, "median": None, "finding": {"0.1": 0, "0.5": 0}}
+        support = [found | {"on": 0.5, "reaching": 1200}, none | {"on": 0.25, "reaching": 0}]
+        rows.append({"density": None, "seed": 0, "support": support})
     return two_pixels({"label": "2", "value": value, "density": 0.01}, records.table(rows))
 
 
@@ -418,8 +422,11 @@ def test_two_pixels_are_as_precise_as_claimed_in_the_mean_or_in_some_network():
         3,
         "The rule of a network's two most important pixels has precision 80.00 ± 0.00 %,"
         " recall 30.00 ± 0.00 % and accuracy 90.00 ± 0.00 %. The best network's precision is"
-        " 80 %. With pixels above 0.5 counted as active, 1,200 of all 3,000 pairs reach 74 %."
-        " With pixels above 0 counted as active, 1 of all 3 pairs reach 74 %.",
+        " 80 %. With pixels above 0.5 counted as active, 1,200 of all 3,000 pairs reach 74 %"
+        " on the training images; half of these pick at most 1,500 images, 4 pick a single"
+        " one, and 1,000 find at least 10 % and 1 finds at least 50 % of the digit's images."
+        " With pixels above 0 counted as active, 1 of all 3 pairs reach 74 % on the training"
+        " images.",
     )
     for uncounted in (False, None):
         said = two(0.8, 0.8, 0.8, counted=uncounted)[2]

@@ -9,6 +9,7 @@ pixels.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from pruning.networks import importance, sparsity, structure
 DATASETS = ("mnist", "fashion_mnist", "digits")  # images of one channel
 
 ON = 0.5  # a pixel above this is on
+SHARES = (0.1, 0.2)  # of a class's images, that a pair of pixels is asked to find
 READ = 20  # pixels that an output reads most, among which a rule is sought
 DRAWN = 1500  # networks with no more connections are recorded whole
 
@@ -62,7 +64,48 @@ class Pixels:
         settle(self, method=("none",), study=("pixels",), dataset=DATASETS)
 
 
-CONFIGS = (Config, Pixels)
+@dataclass(frozen=True)
+class Support(Pixels):
+    """How many images the pairs pick that reach the precision of `Pixels`."""
+
+    metrics: ClassVar[type] = metrics.OfPairs
+
+    study: str = "support"
+
+    def __post_init__(self):
+        settle(self, method=("none",), study=("support",), dataset=DATASETS)
+
+
+CONFIGS = (Config, Pixels, Support)
+
+
+def of_pairs(config: Support) -> Record:
+    """Of the pairs of pixels that mean the label with the config's precision on the training
+    images, for each pixel above 0, and above ½, as on: how many images they pick, and how many
+    pairs find a tenth, or a fifth, of the label's images."""
+    data = datasets.load(config.dataset)
+    x, is_class = data.train.inputs, data.train.targets == data.class_names.index(config.label)
+    support = []
+    for on in (0.0, ON):
+        picked, hits = pixels.picked_by_precise_pairs(x > on, is_class, config.precision)
+        support.append(
+            {
+                "on": on,
+                "reaching": len(picked),
+                "once": int((picked == 1).sum()),
+                "median": float(np.median(picked)) if len(picked) else None,
+                "finding": {
+                    str(share): int((hits >= share * is_class.sum()).sum()) for share in SHARES
+                },
+            }
+        )
+    return {
+        "support": support,
+        "kept": None,
+        "effective": None,
+        "test_accuracy": None,
+        "provenance": {"data": data.checksum},
+    }
 
 
 def of_images(config: Pixels) -> Record:
@@ -155,7 +198,10 @@ def describe(by_class: Tensor, data: datasets.Dataset, top: int) -> Record:
 
 
 def run(config: Config | Pixels) -> Record:
-    """Train, prune, and read the structure; of `Pixels`, look at the images alone."""
+    """Train, prune, and read the structure; of `Pixels` and `Support`, look at the images
+    alone."""
+    if isinstance(config, Support):
+        return of_pairs(config)
     if isinstance(config, Pixels):
         return of_images(config)
     data = datasets.load(config.dataset)
@@ -196,5 +242,5 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
         pairs = [
             (changed(few, seed=s), Config(density=MANY, seed=s)) for s in range(seeds or 5)
         ]
-        return [Pixels(), *(config for pair in pairs for config in pair)]
+        return [Pixels(), Support(), *(config for pair in pairs for config in pair)]
     raise ValueError(f"profile: got {profile!r}, needs one of ['paper', 'quick']")

@@ -70,6 +70,32 @@ class Pairs(Struct, forbid_unknown_fields=True):
     pairs: Count
 
 
+class Picked(Struct, forbid_unknown_fields=True):
+    """What the pairs that reach a precision pick: how many pick a single image, the median of
+    the images picked, and how many pairs find at least a share of the class, by the share."""
+
+    on: Fraction
+    reaching: Count
+    once: Count
+    median: Amount | None
+    finding: dict[str, Count]
+
+
+class OfPairs(Base, kw_only=True):
+    """Of the pairs of pixels that reach a precision."""
+
+    support: list[Picked]
+    kept: None
+    effective: None
+    test_accuracy: None
+
+    def agrees(self, config: Any) -> None:
+        """No more pairs pick one image, or find a share, than reach the precision."""
+        for k, found in enumerate(self.support):
+            for name, count in {"once": found.once, **found.finding}.items():
+                at_most(f"support[{k}].{name}", count, found.reaching, "the pairs reaching")
+
+
 class OfImages(Base, kw_only=True):
     """Of the images alone."""
 

@@ -143,13 +143,21 @@ def precise_pairs(on: Tensor, is_class: Tensor, precision: float) -> tuple[int, 
     are on, and how many pairs there are.
 
     on : (images, pixels), boolean. is_class : (images,), boolean. A pair that is never on
-        together does not
-    count as reaching it.
+        together does not count as reaching it.
     """
+    picked, _ = picked_by_precise_pairs(on, is_class, precision)
+    return len(picked), on.shape[1] * (on.shape[1] - 1) // 2
+
+
+def picked_by_precise_pairs(
+    on: Tensor, is_class: Tensor, precision: float
+) -> tuple[Tensor, Tensor]:
+    """Of each pair that `precise_pairs` counts: on how many images both pixels are on, and how
+    many of these are of the class, (pairs,) both."""
     counts = on.float()
     both, hits = counts.T @ counts, counts[is_class].T @ counts[is_class]
-    reaching = (both > 0) & (hits >= precision * both)
-    return int(reaching.triu(1).sum()), on.shape[1] * (on.shape[1] - 1) // 2
+    reaching = ((both > 0) & (hits >= precision * both)).triu(1)
+    return both[reaching].long(), hits[reaching].long()
 
 
 def two_pixel_rule(on: Tensor, is_class: Tensor, pixels: tuple[int, int]) -> Rule:

@@ -4,6 +4,7 @@ import pandas
 import torch
 
 from pruning.chapters.pixel_representatives import pixels
+from pruning.evidence.records import Record
 from pruning.evidence.statistics import (
     LEVEL,
     MIN_SEEDS,
@@ -84,14 +85,34 @@ def representatives(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, 
     return verdict, len(ratios), said
 
 
+def supported(evidence: pandas.DataFrame) -> dict[float, Record]:
+    """What the pairs that reach the precision pick, by the brightness above which a pixel is
+    on; empty where that is not on record."""
+    found = next((v for v in evidence.get("support", []) if isinstance(v, list)), [])
+    return {one["on"]: one for one in found if one["reaching"]}
+
+
+def picks(support: Record) -> str:
+    """How many images the pairs pick that reach the precision, in words."""
+    finding = joined(
+        f"{count:,} {'finds' if count == 1 else 'find'} at least {100 * float(share):g} %"
+        for share, count in support["finding"].items()
+    )
+    return (
+        f"half of these pick at most {support['median']:,.0f} images, {support['once']:,} pick"
+        f" a single one, and {finding} of the digit's images"
+    )
+
+
 def two_pixels(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null: the precision of "both of the two most important pixels on → `label`" is, in the
     mean over networks, below `value`. Rejected (t-test at 5 %): reproduced; some network
-    reaches it: partly. How many pairs of pixels reach it at all, whatever network reads them,
-    stands beside it."""
+    reaches it: partly. How many pairs of pixels reach it at all on the training images,
+    whatever network reads them, and how few images these pick, stands beside it."""
     if evidence.empty:
         return NOT_MEASURED, 0, ""
     pairs = next((value for value in evidence.get("pairs", []) if isinstance(value, list)), [])
+    support = supported(evidence)
     small = evidence[evidence.density == claim["density"]]
     if small.empty:
         return NOT_MEASURED, 0, ""
@@ -111,8 +132,9 @@ def two_pixels(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     for one in pairs:
         said += (
             f" With pixels above {one['on']:g} counted as active, {one['reaching']:,} of all"
-            f" {one['pairs']:,} pairs reach {100 * claim['value']:g} %."
+            f" {one['pairs']:,} pairs reach {100 * claim['value']:g} % on the training images"
         )
+        said += f"; {picks(support[one['on']])}." if one["on"] in support else "."
     seeds = small.seed.nunique()
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
