@@ -10,6 +10,7 @@ import pytest
 from pruning.chapters.resnet_pruning import experiment as resnet_pruning
 from pruning.chapters.resnet_pruning import figures, readme, rules, says, tables
 from pruning.evidence import records, statistics
+from pruning.figures import style
 
 RATES = resnet_pruning.RATES
 
@@ -54,6 +55,7 @@ def pairs(gaps, network="ResNet-56", epochs=50, **more):
 def judge(rule, found, networks=("ResNet-56",)):
     claim = {"networks": list(networks), "dataset": "cifar10", "epochs": 50}
     claim["stand_in"] = {"network": "ResNet-20", "epochs": 20}
+    claim["values"] = {"ResNet-56": [0.6, 0.3], "ResNet-110": [0.7, 0.4]}
     return getattr(rules, rule)(claim, records.table(found))
 
 
@@ -119,13 +121,37 @@ def test_a_smaller_network_stands_in_until_the_claims_own_are_measured():
     assert "There the claim is reproduced. ResNet-56 after 50 epochs with 3 seeds is" in said
     verdict, seeds, said = judge("survives", pairs(trails, **smaller))
     assert (verdict, seeds) == (statistics.SMALL_SCALE, 3)
-    assert "There the claim is not reproduced." in said
+    # t with two degrees of freedom: 4.303 · 10 / √3 = 24.8 points
+    below = (
+        "There the claim is not reproduced: the difference, −24.8 to +24.8 points, is below"
+    )
+    assert f"{below} the paper's 30.0 for ResNet-56." in said
     assert judge("survives", pairs(two, **smaller))[:2] == (statistics.NOT_MEASURED, 0)
     for other in ({"network": "ResNet-20", "epochs": 50}, {"network": "ResNet-8"}):
         found = pairs(leads, **(smaller | other))
         assert judge("survives", found)[0] == statistics.NOT_MEASURED
     both = pairs(leads, **smaller) + pairs(trails)
     assert judge("survives", both)[0] == statistics.NOT_REPRODUCED
+
+
+@pytest.mark.parametrize("network", ["ResNet-20", "ResNet-56"])
+def test_an_interval_with_0_and_the_papers_number_decides_nothing(network):
+    epochs = {"ResNet-20": 20, "ResNet-56": 50}[network]
+    # the mean is 5 points, and t with two degrees of freedom makes ±4.303 · 25 / √3 = ±62.1
+    verdict, _, said = judge("survives", pairs([0.30, -0.20, 0.05], network, epochs))
+    small = network == "ResNet-20"
+    assert verdict == (statistics.SMALL_SCALE if small else statistics.NOT_REPRODUCED)
+    ends = "−57.1 to +67.1 points, includes both 0 and the paper's 30.0 for ResNet-56."
+    assert (
+        f"There 3 seeds do not decide the claim: the interval of the difference, {ends}"
+        in said
+    )
+
+
+def test_the_papers_number_is_that_of_the_same_network():
+    found = pairs([0.30, -0.20, 0.05], "ResNet-110")
+    said = judge("survives", found, ["ResNet-56", "ResNet-110"])[2]
+    assert "includes both 0 and the paper's 30.0 for ResNet-110." in said
 
 
 def test_survives_compares_seeds_that_both_have():
@@ -153,9 +179,19 @@ def test_ahead_at_every_rate():
     verdict, _, ours = judge("ahead_at_every_rate", worse_before)
     assert verdict == statistics.NOT_REPRODUCED
     assert (
-        "ahead at 9 of 10 rates, clearly at 9; unpruned the two then have 79.00 ± 0.00 against"
-        " 80.00 ± 0.00 %" in ours
+        "is ahead at 9 of 10 rates in the mean, and at 9 of them the 95 % interval of the lead"
+        " is above 0; unpruned the two then have 79.00 ± 0.00 against 80.00 ± 0.00 %" in ours
     )
+    # behind at a rate, 0, and before pruning
+    assert (
+        "There the claim is not reproduced: StochGradAdam is clearly behind in 2 of 11" in ours
+    )
+    single = judge("ahead_at_every_rate", pairs([0.1], before=0.79))[2]
+    assert "is ahead at 9 of 10 rates; unpruned the two then have 79.00 against" in single
+    noisy = judge("ahead_at_every_rate", pairs([0.1, -0.1, 0.05]))[2]
+    assert "in the mean, and at none of them the 95 % interval" in noisy
+    neither = "StochGradAdam is clearly behind neither at any rate nor before pruning."
+    assert f"There 3 seeds do not decide the claim: {neither}" in noisy
     assert "with batch norm re-estimated 79.00 ± 0.00 against 80.00 ± 0.00 %" in ours
     assert judge("ahead_at_every_rate", pairs([-0.1] * 3))[0] == statistics.NOT_REPRODUCED
 
@@ -170,7 +206,7 @@ def test_ahead_at_every_rate_needs_all_rates_the_course_before_pruning_and_a_cou
             one["course"] = one["course"] | {"unpruned": [0.7] * 12}
     verdict, _, said = judge("ahead_at_every_rate", found)
     assert verdict == statistics.NOT_REPRODUCED
-    assert "clearly at 10;" in said
+    assert "and at 10 of them the 95 % interval of the lead is above 0;" in said
     assert "re-estimated 70.00 ± 0.00 against 70.00 ± 0.00 %" in said
     assert "is ahead at 0 of 10" in judge("ahead_at_every_rate", pairs([0.0] * 3))[2]
     del found[0]["course"]
@@ -215,6 +251,27 @@ def test_spreads(sd, verdict):
     found, _, ours = judge("spreads", pairs([0.1] * 3, sd=sd))
     assert found == verdict
     assert f"standard deviation is {sd:.4f} against 0.1000" in ours
+    refuted = (
+        "There the claim is not reproduced: the difference, −0.0100 to −0.0100, is below 0"
+    )
+    assert (refuted in ours) == (sd < 0.1)
+    assert ("There the claim is reproduced." in ours) == (sd > 0.1)
+
+
+def test_wider_weights_in_every_seed_are_said_where_the_seeds_do_not_decide():
+    found = pairs([0.1] * 3)
+    for one, more in zip(found[3:], (0.001, 0.002, 0.009), strict=True):
+        one["weights"] = one["weights"] | {"sd": 0.1 + more}
+    verdict, _, said = judge("spreads", found)
+    assert verdict == statistics.NOT_REPRODUCED
+    # mean 0.0040, ± 4.303 · 0.00436 / √3
+    ends = "−0.0068 to +0.0148, includes 0, although the weights are wider in all 3 seeds."
+    assert (
+        f"There 3 seeds do not decide the claim: the interval of the difference, {ends}"
+        in said
+    )
+    found[3]["weights"]["sd"] = 0.099
+    assert "includes 0." in judge("spreads", found)[2]
 
 
 def test_tables_say_mean_and_deviation_over_seeds():
@@ -288,10 +345,10 @@ def test_the_answer_claims_what_the_records_carry():
     assert "(StochGradAdam leads by 21.0 points [18.5, 23.5])" in said["S1"]
     assert "In this smaller network the claim is reproduced." in said["S1"]
     # before pruning both have 80 %
-    assert "ahead at 9 of 10 pruning rates and clearly ahead at 9." in said["S2"]
-    assert "In this smaller network the claim is not reproduced." in said["S2"]
+    assert "is ahead at 9 of 10 rates in the mean, and at 9 of them" in said["S2"]
+    assert "In this smaller network 3 seeds do not decide the claim: Stoch" in said["S2"]
     one = says.answer([r for r in short if r["seed"] == 0], claims)
-    assert "ahead at 9 of 10 pruning rates and clearly ahead at 0." in one["S2"]
+    assert "StochGradAdam is ahead at 9 of 10 rates. The paper" in one["S2"]
     assert not any("the claim" in sentence for sentence in (one["S2"], one["S3"]))
     assert "The paper has 60.00 and 30.00 % for ResNet-56 (Figure 1)." in said["S1"]
     assert "moves by 0.0 points" in says.moves(short)
@@ -309,6 +366,7 @@ def test_the_answer_claims_what_the_records_carry():
     assert "removed, ResNet-56 has **50.0" in said["S1"]
     assert "ResNet-20" not in said["S1"]
     assert "smaller network" not in said["S1"]
+    assert "In ResNet-56 the claim is reproduced." in said["S1"]
     assert {r["network"] for r in says.shown(both, CLAIM)} == {"ResNet-56"}
     assert "**ResNet-110 is not" in says.still_missing(both, CLAIM)
     assert {r["network"] for r in says.shown(short, CLAIM)} == {"ResNet-20"}
@@ -398,17 +456,34 @@ def test_figures_draw_means_and_ranges():
     figures.confusion([[3, 1], [0, 4]], ["a", "b"], ax)
     assert [text.get_text() for text in ax.texts] == ["75", "25", "100"]
     _, ax = plt.subplots()
-    figures.settings(found, ax)
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["Adam", "StochGradAdam"]
+    figures.settings([*found, record("sgd", 0, 0.2)], ax)
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["Adam", "StochGradAdam", "SGD with momentum"]
     assert [line.get_xdata()[0] for line in ax.get_lines()[1:6:2]] == pytest.approx(
         [40, 80, 60]
     )
     _, ax = plt.subplots()
-    figures.sampling_rates([*found, record("sgd", 0, 0.1) | {"course": None}], ax)
-    assert list(ax.get_xticks()) == [0.8, 1.0]
+    other = record("stochgradadam", 0, 0.7, sampling_rate=0.5)
+    figures.sampling_rates([*found, other, record("sgd", 0, 0.1) | {"course": None}], ax)
+    assert list(ax.get_xticks()) == [0.5, 0.8, 1.0]
     half = next(line for line in ax.get_lines() if line.get_label() == "half removed")
-    assert half.get_ydata() == pytest.approx([60, 40])
+    assert half.get_ydata() == pytest.approx([70, 60, 40])
     plt.close("all")
+
+
+@pytest.mark.parametrize("draw", [figures.settings, figures.sampling_rates])
+def test_two_optimizers_alone_are_no_control_and_no_curve(draw):
+    two = [record("adam", 0, 0.3), record("stochgradadam", 0, 0.6)]
+    for found in ([], two, [*two, record("sgd", 0, 0.2, sampling_rate=0.5, course=None)]):
+        fig, ax = plt.subplots()
+        draw(found, ax)
+        assert not fig.axes
+        assert style.absent(fig) == [("", tables.COMMAND)]
+    plt.close("all")
+    profile = tables.COMMAND.split()[-1]
+    listed = resnet_pruning.configs(profile)
+    assert {c.method for c in listed} - {"adam", "stochgradadam"}
+    assert len({c.sampling_rate for c in listed}) > 2
 
 
 def test_overhead_is_timed_and_drawn_up():

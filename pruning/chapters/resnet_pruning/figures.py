@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pruning.chapters.resnet_pruning.looks import LOOKS, Look
-from pruning.chapters.resnet_pruning.rules import late
+from pruning.chapters.resnet_pruning.rules import OURS, THEIRS, late
+from pruning.chapters.resnet_pruning.tables import COMMAND
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.figures.drawing import AMOUNTS
-from pruning.figures.style import legend_below
+from pruning.figures.style import legend_below, not_measured
 
 
 def _by_method(evidence: Iterable[Record]) -> list[tuple[pandas.DataFrame, Look]]:
@@ -167,8 +168,12 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str], ax: Axes) -
 def settings(evidence: Iterable[Record], ax: Axes) -> Axes:
     """Test accuracy with half of the weights removed, mean of the last epochs of each course:
     a row a method, a pale mark a seed, a dark one the mean; hollow with batch norm
-    re-estimated. Records without a course are left out."""
-    parts = _by_method(r for r in evidence if r.get("course"))
+    re-estimated. Records without a course are left out. Two optimizers without a control are
+    no comparison of settings: then nothing is drawn."""
+    found = [r for r in evidence if r.get("course")]
+    if not {r["method"] for r in found} - {OURS, THEIRS}:
+        return not_measured(ax, COMMAND)
+    parts = _by_method(found)
     for y, (part, look) in enumerate(parts):
         for key, inside in (("pruned", look.colour), ("recalibrated", "white")):
             values = 100 * late(part, key)
@@ -191,8 +196,10 @@ SAMPLED = {  # what is drawn against s: label → key of a course, colour, marke
 def sampling_rates(evidence: Iterable[Record], ax: Axes) -> Axes:
     """Test accuracy against the sampling rate s, mean of the last epochs of each course; 1 is
     Adam. A pale dot a seed, the line through the means. Records without a course are left
-    out."""
+    out. Fewer than three rates are no curve: then nothing is drawn."""
     frame = records.table(r for r in evidence if r.get("course"))
+    if frame.empty or frame.sampling_rate.nunique() < 3:
+        return not_measured(ax, COMMAND)
     for label, (key, colour, marker) in SAMPLED.items():
         values = 100 * late(frame, key)
         mean = values.groupby(frame.sampling_rate).mean()

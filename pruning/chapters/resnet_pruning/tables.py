@@ -9,6 +9,7 @@ from pruning.chapters.resnet_pruning.looks import LOOKS
 from pruning.evidence import records
 from pruning.evidence.records import Record
 
+COMMAND = "pruning sweep resnet_pruning --profile cpu"
 LATE_COLUMNS = {
     "unpruned": "unpruned",
     "pruned": "half removed",
