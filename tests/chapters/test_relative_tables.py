@@ -51,10 +51,68 @@ def test_answers_quote_the_runs_that_the_rules_look_at():
     said = tables.answers(CLAIMS, FOUND)
     assert "**97.90 [97.65, 98.15] %**" in said["R1"]  # 0.979 ± 4.303 · 0.001 / √3
     assert "97.50 [97.25, 97.75] %. Of 3 combinations" in said["R1"]
-    assert "training 1 reach" in said["R1"]
+    assert (
+        "training, 1 have a mean that reaches the paper's number. For 1 of these"
+        in (said["R1"])
+    )
     assert "**1 of 2** cases and clearly behind in 1" in said["R2"]
     assert "from −0.60 to +0.40 points" in said["R2"]
-    assert "**1 of 1** cases and clearly less accurate in 0, by +0.50" in said["R3"]
+    assert "**1 of 1** cases (ReLU, 75 % removed) and clearly less" in said["R3"]
+    assert "less accurate in 0, by +0.50" in said["R3"]
+
+
+def test_means_above_the_paper_are_told_from_those_clearly_above_it():
+    """Three combinations, accuracies ± 0.001. Of 0.9792 the interval starts at 0.9767, above
+    0.9763; its p-value, that of t = 0.0029 √3 / 0.001 = 5.02 with 2 degrees of freedom, is
+    0.019, and 0.057 times three. Of 0.9765 it includes the value."""
+    claim = CLAIMS["R1"]
+    normalised = [run(s, 0.9, kind="relative") for s in SEEDS]
+    weak = [run(s, 0.9765, scope="layer") for s in SEEDS]
+
+    def of(accuracy):
+        runs = [*normalised, *weak, *(run(s, accuracy) for s in SEEDS)]
+        return tables.runs_of(claim, runs)
+
+    found = rules.reaching(claim, of(0.9792))
+    assert found["mean"].tolist() == pytest.approx([0.9792, 0.9765])
+    assert found.alone.tolist() == [True, False]
+    assert found.clear.tolist() == [False, False]
+    said = rules.counted(claim, of(0.9792))
+    assert "Of 3 combinations of reading, threshold and training, 2 have" in said
+    assert "For 1 of these the 95 % interval lies above it." in said
+    assert said.endswith("none is clearly above it")
+    assert rules.counted(claim, of(0.99)).endswith("1 is clearly above it")
+    assert tables.reaching(claim, of(0.9792)) == (
+        "These means reach 97.63 %: 97.92 [97.67, 98.17] % (absolute, the whole network,"
+        " λ = 0.1) and 97.65 [97.40, 97.90] % (absolute, each layer, λ = 0.1)."
+    )
+    none = tables.runs_of(claim, normalised)
+    assert tables.reaching(claim, none) == "No mean reaches 97.63 %."
+
+
+def test_who_is_ahead_of_relative_importance_is_read_from_the_means():
+    runs = [
+        run(s, accuracy, method, sparsity=sparsity, finetune_epochs=1)
+        for s in SEEDS
+        for method, sparsity, accuracy in (
+            ("relative", 0.75, 0.97),
+            ("wanda", 0.75, 0.98),
+            ("magnitude", 0.75, 0.96),
+            ("stade", 0.75, 0.99),
+            ("stade corrected", 0.75, 0.995),  # is not drawn
+            ("relative", 0.9, 0.9),
+            ("wanda", 0.9, 0.8),
+        )
+    ]
+    assert tables.behind(runs, (0.75, 0.9)) == (
+        "At λ = 0.1, after fine-tuning, the means above that of relative importance are those"
+        " of STADE and Wanda with 75 % removed; of no score with 90 % removed."
+    )
+    runs = [r | {"test_accuracy": 0.972} if r["method"] == "stade" else r for r in runs]
+    said = tables.beside([r for r in runs if r["method"] != "stade corrected"])
+    assert said.startswith("With 75 % removed relative importance has 97.00 [96.75, 97.25] %.")
+    # seed by seed: every run moves by 0.1 a seed, except STADE's
+    assert "−1.00 (Wanda), −0.20 [−0.45, 0.05] (STADE) and 1.00 (magnitude) points" in said
 
 
 def test_a_control_that_is_not_on_record_is_said():

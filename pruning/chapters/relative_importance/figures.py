@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from pruning import methods
 from pruning.chapters.relative_importance import rules, words
+from pruning.chapters.relative_importance.tables import HIDDEN
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import interval
@@ -17,8 +18,6 @@ from pruning.methods.oneshot import Score
 
 OURS = "#332288"  # relative importance
 THRESHOLDS = {"global": ("o", OURS), "layer": ("s", "#0f7f8c"), "neuron": ("^", "#b87400")}
-# what lies on the line of another score: magnitude's and STADE's
-HIDDEN = ("magnitude live", "stade corrected")
 
 
 def _band(part: pandas.DataFrame, x: Iterable[float], score: Score, ax: Axes) -> None:

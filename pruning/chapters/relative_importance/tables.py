@@ -1,6 +1,7 @@
 """What the chapter `relative_importance` shows of its records: selections, tables,
 sentences."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas
@@ -16,6 +17,9 @@ from pruning.evidence.statistics import joined, mean_interval, percent_interval
 from pruning.figures.captions import LINES, data_of, origin
 from pruning.methods import relative
 from pruning.methods.oneshot import Score
+
+# what lies on the line of another score, magnitude's and STADE's, and is not drawn
+HIDDEN = ("magnitude live", "stade corrected")
 
 
 def _is_reading(record: Record) -> bool:
@@ -93,16 +97,27 @@ def answers(claims: dict[str, dict], evidence: list[Record]) -> dict[str, str]:
 
 
 def _reached(claim: dict, runs: pandas.DataFrame) -> str:
-    picked, normalised, count = rules.reached(claim, runs)
-    combinations = runs.groupby(claim["cells"]).ngroups
+    picked, normalised = rules.reached(claim, runs)
     return (
         "With 75 % of the weights removed the network classifies"
         f" **{percent_interval(picked)}** of MNIST's test images correctly, under the reading"
         f" of the method that a validation split chose ({len(picked)} seeds; brackets are 95 %"
         f" intervals). The paper reports {100 * claim['value']:.2f} %. The normalised"
         f" contribution, from which the method has its name, reaches at most"
-        f" {percent_interval(normalised)}. Of {combinations} combinations of reading,"
-        f" threshold and training {count} reach the paper's number (*Figure 3*)."
+        f" {percent_interval(normalised)}. {rules.counted(claim, runs)} (*Figure 3*)."
+    )
+
+
+def reaching(claim: dict, runs: pandas.DataFrame) -> str:
+    """Which combinations reach the paper's number, with their means and intervals, in
+    words."""
+    said = [
+        f"{percent_interval(row.accuracies)} ({words.combination(*cell)})"
+        for cell, row in rules.reaching(claim, runs).iterrows()
+    ]
+    value = f"{100 * claim['value']:.2f} %"
+    return (
+        f"These means reach {value}: {joined(said)}." if said else f"No mean reaches {value}."
     )
 
 
@@ -123,11 +138,13 @@ def _changed(claim: dict, runs: pandas.DataFrame) -> str:
     found = rules.changes(claim, runs)
     better, worse = rules.clear(found.items())
     means = 100 * found.mean()
+    named = "; ".join(words.case(claim["cells"], cell) for cell in better.index[better])
     return (
         f"Pruning-aware training makes the pruned network clearly more accurate in"
-        f" **{better.sum()} of {len(better)}** cases and clearly less accurate in"
-        f" {worse.sum()}, by {signed(means.min())} to {signed(means.max())} points"
-        " (*Figure 5* has the ReLU network at 75 %). The paper gives no number."
+        f" **{better.sum()} of {len(better)}** cases{f' ({named})' if named else ''} and"
+        f" clearly less accurate in {worse.sum()}, by {signed(means.min())} to"
+        f" {signed(means.max())} points (*Figure 5* has the ReLU network at 75 %). The paper"
+        " gives no number."
     )
 
 
@@ -156,6 +173,43 @@ def _gained(claim: dict, runs: pandas.DataFrame) -> str:
 def signed(points: float, digits: int = 2) -> str:
     """A difference in points with its sign: "−0.41"."""
     return f"{points:+.{digits}f}".replace("-", "−")
+
+
+def behind(evidence: list[Record], sparsities: Iterable[float] = (0.75, 0.9, 0.95)) -> str:
+    """Which scores have a higher mean than relative importance at one λ and each sparsity, the
+    best first, in words; only scores that are drawn."""
+    frame = records.table(evidence)
+    mean = frame.pivot_table(index="method", columns="sparsity", values="test_accuracy")
+    parts = []
+    for sparsity in sparsities:
+        column = mean[sparsity].drop([*HIDDEN, "unpruned"], errors="ignore")
+        above = column[column > column["relative"]].sort_values(ascending=False)
+        named = joined(map(name, above.index)) if len(above) else "no score"
+        parts.append(f"of {named} with {100 * sparsity:g} % removed")
+    one = evidence[0]
+    tuned = ", after fine-tuning," if one["finetune_epochs"] else ""
+    return (
+        f"At {words.training(one['activity'])}{tuned} the means above that of relative"
+        f" importance are those {'; '.join(parts)}."
+    )
+
+
+def beside(evidence: list[Record], sparsity: float = 0.75) -> str:
+    """By how many points relative importance differs from every other score at one λ and
+    sparsity, paired by seed, in words."""
+    at = records.table(records.select(evidence, sparsity=sparsity))
+    wide = 100 * at.pivot_table(index="seed", columns="method", values="test_accuracy")
+    wide = wide[wide.mean().sort_values(ascending=False).index]
+    others = wide.columns.drop("relative")
+    said = [
+        f"{mean_interval(wide['relative'] - wide[other])} ({name(other)})" for other in others
+    ]
+    return (
+        f"With {100 * sparsity:g} % removed relative importance has"
+        f" {mean_interval(wide['relative'])} %. Its differences from the other scores are"
+        f" {joined(said)} points, over {len(wide)} seeds and paired; each interval is for one"
+        " difference."
+    )
 
 
 def at_penalty(evidence: list[Record], activity: float) -> str:

@@ -25,6 +25,11 @@ def training(activity: float) -> str:
     return f"λ = {activity:g}"
 
 
+def combination(kind: str, blind: bool, scope: str, activity: float) -> str:
+    """A reading, a threshold and a training: "absolute, the whole network, λ = 0.1"."""
+    return f"{reading(kind, blind)}, {SCOPES[scope]}, {training(activity)}"
+
+
 def value(field: str, content: Any) -> str:
     """The value of one field of a record."""
     if field == "activation":
