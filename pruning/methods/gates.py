@@ -137,7 +137,7 @@ def _with_outputs(chosen: list, named: bool) -> list:
             "model: has no layer but the last whose outputs could be gated; name it in layers"
         )
     for key, module, _ in having:
-        if getattr(module, "groups", 1) > 1 and getattr(module, "transposed", False):
+        if getattr(module, "transposed", False) and module.groups > 1:
             raise ValueError(
                 f"layers: {key!r} is a grouped transposed convolution, whose outputs have no"
                 " gates"
@@ -216,7 +216,7 @@ def density_loss(model: nn.Module, target: float, log: bool = False) -> Tensor:
     return off_target(*_kept(model, target), target, log)
 
 
-def off_target(kept: Tensor, total: int, target: float | Tensor, log: bool = False) -> Tensor:
+def off_target(kept: Tensor, total: int, target: float | Tensor, log: bool) -> Tensor:
     """`density_loss` from the sum of `total` gates; elementwise, where there are several."""
     if not log:
         return (kept / total - target).abs()  # Eq. 3

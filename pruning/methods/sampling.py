@@ -134,9 +134,7 @@ class Gate(nn.Module):
         """Drop everything that belongs to one step."""
         self.kept: Tensor | None = None  # Σ g of the last training forward pass, with gradient
         self._sample: Tensor | None = None
-        self._task = (
-            -1
-        )  # of the autograd engine, within which the sample was drawn; −1 outside
+        self._task = -1  # of autograd's engine, in which the sample was drawn; −1 outside
         self._reuse = False  # whether a pass was announced, whose reads share the sample
 
     def _usable(self) -> bool:

@@ -4,7 +4,10 @@ from torch import nn
 from torch_models import MODELS
 
 import pruning
+from pruning import methods
 from pruning.methods import baselines
+from pruning.networks import models
+from pruning.training import recipes
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -34,3 +37,57 @@ def test_random_deletion_brings_nothing_back():
         baselines.delete_at_random(model, 0.3)
     with pytest.raises(ValueError, match=r"density: got 1\.5"):
         baselines.delete_at_random(model, 1.5)
+
+
+def test_the_ends_of_random_deletion():
+    for density, kept in ((0.0, 0), (1, 240)):
+        model = nn.Sequential(nn.Linear(20, 10), nn.Linear(10, 4))
+        baselines.delete_at_random(model, density)
+        assert sum(int(mask.sum()) for mask in pruning.masks(model).values()) == kept
+    with pytest.raises(ValueError, match=r"density: got -0\.1, needs a number in \[0, 1\]"):
+        baselines.delete_at_random(model, -0.1)
+    with pytest.warns(UserWarning, match=r"\['0.weight'\]"):
+        baselines.delete_at_random(nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2)), 0.5)
+
+
+def posed():
+    data = torch.zeros(1, 12), torch.zeros(1).long()
+    return recipes.Problem(*data, (12, 10, 4), density=0.2, epochs=7, finetune_epochs=2)
+
+
+@pytest.mark.parametrize("name", ["random", "random_paths", "dense"])
+def test_one_training_of_all_epochs_with_the_settings_given(name):
+    method = methods.find(name)
+    (phase,) = method.phases(method.settings(finetune_lr=0.02, descent=0.3), posed())
+    assert (phase.epochs, phase.optimizer) == (9, recipes.Adam(0.02))
+    assert phase.schedule == recipes.HoldThenCosine(0.3)
+    assert phase.after is None
+    model = models.mlp((12, 10, 4))
+    (phase.before or (lambda model: None))(model)
+    kept = sum(int(mask.sum()) for mask in pruning.masks(model).values())
+    assert kept == (160 if name == "dense" else 32)
+    if name == "random_paths":
+        assert pruning.sparsity_report(model).effective.sum() == 32
+
+
+def test_random_deletion_by_shares_draws_anew():
+    method = methods.find("random")
+    found = []
+    for seed in (0, 0, 1):
+        (phase,) = method.phases(method.settings(allocation=(0.75, 0.25)), posed())
+        model = models.mlp((12, 10, 4))
+        torch.manual_seed(seed)
+        phase.before(model)
+        found.append(pruning.masks(model))
+        assert [int(mask.sum()) for mask in found[-1].values()] == [24, 8]
+    first, again, other = (each["0"] for each in found)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_network_too_small_for_its_first_neuron_is_refused():
+    assert baselines.narrow((64, 32, 16, 10), 0.2) == (64, 6, 10, 10)
+    with pytest.raises(
+        ValueError, match=r"density: got 0\.001, no dense network \(64, 32, 10"
+    ):
+        baselines.narrow((64, 32, 10), 0.001)

@@ -578,6 +578,10 @@ def test_what_has_no_outputs_to_gate_is_refused():
     grouped = nn.Sequential(nn.ConvTranspose2d(4, 4, 2, groups=2), nn.Linear(2, 2))
     with pytest.raises(ValueError, match="'0' is a grouped transposed convolution"):
         pruning.gate(grouped, granularity="output")
+    pruned = net()
+    prune.l1_unstructured(pruned[0], "bias", 2)
+    with pytest.raises(ValueError, match=r"layers: '0\.bias' carries a mask"):
+        pruning.gate(pruned, granularity="output")
 
 
 def test_closed_outputs_are_cut_out_of_a_resnet_by_compact():

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize, prune
 
 import pruning
 from pruning.methods import sampling
-from pruning.methods.gates import gates
+from pruning.methods.gates import gates, off_target
 from pruning.methods.noise import logistic_noise
 
 
@@ -145,6 +145,14 @@ def test_density_losses():
     assert whole == pytest.approx(abs(math.log(d)), rel=1e-5)
     pruning.density_loss(model, 0.1, log=True).backward()
     assert all(p.grad.abs().sum() > 0 for p in pruning.gate_parameters(model))
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_several_targets_are_compared_one_by_one(log):
+    kept, aims = torch.tensor([3.0, 12.0, 45.0]), torch.tensor([0.1, 0.4, 0.01])
+    together = off_target(kept, 45, aims, log)
+    alone = [off_target(k, 45, a.item(), log) for k, a in zip(kept, aims, strict=True)]
+    assert together.tolist() == pytest.approx([each.item() for each in alone])
 
 
 def test_log_density_loss_is_finite_when_nothing_is_kept():
@@ -314,10 +322,12 @@ def test_gated_twice_pruned_and_nothing_to_gate():
 def test_density_loss_refuses_a_wrong_target(target):
     model = pruning.gate(net())
     model(torch.randn(2, 6))
-    with pytest.raises(ValueError, match="target: got"):
+    with pytest.raises(
+        ValueError, match=rf"target: got {target}, needs a density in \[0, 1\]$"
+    ):
         pruning.density_loss(model, target)
     for target in (0, 1.5):
-        with pytest.raises(ValueError, match=f"target: got {target}"):
+        with pytest.raises(ValueError, match=rf"target: got {target}, .* in \(0, 1\]$"):
             pruning.density_loss(model, target, log=True)
 
 
