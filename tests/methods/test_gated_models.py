@@ -1,6 +1,7 @@
 """Gates on models of every kind, and in trainings that are not the plain loop."""
 
 import copy
+import gc
 import math
 import warnings
 
@@ -14,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from torch_models import MODELS, steps
 
 import pruning
+from pruning.methods import watching
 from pruning.methods.sampling import gates
 from pruning.networks.masks import effective
 from pruning.networks.prunable import prunable
@@ -273,6 +275,46 @@ def test_an_optimizer_built_before_the_gates_is_warned_about(make):
     for logits in pruning.gate_parameters(model):
         logits.requires_grad_(False)
     train(model, make([p for p in model.parameters() if p.requires_grad], lr=0.01))
+
+
+def test_the_warning_comes_at_the_tenth_step_and_points_at_it():
+    model, other = net(), net()
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.01) for each in (other, model)]
+    pruning.gate(other)  # an earlier model, whose watch is open
+    pruning.gate(model)
+    train(other, optimizers[0], 3)
+    train(model, optimizers[1], 9)
+    with pytest.warns(UserWarning, match="10 optimizer steps") as caught:
+        train(model, optimizers[1], 1)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    train(model, optimizers[1])  # once is enough
+    train(other, optimizers[0], 6)
+    with pytest.warns(UserWarning, match="10 optimizer steps"):
+        train(other, optimizers[0], 1)
+
+
+def test_optimizers_that_take_turns_and_models_that_are_gone_are_no_reason_to_warn(
+    monkeypatch,
+):
+    monkeypatch.setattr(watching, "_open", [])
+    gone = net()
+    optimizer = torch.optim.SGD(gone.parameters(), lr=0.01)
+    pruning.gate(gone)
+    train(gone, optimizer, 2)
+    del gone
+    optimizer.zero_grad()
+    optimizer.param_groups.clear()
+    optimizer.state.clear()
+    gc.collect()
+    model = pruning.gate(net())
+    logits = list(pruning.gate_parameters(model))
+    known = {id(each) for each in logits}
+    weights = [p for p in model.parameters() if id(p) not in known]
+    train(model, torch.optim.SGD(weights, lr=0.01), 9)
+    train(model, torch.optim.SGD(logits, lr=0.01), 1)
+    train(model, torch.optim.SGD(weights, lr=0.01))
+    assert not watching._open  # nothing is left to see
 
 
 def test_accumulated_gradients_are_no_reason_to_warn():

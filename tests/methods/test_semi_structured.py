@@ -6,6 +6,7 @@ from torch import nn
 from torch.ao.pruning import WeightNormSparsifier
 
 import pruning
+from pruning.methods.semi_structured import n_m_mask
 
 
 @pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (3, 4), (1, 2), (4, 8), (4, 4)])
@@ -21,6 +22,28 @@ def test_the_best_n_of_every_m_are_kept(n, m):
                     itertools.combinations(range(m), n), key=lambda c: group[list(c)].sum()
                 )
                 assert inside.nonzero().flatten().tolist() == list(best)
+
+
+@pytest.mark.parametrize("shape", [(8,), (3, 8), (2, 3, 8)])
+def test_the_last_dimension_of_any_tensor_is_grouped(shape):
+    scores = torch.randn(shape)
+    mask = n_m_mask(scores, 1, 4)
+    assert mask.dtype == torch.bool
+    assert mask.shape == shape
+    groups = mask.view(-1, 4)
+    assert (groups.sum(1) == 1).all()
+    assert torch.equal(groups.int().argmax(1), scores.view(-1, 4).argmax(1))
+    with pytest.raises(ValueError, match="scores: got rows of 8, needs a multiple of m = 3"):
+        n_m_mask(scores, 1, 3)
+    with pytest.raises(ValueError, match="n, m: got 0, 4, needs 0 < n ≤ m"):
+        n_m_mask(scores, 0, 4)
+
+
+def test_equal_scores_are_kept_in_the_order_of_their_positions():
+    assert (
+        n_m_mask(torch.ones(2, 2000), 1000, 2000).tolist()
+        == [[True] * 1000 + [False] * 1000] * 2
+    )
 
 
 def test_two_of_four_are_those_of_torch():
