@@ -244,7 +244,7 @@ def descending(full: dict[str, int], final: dict[str, int] | int, rounds: int) -
     """
 
     def at(full: int, last: int, k: int) -> int:
-        return max(last, round(full * (last / full) ** (k / rounds)))
+        return round(full * (last / full) ** (k / rounds))
 
     if isinstance(final, int):
         return [at(sum(full.values()), final, k) for k in range(1, rounds + 1)]
