@@ -279,6 +279,7 @@ def test_density_of_frozen_batchnorm_style_mixed_modes():
     model(torch.randn(2, 6))
     assert pruning.density(model).requires_grad
     assert not pruning.density(model.eval()).requires_grad
+    assert gates(model)["0"].count().dtype == torch.float32
 
 
 @pytest.mark.parametrize(

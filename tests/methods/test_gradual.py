@@ -77,7 +77,16 @@ def test_training_after_the_end_respects_the_mask(digits):
     )
 
 
-@pytest.mark.parametrize("bad", [{"begin": 0.5, "end": 0.5}, {"updates": 0}, {"weights": 0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"begin": 0.5, "end": 0.5},
+        {"begin": -0.1},
+        {"end": 1.1},
+        {"updates": 0},
+        {"weights": 0},
+    ],
+)
 def test_bad_input_is_named(bad):
     with pytest.raises(ValueError, match="|".join(bad)):
         gradual.GradualPruning(models.mlp((4, 3)), **{"weights": 5} | bad)
@@ -125,3 +134,37 @@ def test_more_weights_than_are_left_are_refused():
         ValueError, match="weights: got 50 for layer '2', needs at most the 30"
     ):
         gradual.GradualPruning(model, weights=100, allocation=(0.5, 0.5))
+
+
+def test_the_defaults_end_halfway_in_a_hundred_updates():
+    assert gradual.cubic(0.25, 0.0, 0.5) == pytest.approx(0.875)
+    pruner = gradual.GradualPruning(models.mlp((20, 10, 5)), weights=50)
+    assert (pruner.begin, pruner.end, pruner.updates) == (0.0, 0.5, 100)
+    assert pruner.kept(0.0) == 250
+    assert pruner.kept(0.25) == 75  # an eighth of the 200
+    assert pruner.kept(0.5) == pruner.kept(1.0) == 50
+
+
+def test_what_has_been_done_is_not_done_again():
+    asked = []
+
+    def score(model):
+        asked.append(sum(kept(model)) if masks.masks(model) else None)
+        return scores.magnitude(model)
+
+    model = models.mlp((20, 10, 5))
+    callback = gradual.Gradual(weights=50, end=1.0, updates=4, score=score)
+    callback.start(model)
+    asked.clear()
+    for progress in (0.1, 0.25, 0.3, 0.6, 0.6):
+        callback.after_step(model, progress)
+    assert len(asked) == 2
+    assert callback.state() == {"done": 2}
+    callback.load({"done": torch.tensor(4)})
+    callback.after_step(model, 1.0)
+    callback.finish(model)
+    assert len(asked) == 2  # all four are done, it was told
+    callback.load({"done": torch.tensor(3)})
+    callback.finish(model)
+    assert callback.state() == {"done": 4}
+    assert sum(kept(model)) == 50

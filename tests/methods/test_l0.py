@@ -88,10 +88,15 @@ def test_training_ends_at_the_budget_and_still_tells_digits_apart(digits, settin
     assert training.evaluate(model, digits.test.inputs, digits.test.targets).accuracy > 0.8
 
 
-@pytest.mark.parametrize("bad", [{"temperature": 0}, {"init": 1.0}])
+@pytest.mark.parametrize(
+    "bad", [{"temperature": 0}, {"temperature": math.inf}, {"init": 1.0}, {"init": 0.0}]
+)
 def test_bad_input_is_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         l0.gate(models.mlp((4, 3)), **bad)
+    for wrong in {"factor": -1.0}, {"descent": 0.0}, {"descent": 1.1}:
+        with pytest.raises(ValueError, match="factor, descent: got"):
+            l0.L0(10, **wrong)
     with pytest.raises(ValueError, match="penalty: got 'l1'"):
         l0.L0(10, penalty="l1")
     with pytest.raises(ValueError, match="no hard-concrete gate"):
@@ -137,3 +142,34 @@ def test_parameters_without_a_gate_are_named():
     model = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 3))
     with pytest.warns(UserWarning, match=r"\['0.weight'\] have no gates"):
         l0.gate(model)
+
+
+def test_what_the_penalties_are():
+    model = models.mlp((8, 6, 4))  # 72 weights
+    usual = l0.L0(weights=9)
+    assert (usual.factor, usual.form, usual.descent) == (1.0, "sum", 0.5)
+    assert (usual.temperature, usual.init, usual.allocation) == (2 / 3, 0.5, "global")
+    assert l0.L0(9, factor=0.0, descent=1.0).factor == 0
+    usual.start(model)
+    for gating in l0.gates(model).values():
+        torch.nn.init.constant_(gating.log_alpha, -1.0)
+    share = 1 / (1 + math.exp(1 + 2 / 3 * math.log(0.1 / 1.1)))  # P(z ≠ 0) of each gate
+    assert l0.expected_weights(model).item() == pytest.approx(72 * share, rel=1e-5)
+    for factor in (1.0, 3.0):
+        summed = l0.L0(9, factor)
+        assert summed.penalty(model, 0.3).item() == pytest.approx(factor * share, rel=1e-5)
+        aimed = l0.L0(9, factor, "target", descent=0.6)
+        # from 72 to 9, three halvings by the end of the descent
+        for progress, aim in ((0.0, 72), (0.2, 36), (0.4, 18), (0.6, 9), (0.9, 9)):
+            wanted = factor * abs(math.log(72 * share / aim))
+            assert aimed.penalty(model, progress).item() == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_gates_are_in_the_mode_of_their_layer_and_start_at_init(training):
+    model = l0.gate(models.mlp((8, 6, 4)).train(training))
+    assert all(each.training == training for each in l0.gates(model).values())
+    assert all(not each.log_alpha.any() for each in l0.gates(model).values())  # init ½
+    gating = l0.gates(l0.gate(models.mlp((8, 6, 4)), 0.4, 0.8))["0"]
+    assert gating.temperature == 0.4
+    torch.testing.assert_close(gating.log_alpha.sigmoid(), torch.full((6, 8), 0.8))

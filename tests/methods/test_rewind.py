@@ -61,8 +61,10 @@ def test_layers_may_have_shares(digits):
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="rounds: got 0"):
         rewind.Rewinding(10, rounds=0)
-    with pytest.raises(ValueError, match="early: got 1"):
-        rewind.Rewinding(10, rounds=1, early=1)
+    for early in (1, -0.1):
+        with pytest.raises(ValueError, match=f"early: got {early}"):
+            rewind.Rewinding(10, rounds=1, early=early)
+    assert rewind.Rewinding(10, rounds=1).early == 0.02
     with pytest.raises(RuntimeError, match="save"):
         rewind.Rewinding(10, rounds=1).prune_and_rewind(models.mlp((4, 3)))
 
@@ -160,3 +162,23 @@ def test_a_resumed_rewinding_counts_from_where_it_began():
     resumed.load(rewinding.state())
     resumed.prune_and_rewind(model)
     assert sum(int(mask.sum()) for mask in masks.masks(model).values()) == 9
+
+
+def test_the_weights_are_kept_once_and_the_rounds_end():
+    model = models.mlp((8, 6, 4))
+    rewinding = rewind.Rewinding(weights=18, rounds=1, early=0.3)
+    rewinding.start(model)
+    rewinding.after_step(model, 0.2)
+    assert not rewinding.saved
+    with torch.no_grad():
+        model[0].weight.fill_(2.0)
+    rewinding.after_step(model, 0.3)
+    with torch.no_grad():
+        model[0].weight.fill_(3.0)
+    rewinding.after_step(model, 0.4)
+    rewinding.start(model)
+    rewinding.finish(model)
+    assert (masks.original(model[0]) == 2).all()
+    assert rewinding.state()["done"] == 1
+    with pytest.raises(RuntimeError, match="no more than `rounds` rounds"):
+        rewinding.finish(model)

@@ -185,6 +185,9 @@ def test_full_density_leaves_nothing_to_rewire():
         (lambda: SET(0.0, 5), "density: got 0.0"),
         (lambda: SET(0.1, -1), "rewirings: got -1"),
         (lambda: SET(0.1, 5, fraction=1.0), "fraction: got 1.0"),
+        (lambda: SET(0.1, 5, fraction=-0.1), "fraction: got -0.1"),
+        (lambda: SET(0.1, 5, allocation="global"), "allocation: got 'global', needs 'uni"),
+        (lambda: DeepR(0.1, lambda progress: 0.1, allocation="global"), "got 'global'"),
         (lambda: DeepR(1.2, lambda progress: 0.1), "density: got 1.2"),
         (lambda: DeepR(0.1, lambda progress: 0.1, l1=-1.0), "l1: got -1.0"),
     ],
@@ -256,3 +259,50 @@ def test_where_the_gradients_are_cleared_already_every_trained_layer_moves(make)
     model.zero_grad()
     method.after_step(model, 0.5)
     assert changed(model, before) == [True, True]
+
+
+def test_the_ends_of_ranges_and_the_defaults():
+    nothing = SET(1.0, 0, fraction=0.0)
+    assert (nothing.fraction, nothing.rewirings, nothing.allocation) == (0, 0, "erdos-renyi")
+    assert SET(0.1, 5).fraction == 0.3
+    usual = DeepR(0.1, lambda progress: 0.1)
+    assert (usual.l1, usual.allocation) == (1e-4, "erdos-renyi")
+    assert DeepR(0.1, lambda progress: 0.1, l1=0.0).l1 == 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SET(0.1, 1, allocation="uniform"),
+        lambda: DeepR(0.1, lambda progress: 0.1, allocation="uniform"),
+    ],
+)
+def test_layers_may_have_the_same_density(make):
+    model = net()
+    make().start(model)
+    assert pruning.sparsity_report(model).kept.tolist() == [60, 12]
+
+
+def test_weights_that_are_shared_or_pruned_by_torch_are_refused():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    with pytest.raises(ValueError, match="shares its weight"):
+        SET(0.5, 1).start(model)
+    model = net()
+    nn.utils.prune.random_unstructured(model[2], "weight", 5)
+    with pytest.raises(ValueError, match="'2' is pruned or gated already"):
+        SET(0.5, 1).start(model)
+
+
+def test_set_counts_its_rewirings_and_begins_anew_at_start():
+    model, method = net(), SET(0.3, rewirings=3)
+    method.start(model)
+    assert method.state() == {"done": 0}
+    method.after_step(model, 0.3)
+    method.after_step(model, 0.6)
+    assert method.state() == {"done": 2}
+    resumed = SET(0.3, rewirings=3)
+    resumed.load(method.state())
+    assert resumed.state() == {"done": 2}
+    method.start(net())
+    assert method.state() == {"done": 0}

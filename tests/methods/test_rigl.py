@@ -76,7 +76,15 @@ def test_it_starts_where_it_is_told():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"allocation": "global"}, {"fraction": 1.0}, {"every": 0}, {"until": 0.0}]
+    "bad",
+    [
+        {"allocation": "global"},
+        {"fraction": 1.0},
+        {"fraction": -0.1},
+        {"every": 0},
+        {"until": 0.0},
+        {"until": 1.1},
+    ],
 )
 def test_bad_input_is_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
@@ -196,3 +204,51 @@ def test_a_weight_of_several_tensors_is_refused_by_name():
     torch.nn.utils.parametrizations.weight_norm(model[2])
     with pytest.raises(ValueError, match="'2' is computed from several tensors"):
         rigl.RigL(weights=20).start(model)
+
+
+def test_the_defaults_are_those_of_the_paper():
+    method = rigl.RigL(10)
+    assert (method.allocation, method.fraction) == ("erdos-renyi", 0.3)
+    assert (method.every, method.until) == (100, 0.75)
+    assert rigl.moving(0.375) == pytest.approx(0.15)
+    assert rigl.moving(0.375, until=1.0) > 0.15
+    assert rigl.RigL(10, fraction=0.0).fraction == 0
+
+
+def test_gradients_are_kept_for_the_steps_that_need_them():
+    model = models.mlp((8, 6, 3), "silu")
+    callback = rigl.RigL(20, "uniform", fraction=0.5, every=3, until=1.0)
+    callback.start(model)
+    first, due = masks.masks(model), []
+    for step in range(7):
+        model(torch.randn(9, 8)).square().sum().backward()
+        due.append(bool(callback.gradients))
+        callback.after_step(model, 0.0)
+        moved = not torch.equal(masks.masks(model)["0"], first["0"])
+        assert moved == (step >= 2)
+        assert callback.state() == {"steps": step + 1}
+    assert due == [False, False, True, False, False, True, False]
+
+
+def test_a_pass_in_evaluation_mode_gives_no_gradient_to_grow_by():
+    model = models.mlp((8, 6, 3), "silu")
+    callback = started(model)
+    model.eval()(torch.randn(9, 8)).square().sum().backward()
+    with pytest.raises(RuntimeError, match="backward pass in training mode"):
+        callback.after_step(model.train(), 0.0)
+
+
+def test_starting_again_and_finishing_leave_no_hook():
+    model = models.mlp((8, 6, 3), "silu")
+    callback = started(model)
+    model(torch.randn(9, 8)).square().sum().backward()
+    callback.after_step(model, 0.0)
+    callback.load({"steps": torch.tensor(7)})
+    assert callback.state() == {"steps": 7}
+    callback.start(model)
+    assert callback.state() == {"steps": 0}
+    model(torch.randn(9, 8)).square().sum().backward()
+    assert callback.gradients.keys() == {"0", "2"}
+    callback.finish(model)
+    assert not callback.gradients
+    assert not any(module._forward_hooks for module in model.modules())

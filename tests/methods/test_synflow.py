@@ -185,3 +185,21 @@ def test_weight_norm_is_scored_by_the_weights_that_it_gives():
     nn.utils.parametrizations.weight_norm(normed[0])
     x = torch.zeros(1, 5)
     torch.testing.assert_close(synflow.synflow(normed, x), synflow.synflow(plain, x))
+
+
+def test_each_round_scores_what_the_one_before_has_left():
+    model, x = models.mlp((6, 8, 4)), torch.zeros(1, 6)  # 80 weights
+    expected = models.mlp((6, 8, 4))
+    expected.load_state_dict(model.state_dict())
+    for weights in (40, 20, 10):
+        pruning.prune_by_score(expected, synflow.synflow(expected, x), 1 - weights / 80)
+    synflow.prune(model, x, weights=10, rounds=3)
+    for key, mask in masks.masks(expected).items():
+        assert torch.equal(masks.masks(model)[key], mask)
+
+
+def test_layers_may_have_shares_of_the_flow():
+    model = synflow.prune(
+        models.mlp((6, 8, 4)), torch.zeros(1, 6), 20, allocation=(0.25, 0.75)
+    )
+    assert [int(mask.sum()) for mask in masks.masks(model).values()] == [5, 15]

@@ -119,8 +119,11 @@ def test_training_ends_at_the_budget_and_still_tells_digits_apart(digits, sampli
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="sampling: got 'global'"):
         variational.dropout(models.mlp((4, 3)), sampling="global")
-    with pytest.raises(ValueError, match="samples, scale, warm: got 0"):
-        variational.Variational(10, samples=0)
+    for wrong in {"samples": 0}, {"scale": -1.0}, {"warm": -0.1}, {"warm": 1.1}:
+        with pytest.raises(ValueError, match="samples, scale, warm: got"):
+            variational.Variational(10, **{"samples": 1} | wrong)
+    with pytest.raises(ValueError, match="sampling: got 'global'"):
+        variational.Settings(sampling="global")
     with pytest.raises(ValueError, match="no variational dropout"):
         variational.divergence(models.mlp((4, 3)))
 
@@ -198,3 +201,40 @@ def test_weights_that_are_no_plain_parameters_are_refused():
     nn.utils.parametrizations.spectral_norm(model[0])
     with pytest.raises(ValueError, match="'0' is gated or parametrized already"):
         variational.dropout(model)
+
+
+def test_the_divergence_is_a_sum_and_the_penalty_rises():
+    model = models.mlp((8, 6, 4))
+    usual = variational.Variational(9, samples=50)
+    assert (usual.scale, usual.warm, usual.init) == (1.0, 0.5, -10.0)
+    assert (usual.sampling, usual.allocation) == ("local", "global")
+    usual.start(model)
+    found = variational.noises(model)
+    assert all((noise.log_sigma2 == -10).all() for noise in found.values())
+    whole = 0.0
+    for layer in (model[0], model[2]):
+        log_alpha = -10 - masks.original(layer).detach().double().square().log()
+        whole += variational.kl_divergence(log_alpha.clamp(-8, 8)).sum().item()
+    assert variational.divergence(model).item() == pytest.approx(whole, rel=1e-5)
+    for progress, risen in ((0.0, 0.0), (0.125, 0.25), (0.5, 1.0), (0.8, 1.0)):
+        expected = pytest.approx(risen * whole / 50, rel=1e-5)
+        assert usual.penalty(model, progress).item() == expected
+    at_once = variational.Variational(9, samples=1, scale=3.0, warm=0.0)
+    assert at_once.penalty(model, 0.0).item() == pytest.approx(3 * whole, rel=1e-5)
+    assert variational.Variational(9, samples=1, scale=0.0, warm=1.0).scale == 0
+
+
+def test_noise_over_signal_is_cut_at_eight():
+    model = variational.dropout(nn.Sequential(nn.Linear(3, 1)), init=0.0, sampling="weight")
+    with torch.no_grad():
+        model[0].parametrizations.weight.original.copy_(torch.tensor([[0.0, 1e-4, 1e4]]))
+    noise = variational.noises(model)["0"]
+    assert noise.log_alpha().tolist() == [[8.0, 8.0, -8.0]]
+    assert noise.mask().tolist() == [[False, False, True]]
+    assert (noise.log_sigma2 == 0).all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_noise_is_in_the_mode_of_its_layer(training):
+    model = variational.dropout(models.mlp((8, 6, 4)).train(training))
+    assert all(each.training == training for each in variational.noises(model).values())
