@@ -70,6 +70,7 @@ class Gate(nn.Module):
     sample's sum."""
 
     stacked = 0  # 1 where the first dimension counts networks
+    _task = -1  # of autograd's engine, in which the sample was drawn; −1 outside
 
     def __init__(self, weight: Tensor, tau: float, init: float):
         super().__init__()
@@ -89,7 +90,7 @@ class Gate(nn.Module):
     @torch._disable_dynamo
     def sample(self, weight: Tensor) -> Tensor:
         """θ^w ⊙ g in training mode: that of this pass, or a new one."""
-        if self._reuse and self._usable():
+        if self._reuse and self._usable(weight.requires_grad or self.logits.requires_grad):
             return self._sample
         self._sample, kept = _SampledGate.apply(
             weight, self.logits, self.noise(), self.tau, weakref.ref(self)
@@ -134,17 +135,14 @@ class Gate(nn.Module):
         """Drop everything that belongs to one step."""
         self.kept: Tensor | None = None  # Σ g of the last training forward pass, with gradient
         self._sample: Tensor | None = None
-        self._task = -1  # of autograd's engine, in which the sample was drawn; −1 outside
         self._reuse = False  # whether a pass was announced, whose reads share the sample
 
-    def _usable(self) -> bool:
+    def _usable(self, trained: bool) -> bool:
         """Whether the sample belongs to this pass, not to one that checkpointing repeats in
-        the backward pass, and has the graph that is wanted."""
+        the backward pass, and has a graph where gradients are wanted of what is `trained`."""
         if self._sample is None or self._task != torch._C._current_graph_task_id():
             return False
-        return self._sample.requires_grad or not (
-            torch.is_grad_enabled() and self.logits.requires_grad
-        )
+        return self._sample.requires_grad or not (trained and torch.is_grad_enabled())
 
     def _drawn(self, kept: Tensor) -> None:
         self._task = torch._C._current_graph_task_id()
@@ -164,7 +162,7 @@ class Gate(nn.Module):
         # The last sample belongs to an autograd graph, which can be neither copied nor
         # pickled.
         state = super().__getstate__()
-        return {**state, "kept": None, "_sample": None, "_reuse": False, "_task": -1}
+        return {**state, "kept": None, "_sample": None, "_reuse": False}
 
 
 class OutputGate(Gate):
@@ -184,7 +182,7 @@ class OutputGate(Gate):
         """θ^w ⊙ g, one g an output."""
         if not self.training:
             return weight * self.mask()
-        if not (self._reuse and self._usable()):
+        if not (self._reuse and self._usable(self.logits.requires_grad)):
             self._sample = self.straight_through()
             if self._sample.requires_grad:
                 owner = weakref.ref(self)
@@ -197,7 +195,7 @@ class OutputGate(Gate):
         draws them."""
         if not self.training:
             return (self.logits.detach() > 0).view_as(bias)
-        if not self._usable():
+        if not self._usable(self.logits.requires_grad):
             self._sample = self.straight_through()
         return self._sample.view_as(bias).to(bias.dtype)
 

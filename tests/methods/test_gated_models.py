@@ -113,6 +113,37 @@ def test_reads_outside_of_a_pass_draw_anew(granularity):
     assert alike() == [False, False]
 
 
+@pytest.mark.parametrize("granularity", ["weight", "output"])
+def test_reads_without_gradients_are_one_sample_and_those_with_gradients_another(granularity):
+    layers = nn.Linear(4, 60), nn.ReLU(), nn.Linear(60, 3)
+    model = pruning.gate(nn.Sequential(*layers), init=0.5, granularity=granularity)
+    logits = pruning.gate_parameters(model)[0]
+    with torch.no_grad():
+        model(torch.randn(2, 4))
+        assert torch.equal(model[0].weight, model[0].weight)
+    model[0].weight.sum().backward()
+    assert logits.grad.any()
+    logits.requires_grad_(False)
+    with torch.no_grad():
+        model(torch.randn(2, 4))
+    model.zero_grad()
+    weight = model[0].weight
+    weight.square().sum().backward()  # the weights are trained, though the gates are frozen
+    original = model[0].parametrizations.weight.original
+    assert torch.equal(original.grad, 2 * weight)
+    model.requires_grad_(False)
+    model(torch.randn(2, 4))
+    assert torch.equal(model[0].weight, model[0].weight)
+
+
+def test_a_bias_may_be_read_before_its_weight():
+    model = pruning.gate(net(), init=0.5, granularity="output")
+    removed = model[0].bias == 0
+    assert model[0].bias.shape == (5,)
+    assert removed.dtype == torch.bool
+    assert "(5, 1), tau=1.0" in repr(model)
+
+
 def test_the_gradient_of_two_reads_is_that_of_one_gate(monkeypatch):
     from pruning.methods import sampling
 
