@@ -104,6 +104,17 @@ def test_the_error_of_a_mismatch_names_the_conversion(have, load):
     assert "'0.parametrizations.weight.0." in str(error.value)
 
 
+@pytest.mark.parametrize("form", ["masked", "gated"])
+def test_an_unexpected_key_beside_a_mask_or_logits_is_refused(form):
+    model = FORMS[form](mlp())
+    state = model.state_dict() | {"0.parametrizations.weight.0.other": torch.ones(1)}
+    with pytest.raises(
+        RuntimeError, match=r"Unexpected key.*0\.parametrizations\.weight\.0\.other"
+    ):
+        model.load_state_dict(state)
+    model.load_state_dict(state, strict=False)
+
+
 def test_another_architecture_is_refused():
     state = mlp().state_dict()
     state["head.weight"] = state.pop("2.bias")
