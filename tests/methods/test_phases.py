@@ -1,5 +1,7 @@
 """Every setting of a method reaches its phases."""
 
+import math
+
 import pytest
 import torch
 
@@ -204,3 +206,69 @@ def test_gates():
     for wrong in (0.5, 0.25, 0.25), (0.2, 0.2):
         with pytest.raises(ValueError, match="allocation: got"):
             phases("gates", allocation=wrong)
+
+
+def settled(**settings):
+    """A callback of the gates after a forward pass, the model, and {layer: (Σ g, gates)}."""
+    gating = gates_training.Gating(gates_training.Settings(**settings), density=0.2)
+    model = net()
+    gating.start(model)
+    model(torch.randn(5, 12))
+    found = {
+        key: (int((model.get_submodule(key).weight != 0).sum()), each.logits.numel())
+        for key, each in pruning.methods.gates.gates(model).items()
+    }
+    return gating, model, found
+
+
+@pytest.mark.parametrize("penalty", ["log", "absolute"])
+@pytest.mark.parametrize("target", ["falling", "constant"])
+def test_the_penalty_of_gates(penalty, target):
+    settings = {"penalty": penalty, "target": target, "alpha": 3.0, "init": 0.5}
+    gating, model, found = settled(**settings, descent=0.4)
+    density = sum(kept for kept, _ in found.values()) / 160
+    for progress, falling in ((0.0, 1.0), (0.2, 0.2**0.5), (0.4, 0.2), (0.9, 0.2)):
+        aim = falling if target == "falling" else 0.2
+        off = abs(math.log(density / aim)) if penalty == "log" else abs(density - aim)
+        assert gating.penalty(model, progress).item() == pytest.approx(3 * off, rel=1e-4)
+
+
+@pytest.mark.parametrize("penalty", ["log", "absolute"])
+def test_the_penalty_of_gates_layer_by_layer(penalty):
+    settings = {"penalty": penalty, "alpha": 3.0, "init": 0.5, "descent": 0.4}
+    gating, model, found = settled(**settings, allocation=(0.1, 0.9))
+    # 3.2 of 32 weights for the first layer, 28.8 for the second, whose densities fall from 1
+    for progress, share in ((0.0, 0.0), (0.2, 0.5), (0.9, 1.0)):
+        total = 0.0
+        for (kept, count), end in zip(found.values(), (3.2 / 120, 28.8 / 40), strict=True):
+            density, aim = kept / count, end**share
+            off = abs(math.log(density / aim)) if penalty == "log" else abs(density - aim)
+            total += count / 160 * off
+        assert gating.penalty(model, progress).item() == pytest.approx(3 * total, rel=1e-4)
+    full, model, found = settled(allocation=(0.0, 1.0), penalty="absolute")
+    full.density = 0.5  # 80 weights for a layer of 40
+    wanted = (found["0"][0] + abs(found["2"][0] - 40)) / 160
+    assert full.penalty(model, 1.0).item() == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize(("at_most", "left"), [(0, 160), (7, 7)])
+def test_open_gates_stay_up_to_a_budget(at_most, left):
+    gating, model, _ = settled(at_most=at_most)
+    with torch.no_grad():
+        for logits in pruning.gate_parameters(model):
+            logits.copy_(torch.rand_like(logits) + 0.1)
+    gating.finish(model)
+    assert sum(kept(model)) == left
+
+
+def test_gates_may_act_on_outputs():
+    settings = gates_training.Settings()
+    gating, model = gates_training.Gating(settings, 0.2, granularity="output"), net()
+    gating.start(model)
+    assert [tuple(p.shape) for p in pruning.gate_parameters(model)] == [(10, 1)]
+
+
+@pytest.mark.parametrize("wrong", [{"penalty": "none"}, {"target": "none"}])
+def test_settings_of_gates_that_do_not_exist(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}: got 'none', needs '"):
+        gates_training.Settings(**wrong)

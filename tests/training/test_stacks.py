@@ -9,9 +9,10 @@ from pruning.chapters.compression_curves import experiment as cc
 from pruning.evidence import records
 from pruning.evidence.configs import changed, flat
 from pruning.methods import gates, gates_training, hardening
+from pruning.methods.gates_training import METHOD
 from pruning.networks import models, sparsity
 from pruning.networks.masks import kept, set_mask
-from pruning.training import stacks
+from pruning.training import recipes, stacks
 
 SIZES = (12, 7, 5, 3)
 CONFIG = cc.Config(
@@ -85,6 +86,51 @@ def test_gates_sample_and_learn_as_alone(sizes):
         assert kept[k] == gates.density(model) * total
         for single, many in zip(model.parameters(), stacked.parameters(), strict=True):
             assert torch.allclose(many.grad[k], single.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("penalty", ["log", "absolute"])
+@pytest.mark.parametrize("target", ["falling", "constant"])
+def test_the_penalty_of_a_stack_is_the_sum_of_those_alone(penalty, target):
+    settings = [
+        gates_training.Settings(
+            tau=tau, init=init, alpha=alpha, penalty=penalty, target=target, at_most=40
+        )
+        for tau, init, alpha in ((1.0, 0.9, 2.0), (2.0, 0.6, 0.5), (5.0, 0.3, 1.0))
+    ]
+    problems = [
+        recipes.Problem(torch.zeros(1, 12), torch.zeros(1), SIZES, density, 7, 2)
+        for density in (0.5, 0.1, 0.02)
+    ]
+    learn, last = METHOD.stack.phases(settings, problems, generators())
+    alone = [METHOD.phases(*each) for each in zip(settings, problems, strict=True)]
+    for first, second in alone:
+        assert (learn.epochs, learn.optimizer, learn.schedule) == (
+            first.epochs,
+            first.optimizer,
+            first.schedule,
+        )
+        assert last == second
+    stacked, (together,) = stacks.stack(networks()).train(), learn.callbacks
+    together.start(stacked)
+    stacked(torch.randn(3, 9, 12))
+    assert "tau=[1.0, 2.0, 5.0]" in repr(stacked)
+    losses = []
+    for k, (model, (phase, _)) in enumerate(zip(networks(), alone, strict=True)):
+        (callback,) = phase.callbacks
+        callback.start(model)
+        torch.manual_seed(100 + k)
+        model.train()(torch.zeros(9, 12))
+        losses.append(callback.penalty(model, 0.3).item())
+    assert together.penalty(stacked, 0.3).item() == pytest.approx(sum(losses), rel=1e-5)
+    with torch.no_grad():
+        for each in stacked.modules():
+            if isinstance(each, gates.Gate):
+                each.logits.copy_(torch.rand_like(each.logits) + 0.1)
+    together.finish(stacked)
+    for model in stacks.unstack(stacked):
+        assert sparsity.sparsity_report(model).kept.sum() == 40
+    assert METHOD.stack.fits(settings[0])
+    assert not METHOD.stack.fits(gates_training.Settings(allocation=(0.5, 0.5)))
 
 
 def test_a_budget_holds_for_each_network_of_a_stack():
