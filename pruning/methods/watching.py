@@ -1,12 +1,13 @@
 """A warning for the commonest mistake with gates: an optimizer that was built before them."""
 
-import warnings
 import weakref
 from collections.abc import Iterable
 
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from pruning.networks.notices import notice
 
 PATIENCE = 10  # steps: weights and logits may have optimizers of their own that take turns
 
@@ -45,8 +46,7 @@ def watch_optimizers(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
     logits.
 
     pairs : (weight, logits) of each gate of a model. The watch ends with the first step on any
-        of the
-    logits, with the warning, or with the gates.
+        of the logits, with the warning, or with the gates.
     """
     global _hook
     _hook = _hook or register_optimizer_step_post_hook(_after_step)
@@ -62,9 +62,8 @@ def _after_step(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
             continue
         _open.remove(watch)
         if watch.steps >= PATIENCE:
-            warnings.warn(
+            notice(
                 f"{PATIENCE} optimizer steps have moved gated weights and none their gates:"
                 " build the optimizer after pruning.gate(model), or freeze"
-                " pruning.gate_parameters(model)",
-                stacklevel=3,
+                " pruning.gate_parameters(model)"
             )

@@ -351,6 +351,9 @@ def test_bf16_weights_and_autocast():
     assert all(p.dtype == torch.float32 for p in pruning.gate_parameters(half))
     (half(x.bfloat16()).float().sum() + pruning.density(half)).backward()
     assert half[0].parametrizations.weight.original.grad.dtype == torch.bfloat16
+    half = pruning.gate(net().bfloat16(), init=0.5, granularity="output")
+    half(x.bfloat16()).float().sum().backward()
+    assert half[0].weight.dtype == half[0].bias.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -101,7 +101,10 @@ def test_the_error_of_a_mismatch_names_the_conversion(have, load):
     model, other = FORMS[have](mlp()), FORMS[load](mlp())
     with pytest.raises(RuntimeError, match=r"pruning\.convert_state_dict") as error:
         model.load_state_dict(other.state_dict())
-    assert "'0.parametrizations.weight.0." in str(error.value)
+    said = [line.strip() for line in str(error.value).splitlines()]
+    assert any(
+        each.startswith("the state dict has no '0.parametrizations.weight.0.") for each in said
+    )
 
 
 @pytest.mark.parametrize("form", ["masked", "gated"])
