@@ -29,7 +29,7 @@ def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
             f"scores: got rows of {scores.shape[-1]}, needs a multiple of m = {m}"
         )
     grouped = scores.unflatten(-1, (-1, m))
-    order = grouped.argsort(dim=-1, descending=True, stable=True)[..., :n]
+    order = grouped.argsort(descending=True, stable=True)[..., :n]
     return torch.zeros_like(grouped, dtype=torch.bool).scatter_(-1, order, True).flatten(-2)
 
 

@@ -85,9 +85,9 @@ def words(monkeypatch, numbers, kind):
 
 @pytest.mark.parametrize("count", [1, 2, 2**31, 2**32 - 1, 2**32])
 def test_a_rate_is_exact_to_the_last_of_32_bits(monkeypatch, count):
-    numbers = [-(2**31), 1 - 2**31, -1, 0, 2**31 - 2, 2**31 - 1]
+    numbers = [-(2**31), 1 - 2**31, -77, -1, 0, 5, 2**31 - 2, 2**31 - 1]
     words(monkeypatch, numbers, np.int32)
-    drawn = bernoulli_(torch.empty(6 * LARGE), count / 2**32).view(-1, 6)
+    drawn = bernoulli_(torch.empty(LARGE), count / 2**32).view(-1, 8)
     assert (drawn == drawn[0]).all()
     # as many of the 2³² integers as `count` says, the lowest
     assert drawn[0].tolist() == [float(number + 2**31 < count) for number in numbers]
@@ -96,7 +96,7 @@ def test_a_rate_is_exact_to_the_last_of_32_bits(monkeypatch, count):
 def test_a_uniform_number_is_sixteen_bits_and_sixteen_of_its_neighbour(monkeypatch):
     numbers = [0, 5, -(2**15), 2**15 - 1, 2**14, -1, 3, -77]
     words(monkeypatch, numbers, np.int16)
-    noise = logistic_noise(torch.empty(8 * LARGE)).view(-1, 8)
+    noise = logistic_noise(torch.empty(LARGE)).view(-1, 8)
     assert torch.equal(noise, noise[:1].expand_as(noise))
     u = [
         (own + 2**15) / 2**16 + (following + 2**15) / 2**32
