@@ -328,6 +328,19 @@ def test_the_warning_comes_at_the_tenth_step_and_points_at_it():
         train(other, optimizers[0], 1)
 
 
+def test_one_hook_on_optimizers_serves_all_models(monkeypatch):
+    hooks = []
+    monkeypatch.setattr(watching, "_hook", None)
+    monkeypatch.setattr(
+        watching,
+        "register_optimizer_step_post_hook",
+        lambda hook: hooks.append(hook) or "handle",
+    )
+    for _ in range(2):
+        pruning.gate(net())
+    assert hooks == [watching._after_step]
+
+
 def test_optimizers_that_take_turns_and_models_that_are_gone_are_no_reason_to_warn(
     monkeypatch,
 ):
