@@ -113,10 +113,22 @@ def test_the_answer_names_the_networks():
         "clearly ahead in 2 (a VGG at 50 % and a GRU at 50 %) and clearly behind in 0" in helps
     )
     assert "are 82.2 [81.7, 82.7] against 80.2" in helps
+    # Welch's interval of two samples of deviation 0.2: 2 ± 2.776 · 0.2 · √(2 / 3)
+    lead = "+2.0 [1.5, 2.5]"
+    both = "StochGradAdam has 82.2 % and Adam 80.2 %"
+    assert f"In a VGG at 50 % {both}, a difference of {lead} points." in helps
+    assert f"Its difference from Adam on 0.8 of the batch is {lead}." in helps
+    other = "+0.0 [−0.5, 0.5]"
+    here = f"{other} in DenseNet, {other} in LeNet-300-100 and {lead} in a GRU."
+    assert f"At this rate its difference from Adam is {here}" in helps
+    level = [r for r in evidence() if r["network"] in ("DenseNet", "LeNet-300-100")]
+    assert "networks?** Not clearly. With half" in tables.answer(level)[0]
+    ahead = [r for r in evidence() if r["network"] in ("VGG", "GRU")]
+    assert "networks?** Yes. With half" in tables.answer(ahead)[0]
     assert "in a VGG" in helps
     assert "not measured yet" not in helps
-    assert "In a VGG s = 0.8 is best with 82.2" in rates
-    assert "s = 0.5 is worst" in rates
+    assert "In a VGG the mean is highest at s = 0.8, with 82.2" in rates
+    assert "and lowest at s = 0.5, with " in rates
     assert "None of the 5 other rates is clearly ahead of s = 1, which is Adam." in rates
     # differences 0.10, 0.11 and 0.12 points
     assert "The difference on the same seeds is 0.11 [0.09, 0.13] points" in long

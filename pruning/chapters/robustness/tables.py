@@ -7,12 +7,11 @@ from pruning.chapters.robustness.experiment import EPSILONS
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import (
     LEVEL,
+    difference,
     holm,
     joined,
     larger,
     mean_interval,
-    minus,
-    welch,
 )
 from pruning.figures.captions import data_of, origin, seed_count
 
@@ -110,13 +109,6 @@ def nearest(rows: pandas.DataFrame, name: str) -> str:
     alike = (rows.method == "dense") & ~rows.whole & ~rows.long
     narrow = rows[alike].kind.unique()
     return (mean[narrow] - mean[name]).abs().idxmin()
-
-
-def difference(ours: pandas.Series, theirs: pandas.Series) -> str:
-    """Difference of two means with Welch's 95 % interval, "+1.2 [0.8, 1.6]"."""
-    found = welch(ours, theirs)
-    ends = "" if found is None else " [{:.1f}, {:.1f}]".format(*found)
-    return minus(f"{ours.mean() - theirs.mean():+.1f}{ends}")
 
 
 def _early(rows: pandas.DataFrame) -> str:

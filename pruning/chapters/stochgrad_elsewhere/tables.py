@@ -8,12 +8,19 @@ from pruning.chapters.resnet_pruning.experiment import RATES
 from pruning.chapters.resnet_pruning.metrics import NAMES
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import LEVEL, MIN_SEEDS, holm, joined, larger, mean_interval
+from pruning.evidence.statistics import (
+    LEVEL,
+    MIN_SEEDS,
+    difference,
+    holm,
+    joined,
+    larger,
+    mean_interval,
+)
 from pruning.figures.captions import (
     PENDING,
     answered,
     data_of,
-    in_how_many,
     origin,
     seed_count,
 )
@@ -145,6 +152,8 @@ def _helps(evidence: list[Record]) -> str:
         return ""
     table = leads(evidence)
     ahead = (table["p, Adam"] < LEVEL).sum()
+    somewhere, cases = _every_rate(evidence)
+    word = "Yes." if ahead == len(groups) else "In part." if somewhere else "Not clearly."
     parts = [
         f"{mean_interval(found[OURS], 1)} against {mean_interval(found[THEIRS], 1)} %"
         f" in {_a(name)}"
@@ -154,40 +163,81 @@ def _helps(evidence: list[Record]) -> str:
     are = "is" if len(absent) == 1 else "are"
     said = f" {joined(absent)} {are} not measured yet." if absent else ""
     return (
-        f"{in_how_many(ahead, len(groups))} With half of the weights removed it is clearly"
-        f" ahead of Adam in **{ahead} of {len(groups)}** networks. The accuracies of"
-        f" StochGradAdam and of Adam are {joined(parts)}, the mean of the last epochs."
-        f" {_every_rate(evidence)}{said}"
+        f"{word} With half of the weights removed it is clearly ahead of Adam in **{ahead} of"
+        f" {len(groups)}** networks. The accuracies of StochGradAdam and of Adam are"
+        f" {joined(parts)}, the mean of the last epochs. {cases}{said}"
     )
 
 
-def _every_rate(evidence: list[Record]) -> str:
-    """In how many networks and pruning rates StochGradAdam is clearly ahead or behind."""
+Rates = dict[str, pandas.DataFrame]  # method → accuracy in per cent, a column a pruning rate
+
+
+def _by_rate(evidence: list[Record]) -> dict[str, Rates]:
+    """{network: accuracy after the last epoch}, of the networks of `at_half`."""
     frame = records.table(records.select(evidence, study="course"))
-    cases, ahead, behind = [], [], []
-    for name in at_half(evidence):
-        ours, theirs = (
-            100 * pandas.DataFrame(part.accuracy_global.tolist())
-            for method in (OURS, THEIRS)
-            for part in [frame[(frame.network == name) & (frame.method == method)]]
-        )
-        for rate in list(ours)[1:]:  # the first is the unpruned network
-            cases.append(f"{_a(name)} at {100 * RATES[rate]:.0f} %")
-            ahead.append(larger(ours[rate], theirs[rate]))
-            behind.append(larger(theirs[rate], ours[rate]))
+    return {
+        name: {
+            method: 100 * pandas.DataFrame(part.accuracy_global.tolist())
+            for method, part in frame[frame.network == name].groupby("method")
+        }
+        for name in at_half(evidence)
+    }
+
+
+def _every_rate(evidence: list[Record]) -> tuple[bool, str]:
+    """Whether StochGradAdam is clearly ahead in some network at some pruning rate; and in how
+    many, with the differences where these are few."""
+    by_rate = _by_rate(evidence)
+    # the first rate is the unpruned network
+    cases = [(name, rate) for name in by_rate for rate in list(by_rate[name][OURS])[1:]]
+    pairs = [(by_rate[name][OURS][rate], by_rate[name][THEIRS][rate]) for name, rate in cases]
     more, less = (
         [case for case, p in zip(cases, holm(values), strict=True) if p < LEVEL]
-        for values in (ahead, behind)
+        for values in ([larger(a, b) for a, b in pairs], [larger(b, a) for a, b in pairs])
     )
-    return (
-        f"Over all {len(ahead)} cases of a network and a pruning rate, after the last epoch,"
+    said = (
+        f"Over all {len(cases)} cases of a network and a pruning rate, after the last epoch,"
         f" it is clearly ahead in {_named(more)} and clearly behind in {_named(less)}."
     )
+    if len(more) <= FEW:
+        said += "".join(_closely(by_rate, *case) for case in more)
+    return bool(more), said
 
 
-def _named(cases: list[str]) -> str:
+def _closely(by_rate: dict[str, Rates], name: str, rate: int) -> str:
+    """The differences of one case, from Adam and from the control, and of the other networks
+    at the same rate, in sentences."""
+    groups = {method: frame[rate] for method, frame in by_rate[name].items()}
+    said = (
+        f" In {_case((name, rate))} StochGradAdam has {groups[OURS].mean():.1f} % and Adam"
+        f" {groups[THEIRS].mean():.1f} %, a difference of"
+        f" {difference(groups[OURS], groups[THEIRS])} points."
+    )
+    if CONTROL in groups:
+        said += (
+            " Its difference from Adam on 0.8 of the batch is"
+            f" {difference(groups[OURS], groups[CONTROL])}."
+        )
+    others = [
+        f"{difference(found[OURS][rate], found[THEIRS][rate])} in {_a(other)}"
+        for other, found in by_rate.items()
+        if other != name
+    ]
+    at = " At this rate its difference from Adam is"
+    return said + (f"{at} {joined(others)}." if others else "")
+
+
+def _case(case: tuple[str, int]) -> str:
+    return f"{_a(case[0])} at {100 * RATES[case[1]]:.0f} %"
+
+
+FEW = 3  # cases that a sentence names
+
+
+def _named(cases: list[tuple[str, int]]) -> str:
     """How many cases there are, and which, where they are few."""
-    return f"{len(cases)} ({joined(cases)})" if 0 < len(cases) <= 3 else f"{len(cases)}"
+    few = 0 < len(cases) <= FEW
+    return f"{len(cases)} ({joined(map(_case, cases))})" if few else f"{len(cases)}"
 
 
 def _rates(evidence: list[Record]) -> str:
@@ -203,8 +253,9 @@ def _rates(evidence: list[Record]) -> str:
         best = max(groups, key=lambda rate: groups[rate].mean())
         worst = min(groups, key=lambda rate: groups[rate].mean())
         parts.append(
-            f"In {_a(name)} s = {best:g} is best with {mean_interval(groups[best], 1)} %, and"
-            f" s = {worst:g} is worst with {mean_interval(groups[worst], 1)} %."
+            f"In {_a(name)} the mean is highest at s = {best:g}, with"
+            f" {mean_interval(groups[best], 1)} %, and lowest at s = {worst:g}, with"
+            f" {mean_interval(groups[worst], 1)} %."
             f" {_over_adam(groups)}"
         )
     if not parts:
