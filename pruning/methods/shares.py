@@ -44,16 +44,13 @@ def erdos_renyi(shapes: list[tuple[int, ...]], density: float) -> list[int]:
     sizes = [int(torch.Size(shape).numel()) for shape in shapes]
     total = round(density * sum(sizes))
     weights = [float(sum(shape)) for shape in shapes]
-    counts, free = [0.0] * len(sizes), set(range(len(sizes)))
-    while free:
-        left = total - sum(counts[i] for i in range(len(sizes)) if i not in free)
-        scale = left / sum(weights[i] for i in free)
-        full = {i for i in free if scale * weights[i] >= sizes[i]}
-        for i in full or free:
-            counts[i] = float(sizes[i]) if full else scale * weights[i]
-        free = free - full if full else set()
-    whole = [int(count) for count in counts]
-    by_remainder = sorted(range(len(counts)), key=lambda i: whole[i] - counts[i])
+    counts: dict[int, float] = {}
+    while free := [i for i in range(len(sizes)) if i not in counts]:
+        scale = (total - sum(counts.values())) / sum(weights[i] for i in free)
+        full = {i: float(sizes[i]) for i in free if scale * weights[i] >= sizes[i]}
+        counts |= full or {i: scale * weights[i] for i in free}
+    whole = [int(counts[i]) for i in range(len(sizes))]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: whole[i] - counts[i])
     for i in by_remainder[: total - sum(whole)]:
         whole[i] += 1
     return whole
@@ -85,12 +82,10 @@ def by_layer(
         if allocation == "global":
             return weights
         if allocation == "erdos-renyi":
-            kept = erdos_renyi(
-                [tuple(shape) for shape in sizes.values()], weights / sum(counts)
-            )
-            return dict(zip(sizes, kept, strict=True))
-        allocation = [count / sum(counts) for count in counts]
-    if (
+            kept = erdos_renyi([*map(tuple, sizes.values())], weights / sum(counts))
+        else:
+            kept = _split(weights, [count / sum(counts) for count in counts], counts)
+    elif (
         len(allocation) != len(counts)
         or min(allocation) < 0
         or abs(sum(allocation) - 1) > 1e-6
@@ -98,7 +93,9 @@ def by_layer(
         raise ValueError(
             f"allocation: got {tuple(allocation)}, needs {len(counts)}, none below 0, of sum 1"
         )
-    return dict(zip(sizes, _split(weights, allocation, counts), strict=True))
+    else:
+        kept = _split(weights, allocation, counts)
+    return dict(zip(sizes, kept, strict=True))
 
 
 def _split(weights: int, shares: Sequence[float], most: Sequence[int]) -> list[int]:
