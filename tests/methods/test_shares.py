@@ -29,6 +29,7 @@ def test_the_budget_is_met_exactly(weights, allocation):
 
 def test_given_shares_are_those_of_the_kept_weights():
     assert list(shares.by_layer(LENET, 404, (0.67, 0.19, 0.14)).values()) == [271, 77, 56]
+    assert list(shares.by_layer(LENET, 404, (0.14, 0.19, 0.67)).values()) == [56, 77, 271]
 
 
 def test_what_a_full_layer_cannot_take_goes_to_the_others():
@@ -76,6 +77,7 @@ def test_largest_competes_over_the_network_or_within_layers():
     everywhere = shares.largest(scores, 3)
     assert everywhere["a"].tolist() == [[True, False], [False, True]]
     assert everywhere["b"].tolist() == [[True, False]]  # ties by position
+    assert everywhere["b"].dtype == torch.bool
     within = shares.largest(scores, {"a": 3, "b": 0})
     assert within["a"].tolist() == [[True, False], [True, True]]
     assert not within["b"].any()
@@ -117,8 +119,8 @@ def test_rounds_remove_equal_fractions():
 
 def test_rounds_by_hand():
     assert shares.descending({"a": 400, "b": 600}, 8, 3) == [200, 40, 8]  # a fifth each
-    found = shares.descending({"a": 1000, "b": 50}, {"a": 8, "b": 0}, 3)
-    assert found == [{"a": 200, "b": 0}, {"a": 40, "b": 0}, {"a": 8, "b": 0}]
+    found = shares.descending({"a": 1000, "b": 50, "c": 0}, {"a": 8, "b": 0, "c": 0}, 3)
+    assert found == [{"a": kept, "b": 0, "c": 0} for kept in (200, 40, 8)]
 
 
 def test_what_is_left_is_what_the_masks_keep():
