@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import pruning
-from pruning.methods import find, oneshot, relative, shares
+from pruning.methods import find, oneshot, relative, scores, shares
 from pruning.methods.oneshot import Score
 from pruning.networks import models
 from pruning.training import recipes
@@ -86,20 +86,25 @@ def test_an_emptied_layer_is_no_news_and_shares_prevent_it():
         pruned = copy.deepcopy(model)
         oneshot.prune(pruned, posed(), oneshot.MAGNITUDE, "global", allocation)
         assert [int(mask.sum()) for mask in pruning.masks(pruned).values()] == kept
-    with pytest.warns(UserWarning, match="position"):  # any other warning is passed on
-        oneshot.prune(net(), posed(), Score("mine", warning, needs=(), **LOOK), "global")
 
 
-def warning(model):
-    warnings.warn("position", stacklevel=1)
-    return pruning.magnitude(model)
+def test_other_warnings_of_pruning_are_passed_on(monkeypatch):
+    monkeypatch.setattr(
+        scores, "prune_by_score", lambda *_: warnings.warn("mine", stacklevel=1)
+    )
+    with pytest.warns(UserWarning, match="mine"):
+        oneshot.prune(net(), posed(), oneshot.MAGNITUDE, "global")
 
 
 @pytest.mark.parametrize("allocation", [(), (0.8, 0.2)])
-@pytest.mark.parametrize("name", ["magnitude", "wanda"])
-def test_a_trained_network_is_pruned_and_finetuned(name, allocation):
+@pytest.mark.parametrize(("name", "scope"), [("magnitude", "global"), ("wanda", "neuron")])
+def test_a_trained_network_is_pruned_and_finetuned(name, scope, allocation):
     settings = oneshot.Settings(0.02, 0.3, allocation)
-    learn, finetune = find(name).phases(settings, posed())
+    method = oneshot.after_training(find(name, Score), scope)
+    for key in ("name", "label", "short", "colour", "marker"):
+        assert getattr(method, key) == getattr(find(name, Score), key)
+    assert method.settings is oneshot.Settings
+    learn, finetune = method.phases(settings, posed())
     assert (learn.epochs, learn.optimizer) == (7, recipes.Adam(0.02))
     assert learn.schedule == recipes.HoldThenCosine(0.3)
     assert learn.before is None
