@@ -3,7 +3,13 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from pruning.chapters.gates_elsewhere.tables import BESIDE, COMMAND, ranking, whole_neurons
+from pruning.chapters.gates_elsewhere.tables import (
+    BESIDE,
+    COMMAND,
+    MET,
+    ranking,
+    whole_neurons,
+)
 from pruning.chapters.opponents import figures as opponents
 from pruning.evidence import records
 from pruning.evidence.records import Record
@@ -44,15 +50,25 @@ def maps(evidence: list[Record], axes: np.ndarray) -> None:
 
 def temperatures(evidence: list[Record], dataset: str, ax: Axes) -> Axes:
     """Test accuracy on a data set against τ, a line a density: mean over seeds, band from
-    worst to best."""
+    worst to best; hollow where networks keep more weights than they were asked for."""
     found = records.select(evidence, study="temperature", dataset=dataset)
     if not found:
         return style.not_measured(ax, COMMAND)
     for density in sorted({r["density"] for r in found}, reverse=True):
-        part = records.table(records.select(found, density=density)).groupby("tau")
+        at = records.table(records.select(found, density=density))
+        part = at.groupby("tau")
         accuracy = 100 * part.test_accuracy.agg(["mean", "min", "max"])
+        unmet = part.kept.mean() > MET * density * at.dense_weights.iloc[0]
         (line,) = ax.plot(
             accuracy.index, accuracy["mean"], marker="o", label=f"{100 * density:.2g} % kept"
+        )
+        ax.plot(
+            accuracy.index[unmet],
+            accuracy["mean"][unmet],
+            "o",
+            color=line.get_color(),
+            markerfacecolor="white",
+            zorder=3,
         )
         ax.fill_between(
             accuracy.index,
