@@ -175,7 +175,9 @@ def test_the_answer_says_what_is_measured_and_what_is_not():
     much = [r | {"kept": 60_000} if r.get("tau") == 0.01 else r for r in whole]
     temperature = tables.answer(much, mnist, dense)[2]
     assert "With τ = 0.01 too many gates stay open" in temperature
-    assert "τ = 0.1, 1 and 10 reach 87.0, 88.0 and 87.0 % (last minus first +0.0" in temperature
+    assert (
+        "τ = 0.1, 1 and 10 reach 87.0, 88.0 and 87.0 % (last minus first +0.0" in temperature
+    )
     none = [r | {"kept": 60_000} if r["study"] == "temperature" else r for r in whole]
     assert "10 % of the weights no temperature meets" in tables.answer(none, mnist, dense)[2]
     two = [record for record in whole if record["seed"] < 2]
