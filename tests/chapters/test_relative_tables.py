@@ -90,6 +90,20 @@ def test_means_above_the_paper_are_told_from_those_clearly_above_it():
     assert tables.reaching(claim, none) == "No mean reaches 97.63 %."
 
 
+def test_means_at_the_papers_number_reach_it_and_are_not_above_it():
+    claim = CLAIMS["R1"] | {"value": 0.75}
+    at = [run(s, 0, test_accuracy=0.75) for s in SEEDS]
+    two = [run(s, 0.9, scope="layer") for s in range(2)]
+    found = rules.reaching(claim, tables.runs_of(claim, [*at, *two]))
+    assert found["mean"].tolist() == pytest.approx([0.9 - 0.0005, 0.75])
+    assert found.alone.tolist() == found.clear.tolist() == [False, False]
+    three = [run(s, 0.9, scope="layer") for s in SEEDS]
+    both = [*three, *(run(s, 0.8, kind="relative") for s in SEEDS)]
+    said = rules.counted(claim, tables.runs_of(claim, [*at, *both]))
+    assert "3 have a mean that reaches the paper's number. For 2 of these" in said
+    assert said.endswith("2 are clearly above it")
+
+
 def test_who_is_ahead_of_relative_importance_is_read_from_the_means():
     runs = [
         run(s, accuracy, method, sparsity=sparsity, finetune_epochs=1)

@@ -154,6 +154,25 @@ def test_the_papers_number_is_that_of_the_same_network():
     assert "includes both 0 and the paper's 30.0 for ResNet-110." in said
 
 
+def test_an_interval_that_ends_at_the_papers_number_includes_it():
+    ((_, pair),) = rules.pairs(records.table(pairs([0.0] * 3))).items()
+    said = rules.said_of_half({"values": {"ResNet-56": [0.4, 0.4]}}, pair)
+    assert said == (
+        "3 seeds do not decide the claim: the interval of the difference, +0.0 to +0.0 points,"
+        " includes both 0 and the paper's 0.0 for ResNet-56"
+    )
+
+
+def test_a_network_that_is_neither_the_claims_nor_the_stand_in_means_nothing_for_it():
+    found = pairs([-0.2, -0.25, -0.3], "ResNet-110") + pairs([0.2, 0.25, 0.3])
+    verdict, seeds, said = judge("survives", found)
+    assert (verdict, seeds) == (statistics.REPRODUCED, 3)
+    first, second = said.split("ResNet-56 after 50 epochs")
+    assert first.startswith("ResNet-110")
+    assert "There" not in first
+    assert second.endswith("There the claim is reproduced.")
+
+
 def test_survives_compares_seeds_that_both_have():
     lonely = record("stochgradadam", 9, 0.99)
     assert judge("survives", [*pairs([0.1, 0.1, 0.11]), lonely]) == judge(
@@ -196,6 +215,25 @@ def test_ahead_at_every_rate():
     assert judge("ahead_at_every_rate", pairs([-0.1] * 3))[0] == statistics.NOT_REPRODUCED
 
 
+@pytest.mark.parametrize(
+    ("mean", "clearly"),
+    [
+        # t = 0.0697 √3 / 0.01 = 12.1, p = 0.0068 on two sides; of 11 the least needs 0.0045
+        (0.0697, False),
+        (0.0962, True),  # t = 16.7, p = 0.0036
+    ],
+)
+def test_clearly_behind_is_tested_on_two_sides_and_corrected(mean, clearly):
+    found = pairs([0.0] * 3)
+    for one, more in zip(found[3:], (-0.01, 0.0, 0.01), strict=True):
+        one["accuracy_global"][5] -= mean + more
+    said = judge("ahead_at_every_rate", found)[2]
+    assert ("There 3 seeds do not decide the claim" in said) != clearly
+    assert (
+        "There the claim is not reproduced: StochGradAdam is clearly behind in 1 of 11" in said
+    ) == clearly
+
+
 def test_ahead_at_every_rate_needs_all_rates_the_course_before_pruning_and_a_course():
     behind = pairs([-0.01] * 3, before=0.81)  # ahead before pruning alone
     assert judge("ahead_at_every_rate", behind)[0] == statistics.NOT_REPRODUCED
@@ -233,6 +271,8 @@ def test_nothing_is_said_of_nothing_and_no_smaller_network_need_stand_in():
     assert (verdict, seeds) == (statistics.REPRODUCED, 3)
     assert said.startswith("ResNet-110 after 50 epochs on CIFAR-10 (2 seeds): the mean")
     assert "ResNet-56 after 50 epochs on CIFAR-10 (3 seeds): the mean" in said
+    other = records.table(pairs([0.2, 0.25, 0.3], "ResNet-110"))
+    assert rules.survives(claim, other)[:2] == (statistics.NOT_MEASURED, 0)
     small = judge("survives", pairs([0.2, 0.25, 0.3], "ResNet-20", 20))[2]
     assert small.startswith("ResNet-20 after 20 epochs on CIFAR-10 (3 seeds): the mean")
 
@@ -272,6 +312,11 @@ def test_wider_weights_in_every_seed_are_said_where_the_seeds_do_not_decide():
     )
     found[3]["weights"]["sd"] = 0.099
     assert "includes 0." in judge("spreads", found)[2]
+
+
+def test_equal_spreads_decide_nothing():
+    said = judge("spreads", pairs([0.1] * 3))[2]
+    assert said.endswith("the interval of the difference, +0.0000 to +0.0000, includes 0.")
 
 
 def test_tables_say_mean_and_deviation_over_seeds():

@@ -12,7 +12,14 @@ from pruning.chapters.pixel_representatives.rules import (
     representatives,
     two_pixels,
 )
-from pruning.chapters.shap_agreement.rules import agrees, central, diagonal, faster, ordered
+from pruning.chapters.shap_agreement.rules import (
+    agrees,
+    central,
+    diagonal,
+    faster,
+    ordered,
+    over_paths,
+)
 from pruning.evidence import records
 from pruning.evidence.statistics import (
     NOT_MEASURED,
@@ -173,6 +180,18 @@ def test_order_is_compared_over_the_features_with_a_path():
     )  # 1 − 6 Σ d² / n(n² − 1)
     assert np.isnan(ordered([0.7, 0.3, 0.0], [0.4, 0.6, 0.0]))
     assert np.isnan(ordered([0.4, 0.3, 0.3], [1 / 3, 1 / 3, 1 / 3]))
+    # the path is that of Eq. 4, whatever SHAP gives a feature
+    assert ordered([0.5, 0.3, 0.2, 0.0], [0.5, 0.2, 0.0, 0.3]) == pytest.approx(1)
+
+
+def test_order_over_paths_is_a_number_for_each_network():
+    ours = [0.5, 0.3, 0.2]
+    columns = {"importance.eq4": [ours] * 2, "importance.lrp": [ours, ours[::-1]]}
+    runs = pandas.DataFrame(columns, index=[4, 7])
+    pandas.testing.assert_series_equal(
+        over_paths(runs, "lrp"), pandas.Series([1.0, -1.0], index=[4, 7])
+    )
+    assert over_paths(runs[:0], "lrp").dtype == float
 
 
 def test_agreement_needs_the_line_or_at_least_the_order():

@@ -63,6 +63,13 @@ def test_welch_s_interval_of_a_difference():
     assert statistics.welch(theirs, ours[:2]) is None
 
 
+def test_a_difference_stands_before_welch_s_interval():
+    ours, theirs = pandas.Series([1.0, 2.0, 3.0]), pandas.Series([2.0, 4.0, 6.0, 8.0])
+    assert statistics.difference(ours, theirs) == "−3.0 [−6.9, 0.9]"  # ± 2.75 · √2, as above
+    assert statistics.difference(theirs, ours) == "+3.0 [−0.9, 6.9]"
+    assert statistics.difference(ours[:2], theirs) == "−3.5"
+
+
 def test_two_treatments_of_the_same_seeds_are_the_paired_t_test():
     table = pandas.DataFrame([[5.0, 7.0, 6.0, 9.0], [6.0, 9.0, 6.5, 9.5]], ["plain", "moved"])
     found = statistics.against(table, "plain").loc["moved"]

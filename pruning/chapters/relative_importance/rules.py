@@ -53,7 +53,8 @@ def reaching(claim: dict, runs: pandas.DataFrame) -> pandas.DataFrame:
     """One row a combination of `cells` with a mean of `value` or more, the best first: its
     accuracies, whether their 95 % interval is above the value, and whether the mean is clearly
     above it among all combinations (t-tests, Holm)."""
-    names, groups = zip(*runs.groupby(claim["cells"]).test_accuracy, strict=True)
+    by_name = dict(iter(runs.groupby(claim["cells"]).test_accuracy))
+    groups = list(by_name.values())
     ends = [interval(values) for values in groups]
     found = pandas.DataFrame(
         {
@@ -62,7 +63,7 @@ def reaching(claim: dict, runs: pandas.DataFrame) -> pandas.DataFrame:
             "alone": [end is not None and end[0] > claim["value"] for end in ends],
             "clear": holm(above(values, claim["value"]) for values in groups) < LEVEL,
         },
-        index=pandas.Index(names, tupleize_cols=False),
+        index=pandas.Index(list(by_name), tupleize_cols=False),
     )
     return found[found["mean"] >= claim["value"]].sort_values("mean", ascending=False)
 

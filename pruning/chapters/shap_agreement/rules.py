@@ -41,8 +41,8 @@ def ordered(ours: list[float], theirs: list[float]) -> float:
 
 def over_paths(runs: pandas.DataFrame, other: str = "shap") -> pandas.Series:
     """`ordered` of every network, against the importances by the method `other`."""
-    pairs = zip(runs["importance.eq4"], runs[f"importance.{other}"], strict=True)
-    return pandas.Series([ordered(*pair) for pair in pairs], index=runs.index, dtype=float)
+    found = list(map(ordered, runs["importance.eq4"], runs[f"importance.{other}"]))
+    return pandas.Series(found, index=runs.index, dtype=float)
 
 
 def agrees(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
