@@ -82,6 +82,11 @@ def share(right: pandas.Series) -> str:
     return f"{100 * right.mean():.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]"
 
 
+def chance(p: float) -> str:
+    """A p-value as a table says it: "0.034", "< 0.0001", "–" for none."""
+    return "–" if np.isnan(p) else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
 def joined(parts: Iterable[str]) -> str:
     """The items of a list in a sentence: "a", "a and b", "a, b and c"."""
     *first, last = parts

@@ -116,6 +116,11 @@ def test_treatments_without_three_whole_seeds_have_a_gain_and_no_interval():
     assert found.low == pytest.approx(whole.confidence_interval().low)
 
 
+def test_p_values_as_tables_say_them():
+    said = [statistics.chance(p) for p in (np.nan, 0.034, 1.0, 3e-6)]
+    assert said == ["–", "0.034", "1", "< 0.0001"]
+
+
 def test_differences_of_rounding_are_none():
     small = pandas.Series([statistics.ROUNDING] * 4)
     assert statistics.above(small) == statistics.larger(small, 0 * small) == 1

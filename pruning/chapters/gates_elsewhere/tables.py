@@ -25,13 +25,13 @@ from pruning.evidence.statistics import (
     PARTLY,
     REPRODUCED,
     above,
+    chance,
     holm,
     interval,
     joined,
     larger,
     mean_interval,
     minus,
-    percent,
     percent_interval,
     welch,
 )
@@ -109,14 +109,9 @@ def shown(table: pandas.DataFrame) -> pandas.DataFrame:
                 f"{m:.1f}{end}" for m, end in zip(table["mean"], ends, strict=True)
             ],
             "lead": ["–" if np.isnan(lead) else f"{lead:+.1f}" for lead in table.lead],
-            "p": [_chance(p) for p in table.p],
+            "p": [chance(p) for p in table.p],
         }
     ).set_index(pandas.Index([find(name).short for name in table.method], name="method"))
-
-
-def _chance(p: float) -> str:
-    """A p-value as a table says it."""
-    return "–" if np.isnan(p) else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
 # accuracies of a run with gates on neurons → the network that has it
@@ -166,7 +161,7 @@ def by_temperature(evidence: list[Record]) -> pandas.DataFrame:
         alike = records.select(found, **where)
         kept = np.mean([r["kept"] for r in alike])
         row = f"{DATA[name]}, τ = {record['tau']:g}"
-        said = f"{percent(_accuracy(alike))}, {kept:,.0f} kept"
+        said = f"{percent_interval(_accuracy(alike))}, {kept:,.0f} kept"
         table.setdefault(f"{100 * record['density']:.3g} %", {})[row] = said
     if not table:
         return PENDING

@@ -18,6 +18,7 @@ from pruning.evidence.statistics import (
     LEVEL,
     MIN_SEEDS,
     against,
+    chance,
     joined,
     mean_interval,
     minus,
@@ -112,7 +113,7 @@ def shown_moves(table: pandas.DataFrame) -> pandas.DataFrame:
             "kept": table.kept.round().astype(int),
             "accuracy (%)": table.accuracy.map("{:.2f}".format),
             "gain (points)": ["–", *map(_gain, list(table.itertuples())[1:])],
-            "p": ["–" if math.isnan(p) else f"{p:.2g}" for p in table.p],
+            "p": table.p.map(chance),
         }
     )
 
@@ -143,7 +144,7 @@ def clear(table: pandas.DataFrame) -> str:
         return f"Fewer than {MIN_SEEDS} seeds of some moves are on record, too few to tell."
     plain = table.kept["none"]
     named = [
-        name + (f", with {kept:.0f} weights" if kept > 1.05 * plain else "")
+        name + (f", with {kept:,.0f} weights" if kept > 1.05 * plain else "")
         for name, kept in tested.kept.items()
     ]
     tested = tested.set_axis(named)
