@@ -117,8 +117,8 @@ def test_treatments_without_three_whole_seeds_have_a_gain_and_no_interval():
 
 
 def test_p_values_as_tables_say_them():
-    said = [statistics.chance(p) for p in (np.nan, 0.034, 1.0, 3e-6)]
-    assert said == ["–", "0.034", "1", "< 0.0001"]
+    said = [statistics.chance(p) for p in (np.nan, 0.034, 1.0, 1e-4, 3e-6)]
+    assert said == ["–", "0.034", "1", "0.0001", "< 0.0001"]
 
 
 def test_differences_of_rounding_are_none():
