@@ -139,11 +139,11 @@ def welch(ours: pandas.Series, theirs: pandas.Series) -> tuple[float, float] | N
     return float(difference - half), float(difference + half)
 
 
-def difference(ours: pandas.Series, theirs: pandas.Series) -> str:
+def difference(ours: pandas.Series, theirs: pandas.Series, digits: int = 1) -> str:
     """Difference of two means with Welch's 95 % interval, "+1.2 [0.8, 1.6]"."""
-    found = welch(ours, theirs)
-    ends = "" if found is None else " [{:.1f}, {:.1f}]".format(*found)
-    return minus(f"{ours.mean() - theirs.mean():+.1f}{ends}")
+    low, high = welch(ours, theirs) or (None, None)
+    ends = "" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return minus(f"{ours.mean() - theirs.mean():+.{digits}f}{ends}")
 
 
 def against(table: pandas.DataFrame, plain: Hashable) -> pandas.DataFrame:

@@ -6,7 +6,7 @@ from pruning.chapters.compression_curves.rules import compared, how_often
 from pruning.comparison import FEW, LENET_WEIGHTS, PAPER_WEIGHTS
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import minus, percent_interval, welch
+from pruning.evidence.statistics import difference, percent_interval
 
 RIVALS = ["deepr", "set", "dense"]  # of the paper's Fig 2b
 
@@ -92,13 +92,11 @@ def forms_say(few: list[Record], frontier: list[Record]) -> str:
     epochs = few[0]["epochs"]
     printed = records.table(records.select(frontier, penalty="absolute", epochs=epochs))
     ours, theirs = 100 * printed.test_accuracy, 100 * records.table(few).test_accuracy
-    ends = welch(ours, theirs)
-    between = "" if ends is None else " [{:.2f}, {:.2f}]".format(*ends)
-    return minus(
+    return (
         "With a falling target and over all seeds on record, the printed form reaches"
         f" {ours.mean():.2f} % ({len(ours)} seeds) and the logarithmic form"
         f" {theirs.mean():.2f} % ({len(theirs)}), a difference of"
-        f" {ours.mean() - theirs.mean():+.2f}{between} points."
+        f" {difference(ours, theirs, 2)} points."
     )
 
 

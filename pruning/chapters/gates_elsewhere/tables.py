@@ -26,6 +26,7 @@ from pruning.evidence.statistics import (
     REPRODUCED,
     above,
     chance,
+    difference,
     holm,
     interval,
     joined,
@@ -370,7 +371,7 @@ def _temperature(tested: list[Record]) -> str:
         if missed
         else ""
     )
-    return minus(f"We tried τ = 0.01, 0.1, 1 and 10.{unmet} {' '.join(said)}")
+    return f"We tried τ = 0.01, 0.1, 1 and 10.{unmet} {' '.join(said)}"
 
 
 def _by_tau(accuracy: dict[float, pandas.Series]) -> str:
@@ -382,9 +383,7 @@ def _by_tau(accuracy: dict[float, pandas.Series]) -> str:
     if len(means) == 1:
         return reach
     first, *_, last = accuracy.values()
-    ends = welch(last, first)
-    between = "" if ends is None else " [{:.1f}, {:.1f}]".format(*ends)
-    return f"{reach} (last minus first {last.mean() - first.mean():+.1f}{between} points)"
+    return f"{reach} (last minus first {difference(last, first)} points)"
 
 
 def _neurons(evidence: list[Record]) -> str:
