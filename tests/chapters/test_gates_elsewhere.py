@@ -6,6 +6,7 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from scipy import stats
 
 import pruning
 from pruning import comparison, training
@@ -153,7 +154,7 @@ def test_the_answer_says_what_is_measured_and_what_is_not():
     whole = evidence()
     mnist = [{"test_accuracy": 0.96}] * 3
     dense = [{"test_accuracy": 0.98}] * 3
-    holds, networks, temperature, pending = tables.answer(whole, mnist, dense)
+    holds, leads, networks, temperature, pending = tables.answer(whole, mnist, dense)
     assert "so the cost is 5.6 [" in holds
     assert "MNIST?** In part: it costs more accuracy than on MNIST. On Fashion-" in holds
     assert "On MNIST it is 2.0 points. The errors grow 1.6 times, and on MNIST 2.0" in holds
@@ -161,6 +162,9 @@ def test_the_answer_says_what_is_measured_and_what_is_not():
         "MNIST?** Yes. On Fashion" in tables.answer(whole, [{"test_accuracy": 0.9}], dense)[0]
     )
     assert "clearly ahead of it; the difference is +5.6 points" in holds
+    assert "clearly ahead of every other method with 20, 10, 5, 1.8, 1, 0.4, 0.15 and" in leads
+    assert "No other method is clearly ahead of them at any density. The lead over" in leads
+    assert "is +0.6 at 50 % (dense), +1.4 at 20 % (dense), +2.0 at 10" in leads
     assert pending.startswith("These questions are not measured yet: *Do representatives")
     assert "88.00 [87.50, 88.50] % with 10 % (the best other" in networks
     for name in ("Fashion-MNIST", "MNIST"):
@@ -172,19 +176,43 @@ def test_the_answer_says_what_is_measured_and_what_is_not():
         )
     assert "stay open" not in temperature
     much = [r | {"kept": 60_000} if r.get("tau") == 0.01 else r for r in whole]
-    temperature = tables.answer(much, mnist, dense)[2]
+    temperature = tables.answer(much, mnist, dense)[3]
     assert "With τ = 0.01 too many gates stay open" in temperature
     assert (
         "τ = 0.1, 1 and 10 reach 87.0, 88.0 and 87.0 % (last minus first +0.0" in temperature
     )
     none = [r | {"kept": 60_000} if r["study"] == "temperature" else r for r in whole]
-    assert "10 % of the weights no temperature meets" in tables.answer(none, mnist, dense)[2]
+    assert "10 % of the weights no temperature meets" in tables.answer(none, mnist, dense)[3]
     two = [record for record in whole if record["seed"] < 2]
     for few in ([], two):
         (said,) = tables.answer(few, mnist, dense)
         assert said.startswith("These questions are not measured yet")
-        assert said.count("?") == 5
+        assert said.count("?") == 6
         assert f"`{tables.COMMAND}`" in said
+
+
+def test_where_gates_lead_is_said_as_far_as_all_comparisons_carry():
+    curves = records.select(evidence(), study="curves")
+    # a lead of 0.6 points over the best at 50 %, the deviation of both is 0.2: alone it would
+    # be clear, t = 0.6 / (0.2 · √(2/3)), as one of more than forty it is not
+    assert 2 * stats.t.sf(0.6 / (0.2 * (2 / 3) ** 0.5), 4) < 0.05
+    assert "every other method with 20, 10" in tables._leads(curves)
+
+    def at_half(accuracy, kept=133_100):
+        return [
+            r | {"test_accuracy": accuracy + 0.002 * r["seed"], "kept": kept}
+            if r["method"] == "gates" and r["density"] == 0.5
+            else r
+            for r in curves
+        ]
+
+    said = tables._leads(at_half(0.7))
+    assert "Another method is clearly ahead of them with 50 %. The lead" in said
+    assert "is −18.6 at 50 % (dense)" in said  # 90 − 4 log 2 against 70.2
+    said = tables._leads(at_half(0.7, kept=150_000))
+    assert "points is +1.4 at 20 % (dense)" in said
+    assert said.endswith("At 1 of 9 densities gates keep more than asked.")
+    assert tables._leads([r for r in curves if r["density"] != 0.1 or r["seed"] < 2]) == ""
 
 
 def test_only_runs_with_the_chosen_settings_are_shown():

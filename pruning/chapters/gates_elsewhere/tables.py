@@ -6,6 +6,7 @@ import numpy as np
 import pandas
 
 from pruning.chapters.gates_elsewhere.experiment import (
+    DENSITIES,
     FEW,
     METHODS,
     TAU_DATASETS,
@@ -41,6 +42,7 @@ from pruning.methods import find
 
 COMMAND = "pruning sweep gates_elsewhere --profile paper"
 MANY = 0.04  # the larger of the two densities of `pixel_representatives`
+MET = 1.1  # networks with more than this times the weights asked for are no comparison
 
 
 def final(evidence: list[Record]) -> list[Record]:
@@ -57,6 +59,12 @@ def final(evidence: list[Record]) -> list[Record]:
 def _accuracy(evidence: list[Record], **where) -> pandas.Series:
     found = records.select(evidence, **where)
     return pandas.Series([r["test_accuracy"] for r in found], dtype=float)
+
+
+def _met(alike: list[Record]) -> bool:
+    """Whether networks keep about as many weights as they were asked for."""
+    asked = alike[0]["density"] * alike[0]["dense_weights"]
+    return np.mean([r["kept"] for r in alike]) <= MET * asked
 
 
 def ranking(evidence: list[Record], study: str, density: float) -> pandas.DataFrame:
@@ -224,6 +232,7 @@ def answer(
     tested = final(evidence)
     said = {
         "Does 0.15 % hold beyond MNIST?": _holds(tested, mnist, dense_on_mnist),
+        "At which densities do gates lead on Fashion-MNIST?": _leads(tested),
         "Do representatives and the centre hold on Fashion-MNIST?": _pixels(evidence),
         "Do gates work in a convolutional network on CIFAR-10?": _convolutional(tested),
         "Does the temperature matter?": _temperature(tested),
@@ -267,6 +276,59 @@ def _holds(tested: list[Record], mnist: list[Record], dense_on_mnist: list[Recor
 def _growth(few: pandas.Series, whole: pandas.Series) -> str:
     """How many times as many errors a network with few weights makes as a whole one."""
     return f"{(1 - few.mean()) / (1 - whole.mean()):.1f}"
+
+
+def _leads(tested: list[Record]) -> str:
+    """Where gates are clearly ahead of every other method, and where another is clearly ahead
+    of them. All comparisons are one family, two-sided. Densities that gates miss are no
+    comparison."""
+    found = records.select(tested, study="curves")
+    pairs = []  # (density, method, accuracies of gates, and its own), in per cent
+    for density in sorted(DENSITIES, reverse=True):
+        at = records.select(found, density=density)
+        gates = records.select(at, method="gates")
+        if len(gates) < MIN_SEEDS:
+            return ""
+        if not _met(gates):
+            continue
+        ours = 100 * _accuracy(gates)
+        others = {m: 100 * _accuracy(at, method=m) for m in METHODS if m != "gates"}
+        pairs += [
+            (density, method, ours, theirs)
+            for method, theirs in others.items()
+            if len(theirs) >= MIN_SEEDS
+        ]
+    if not pairs:
+        return ""
+    both = ((larger(ours, theirs), larger(theirs, ours)) for *_, ours, theirs in pairs)
+    clear = holm(min(1.0, 2 * min(each)) for each in both) < LEVEL
+    ahead, behind, leads = [], [], []
+    for density in dict.fromkeys(pair[0] for pair in pairs):
+        here = [
+            (ours.mean() - theirs.mean(), sure, method)
+            for (d, method, ours, theirs), sure in zip(pairs, clear, strict=True)
+            if d == density
+        ]
+        share = f"{100 * density:.2g}"
+        smallest, _, rival = min(here)
+        leads.append(f"{smallest:+.1f} at {share} % ({find(rival).short})")
+        if all(sure and lead > 0 for lead, sure, _ in here):
+            ahead.append(share)
+        if any(sure and lead < 0 for lead, sure, _ in here):
+            behind.append(share)
+    said = [
+        f"Gates are clearly ahead of every other method with {joined(ahead)} % of the weights."
+        if ahead
+        else "Gates are clearly ahead of every other method at no density.",
+        f"Another method is clearly ahead of them with {joined(behind)} %."
+        if behind
+        else "No other method is clearly ahead of them at any density.",
+        f"The lead over the best other method in points is {', '.join(leads)}.",
+    ]
+    missed = len(DENSITIES) - len(leads)
+    if missed:
+        said.append(f"At {missed} of {len(DENSITIES)} densities gates keep more than asked.")
+    return minus(" ".join(said))
 
 
 def _pixels(evidence: list[Record]) -> str:
@@ -339,9 +401,6 @@ def _convolutional(tested: list[Record]) -> str:
     )
 
 
-MET = 1.1  # networks with more than this times the weights asked for are no comparison
-
-
 def _temperature(tested: list[Record]) -> str:
     found = records.select(tested, study="temperature")
     said, missed = [], set()
@@ -354,8 +413,7 @@ def _temperature(tested: list[Record]) -> str:
                 continue
             met = {}
             for tau, group in groups.items():
-                asked = density * group[0]["dense_weights"]
-                if np.mean([r["kept"] for r in group]) <= MET * asked:
+                if _met(group):
                     met[tau] = 100 * _accuracy(group)
                 else:
                     missed.add(tau)
