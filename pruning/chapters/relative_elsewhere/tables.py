@@ -11,6 +11,7 @@ from pruning.evidence.statistics import (
     LEVEL,
     MIN_SEEDS,
     above,
+    difference,
     holm,
     interval,
     joined,
@@ -341,10 +342,16 @@ def _aware(evidence: list[Record]) -> str:
         return ""
     groups = {a: 100 * part.test_accuracy for a, part in frame.groupby("activity")}
     best = max(groups, key=lambda activity: groups[activity].mean())
+    said = f"We tried {joined(f'{a:g}' for a in groups)} in the CNN on Fashion-MNIST."
+    if not best:
+        return (
+            f"{said} The highest mean, {mean_interval(groups[0.0])} %, is without a penalty."
+        )
     return (
-        f"We tried {joined(f'{a:g}' for a in groups)} in the CNN on Fashion-MNIST. The best is"
-        f" λ = {best:g} with {mean_interval(groups[best])} %. Without the penalty it is"
-        f" {mean_interval(groups[0.0])} %."
+        f"{said} The highest mean is {mean_interval(groups[best])} % at λ = {best:g}, and"
+        f" {mean_interval(groups[0.0])} % without a penalty. The difference,"
+        f" {difference(groups[best], groups[0.0], 2)} points, is that of the λ that is best on"
+        " the test set."
     )
 
 
