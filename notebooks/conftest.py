@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from nbval.plugin import IPyNbFile
 
-from pruning.data.datasets import CHECKOUT
+from pruning.files import CHECKOUT
 from pruning.pages import book
 
 

@@ -213,14 +213,14 @@ def _book(arguments: argparse.Namespace) -> int:
 
 
 def _readme(_: argparse.Namespace) -> int:
-    from pruning.data import datasets
+    from pruning.files import CHECKOUT
     from pruning.pages import readme
 
-    if datasets.CHECKOUT is None:
+    if CHECKOUT is None:
         raise ValueError(
             "readme: README.md is part of a checkout of the project, not of the package"
         )
-    readme.refresh(datasets.CHECKOUT)
+    readme.refresh(CHECKOUT)
     return 0
 
 
@@ -310,7 +310,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; an expected error is one line on stderr and exit status 1."""
     arguments = parser().parse_args(argv)
     try:
-        return arguments.do(arguments)
+        status = arguments.do(arguments)
+        sys.stdout.flush()  # what is short is written here
+        return status
     except BrokenPipeError:  # the reader of the output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

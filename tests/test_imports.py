@@ -52,6 +52,10 @@ def test_pruning_a_network_needs_torch_alone():
     assert not loaded("-c", work) & HEAVY
 
 
+def test_a_sweep_needs_torch_only_where_its_runs_do():
+    assert not loaded("-c", "import pruning.evidence.sweep, pruning.evidence.runs") & {"torch"}
+
+
 def test_public_names_are_there_without_having_been_used():
     work = (
         "import pruning; names = set(dir(pruning)); assert names >= set(pruning.__all__);"

@@ -9,7 +9,6 @@ no file.
 import gzip
 import hashlib
 import os
-import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,14 +20,13 @@ import torch
 from torch import Tensor
 
 from pruning.data import images
+from pruning.files import CHECKOUT, PACKAGE, settled
 
 if TYPE_CHECKING:
     import pandas
 
-_HERE = Path(__file__).resolve().parents[1]  # the package
-CHECKOUT = _HERE.parent if (_HERE.parent / "_toc.yml").is_file() else None
 # an installed package carries a copy of the registry beside its modules
-_REGISTRY = (CHECKOUT / "data" if CHECKOUT else _HERE) / "registry.toml"
+_REGISTRY = (CHECKOUT / "data" if CHECKOUT else PACKAGE) / "registry.toml"
 
 
 class DataError(RuntimeError):
@@ -183,12 +181,6 @@ def locate(entry: dict) -> Path | None:
 # (path, time, size, checksums) of files that were found right: a process verifies a file once,
 # since what is compressed takes seconds
 _VERIFIED: set[tuple] = set()
-
-
-def settled(changed: int) -> bool:
-    """Whether a file that was changed at this time (ns) would show another change by its time:
-    a younger one might not, since clocks of file systems may be as coarse as two seconds."""
-    return time.time_ns() - changed > 2_000_000_000
 
 
 def _verify(path: Path, entry: dict) -> None:

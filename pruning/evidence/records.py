@@ -19,10 +19,10 @@ from typing import Any
 import pandas
 from filelock import FileLock, Timeout
 
-from pruning.data.datasets import CHECKOUT, settled
 from pruning.evidence import metrics, schema
 from pruning.evidence.configs import of_record
 from pruning.evidence.schema import Record, RecordError
+from pruning.files import CHECKOUT, settled
 
 ABSENT = object()  # equals no value
 _READ: dict[tuple, tuple[tuple, list[Record]]] = {}  # of `read_again`

@@ -1,22 +1,28 @@
-"""One run: a config in, a record out. What it comes from is read when it starts."""
+"""One run: a config in, a record out. What it comes from is read when it starts.
+
+torch is not loaded here: the module of a run does that, if the run needs it.
+"""
 
 import contextlib
 import dataclasses
 import datetime
+import os
 import platform
 import subprocess
+import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from pruning.data.datasets import CHECKOUT
 from pruning.evidence import records
 from pruning.evidence.configs import flat
 from pruning.evidence.schema import Record
+from pruning.files import CHECKOUT
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +50,13 @@ class Failure:
             return self.config
 
 
-def device_name(device: str | torch.device = "cpu") -> str:
+def device_name(device: "str | torch.device" = "cpu") -> str:
     """How a device is called in the provenance of a record."""
-    device = torch.device(device)
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+    if str(device) != "cpu":
+        import torch
+
+        if torch.device(device).type == "cuda":
+            return torch.cuda.get_device_name(device)
     return f"cpu {platform.machine()}"
 
 
@@ -75,21 +83,38 @@ def provenance() -> Record:
         "commit": commit,
         "versions": {"python": platform.python_version()} | versions,
         "device": device_name(),
-        "threads": torch.get_num_threads(),
+        "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 1,
     }
+
+
+@contextlib.contextmanager
+def _on(threads: int) -> Iterator[None]:
+    """In the block torch uses so many threads, also if it is loaded only there."""
+    if torch := sys.modules.get("torch"):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+        return
+    said = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        yield
+    finally:
+        os.environ.pop("OMP_NUM_THREADS", None)
+        if said is not None:
+            os.environ["OMP_NUM_THREADS"] = said
 
 
 def _timed(work: Callable[[], Any], threads: int) -> tuple[Any, Record, float]:
     """What `work` returns, the provenance from before it started, and the seconds it took."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        origin = provenance()
+    with _on(threads):
+        origin = provenance() | {"threads": threads}
         start = time.perf_counter()
         result = work()
         return result, origin, time.perf_counter() - start
-    finally:
-        torch.set_num_threads(before)
 
 
 def _record(

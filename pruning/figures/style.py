@@ -10,7 +10,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from sklearn.isotonic import IsotonicRegression
 
 PAPER_COLOUR = sns.color_palette("colorblind")[3]  # what a paper prints
 ACCURACY_TICKS = (10, 50, 70, 80, 90, 95, 97, 98, 99, 99.5)
@@ -98,6 +97,8 @@ def legend_below(ax: Axes) -> None:
 def spread(heights: np.ndarray, gap: float) -> np.ndarray:
     """The places nearest to `heights`, in [0, 1], that keep their order and are at least `gap`
     apart (in the sense of least squares, by isotonic regression)."""
+    from sklearn.isotonic import IsotonicRegression  # takes long to import
+
     order = np.argsort(heights, kind="stable")
     steps = gap * np.arange(len(heights))
     nearest = IsotonicRegression(y_min=0, y_max=max(0, 1 - steps[-1]))

@@ -28,9 +28,8 @@ import papermill
 from filelock import FileLock
 from jupyter_core.utils import ensure_event_loop
 
-from pruning.data.datasets import CHECKOUT
+from pruning.files import CHECKOUT, PACKAGE
 
-PACKAGE = Path(__file__).resolve().parents[1]
 # the kernel draws what a browser can enlarge; a notebook that is opened by hand keeps its own
 # format; kernels that run at once share no file of past commands
 KERNEL = [

@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas
 
 from pruning import chapters
-from pruning.data.datasets import CHECKOUT
 from pruning.evidence import claims, records
 from pruning.evidence.claims import Claim, Rule
 from pruning.evidence.statistics import (
@@ -21,6 +20,7 @@ from pruning.evidence.statistics import (
     VERDICTS,
     minus,
 )
+from pruning.files import CHECKOUT
 
 VERDICT_COLOURS = {  # background, readable with black text in the light and the dark theme
     REPRODUCED: "#9fd8b4",

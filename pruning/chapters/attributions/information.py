@@ -12,7 +12,6 @@ others stay. A factor common to all weights of the neuron cancels.
 
 import torch
 import torch.nn.functional as F
-from sklearn.feature_selection import mutual_info_regression
 from torch import Tensor, nn
 
 from pruning.networks.masks import effective
@@ -52,6 +51,8 @@ def gaussian(layer: nn.Linear, x: Tensor) -> Tensor:
 def estimated(layer: nn.Linear, x: Tensor, pairs: Pairs) -> list[float]:
     """I(c; z) of single weights by nearest neighbours (scikit-learn), in nats; pairs of
     (output, input)."""
+    from sklearn.feature_selection import mutual_info_regression  # takes long to import
+
     z = layer(x)
     return [
         float(mutual_info_regression(x[:, [i]].numpy(), z[:, o].numpy(), random_state=0)[0])

@@ -4,9 +4,6 @@ networks."""
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
-
 from pruning import comparison
 from pruning.bounds import Count
 from pruning.evidence.configs import settle
@@ -37,6 +34,10 @@ class Reference:
 def run(config: Reference) -> Record:
     """Fit and measure. A logistic regression has one weight a feature (and class, of more than
     two)."""
+    # scikit-learn takes long to import, and most who import the chapter do not need it
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.linear_model import LogisticRegression
+
     data = comparison.load(config.dataset)
     if config.method == "logistic_regression":
         model = LogisticRegression(max_iter=1000)
