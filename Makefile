@@ -1,4 +1,5 @@
-# make book: execute the notebooks that changed and render them.  make test: lint, tests, notebooks.
+# make book: execute the notebooks that changed and render them.  make test: lint, tests (which
+# check the records too), notebooks.
 # Both set up .venv first, from the versions of constraints.txt.
 PYTHON ?= python3
 VENV   := .venv
@@ -16,7 +17,6 @@ book: $(STAMP)
 test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pruning records check
 	$(BIN)/python -m pytest $(PARALLEL) --durations 10
 	$(BIN)/python -m pytest -c notebooks/pytest.ini --rootdir notebooks notebooks
 

@@ -1,13 +1,13 @@
+import gc
 import os
 import signal
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from pruning.data import datasets
-from pruning.networks import notices
+# torch is loaded by what needs it: under pytest-xdist this file is read once more, by the
+# process that runs no test
 
 # CI and a checkout beside a data mirror run the tests on real data without being told
 MIRROR = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -21,8 +21,11 @@ EXPORTS = "tests/networks/test_models_of_others.py"  # the longest of the others
 
 # the networks here are small: a second thread gains little, and loses much where another
 # process has its core. The same goes for the programs that tests start.
-torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# modules and traced networks are many objects and hardly any garbage: looking for it takes a
+# tenth of the time
+gc.set_threshold(100_000, 20, 20)
 
 # a shell that starts `make test` in the background makes it and all that it starts deaf to
 # Ctrl-C, which some tests send to the programs that they start
@@ -58,15 +61,28 @@ def pytest_xdist_make_scheduler(config, log):
 
 # mutmut wraps the functions that it changes: its frames are no lines of a user's code
 if mutmut := sys.modules.get("mutmut"):
+    from pruning.networks import notices
+
     notices.INSIDE += (f"{Path(mutmut.__file__).parent}{os.sep}",)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
+    import torch
+
     torch.manual_seed(0)
 
 
-def _real(name: str) -> datasets.Dataset:
+def _real(name: str):
+    from pruning.data import datasets
+
     entry = datasets.registry()[name]
     absent = [f["path"] for f in entry["files"] if datasets.locate(f) is None]
     if absent and not datasets.unpacked(entry):
@@ -77,10 +93,11 @@ def _real(name: str) -> datasets.Dataset:
 @pytest.fixture(scope="session")
 def html():
     """The folder of the rendered book; building it fails on any warning of Sphinx."""
+    from pruning.files import CHECKOUT
     from pruning.pages import book
 
     assert book.build(profile="quick") == 0
-    return datasets.CHECKOUT / "book" / "_build" / "html"
+    return CHECKOUT / "book" / "_build" / "html"
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +112,8 @@ def income():
 
 @pytest.fixture(scope="session")
 def digits():
+    from pruning.data import datasets
+
     return datasets.load("digits")
 
 

@@ -52,7 +52,9 @@ def run(command: str, root: Path) -> str:
     done = subprocess.run(
         [*words[name], *arguments],
         cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root), "PRUNING_RECORDS": str(root)},
+        # one core: the sweep's runs are short, and each process would load torch again
+        env=os.environ
+        | {"PYTHONPATH": str(root), "PRUNING_RECORDS": str(root), "LOKY_MAX_CPU_COUNT": "1"},
         capture_output=True,
         text=True,
         check=False,

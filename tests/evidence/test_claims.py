@@ -6,7 +6,7 @@ import pandas
 import pytest
 import scipy.stats
 
-from pruning import cli
+from pruning import chapters, cli
 from pruning.chapters.relative_importance.rules import (
     best_in_cells,
     gains,
@@ -185,10 +185,17 @@ def test_html_escapes_and_names_every_claim():
     assert sum(counts) == len(board)
 
 
+def test_committed_records_are_sound(capsys):
+    assert cli.main(["records", "check"]) == 0
+    said = capsys.readouterr().out
+    for path in (ROOT / "book" / "records").glob("*.jsonl"):
+        assert f"{path}: " in said
+
+
 def test_committed_records_are_whole_and_tell_their_origin():
     for path in (ROOT / "book" / "records").glob("*.jsonl"):
         assert path.read_bytes().endswith(b"\n"), path
-        for record in records.read(path):
+        for record in chapters.evidence(path.stem):
             assert {
                 "method",
                 "dataset",
@@ -494,9 +501,7 @@ def test_where_takes_plain_values_and_lists_and_nothing_else():
 
 def test_every_claim_selects_records_of_its_chapter():
     for _, claim in scoreboard.all_claims():
-        evidence = records.table(
-            records.read(ROOT / "book" / "records" / f"{claim['records']}.jsonl")
-        )
+        evidence = records.table(chapters.evidence(claim["records"]))
         assert len(claims.chosen(evidence, claim["where"])), claim["id"]
 
 
