@@ -252,3 +252,47 @@ def test_starting_again_and_finishing_leave_no_hook():
     callback.finish(model)
     assert not callback.gradients
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_before_its_start_it_has_done_nothing():
+    method, frozen = rigl.RigL(20, every=2), models.mlp((8, 6, 3)).requires_grad_(False)
+    assert method.state() == {"steps": 0}
+    method.after_step(frozen, 0.0)  # no update is due
+    with pytest.raises(RuntimeError, match="needs `start` before the forward pass"):
+        method.after_step(frozen, 0.0)
+
+
+def test_an_update_concerns_the_layers_that_have_masks_alone():
+    model = models.mlp((8, 6, 3), "silu")
+    model[0].requires_grad_(False)
+    callback = started(model, masks={"0": torch.rand(6, 8) < 0.5})
+    before = masks.masks(model)
+    callback.after_step(model, 0.0)  # the trained layer, without a gradient, is not its own
+    assert all(torch.equal(mask, before[name]) for name, mask in masks.masks(model).items())
+
+
+def test_no_weight_moves_after_the_end_of_the_updates():
+    model = models.mlp((8, 6, 3), "silu")
+    callback = rigl.RigL(20, "uniform", fraction=0.5, every=1, until=0.4)
+    callback.start(model)
+    moved = []
+    for progress in (0.3, 0.5):
+        before = masks.masks(model)
+        model(torch.randn(9, 8)).square().sum().backward()
+        callback.after_step(model, progress)
+        moved.append(not torch.equal(masks.masks(model)["0"], before["0"]))
+    assert moved == [True, False]
+
+
+def test_each_weight_of_a_recurrent_layer_has_its_own_mask():
+    lstm = nn.LSTM(4, 5)
+    start = {
+        key: torch.rand(20, n) < 0.4 for key, n in (("weight_ih_l0", 4), ("weight_hh_l0", 5))
+    }
+    rigl.RigL(weights=1, masks=start).start(lstm)
+    assert all(torch.equal(mask, start[key]) for key, mask in masks.masks(lstm).items())
+    # a weight that has a mask already, beside one that has none
+    lstm = nn.LSTM(4, 5)
+    masks.set_mask(lstm, start["weight_hh_l0"], "weight_hh_l0")
+    rigl.RigL(weights=40).start(lstm)
+    assert sum(kept(lstm)) == 40
