@@ -57,7 +57,7 @@ class _Rewiring(Callback):
     """A random mask of exactly `density` on every prunable weight; `allocation` as in
     `shares`."""
 
-    def __init__(self, density: float, allocation: shares.Shares = "erdos-renyi"):
+    def __init__(self, density: float, allocation: shares.Shares):
         if allocation == "global":
             raise ValueError(
                 "allocation: got 'global', needs 'uniform', 'erdos-renyi' or shares"

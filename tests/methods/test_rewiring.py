@@ -1,12 +1,14 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 import pruning
-from pruning.methods.rewiring import SET, DeepR, _random_indices
+from pruning.methods.rewiring import SET, DeepR, SETSettings, _random_indices, set_phases
 from pruning.methods.shares import erdos_renyi
 from pruning.networks.masks import mask_of, original
-from pruning.training import Callback, fit
+from pruning.training import Callback, fit, recipes
 
 LENET = [(300, 784), (100, 300), (10, 100)]
 
@@ -116,6 +118,19 @@ def test_no_more_positions_than_there_are():
         torch.tensor([False, True, False, True]), 3
     ).sort().values.tolist() == [1, 3]
     assert len(_random_indices(torch.zeros(4, dtype=torch.bool), 2)) == 0
+
+
+def test_positions_are_drawn_where_the_weights_are():
+    among = torch.arange(50) < 40
+    with torch.device("meta"):  # of new tensors, unless they are told where to be
+        places = [_random_indices(among, count) for count in (5, 40)]
+    assert all(among[each].all() for each in places)
+
+
+def test_positions_are_those_that_the_records_were_made_with():
+    among = torch.arange(20) < 12
+    torch.manual_seed(10)
+    assert _random_indices(among, 3).tolist() == [5, 1, 7]
 
 
 def test_set_drops_the_smallest_and_grows_elsewhere():
@@ -305,4 +320,28 @@ def test_set_counts_its_rewirings_and_begins_anew_at_start():
     resumed.load(method.state())
     assert resumed.state() == {"done": 2}
     method.start(net())
+    assert method.state() == {"done": 0}
+
+
+@METHODS
+def test_before_its_start_it_moves_nothing(make):
+    model, method = net(), make()
+    before = copy.deepcopy(model.state_dict())
+    method.after_step(model, 0.9)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("epochs", "rewirings"), [(0, 0), (1, 0), (2, 1)])
+def test_set_moves_nothing_after_the_last_epoch(epochs, rewirings):
+    problem = recipes.Problem(
+        torch.randn(8, 4),
+        torch.zeros(8),
+        (4, 2),
+        density=0.5,
+        epochs=epochs,
+        finetune_epochs=0,
+    )
+    (phase,) = set_phases(SETSettings(), problem)
+    (method,) = phase.callbacks
+    assert method.rewirings == rewirings
     assert method.state() == {"done": 0}

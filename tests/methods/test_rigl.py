@@ -276,7 +276,7 @@ def test_no_weight_moves_after_the_end_of_the_updates():
     callback = rigl.RigL(20, "uniform", fraction=0.5, every=1, until=0.4)
     callback.start(model)
     moved = []
-    for progress in (0.3, 0.5):
+    for progress in (0.3, 0.41):
         before = masks.masks(model)
         model(torch.randn(9, 8)).square().sum().backward()
         callback.after_step(model, progress)
@@ -296,3 +296,6 @@ def test_each_weight_of_a_recurrent_layer_has_its_own_mask():
     masks.set_mask(lstm, start["weight_hh_l0"], "weight_hh_l0")
     rigl.RigL(weights=40).start(lstm)
     assert sum(kept(lstm)) == 40
+    lstm = torch.nn.utils.parametrizations.weight_norm(nn.LSTM(4, 5), "weight_hh_l0")
+    with pytest.raises(ValueError, match="'weight_hh_l0' is computed from several tensors"):
+        rigl.RigL(weights=40).start(lstm)
