@@ -10,7 +10,7 @@ import math
 from ast import literal_eval
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -74,12 +74,19 @@ def _fields(kind: type) -> type[msgspec.Struct]:
     return msgspec.defstruct(kind.__name__, [(name, hints[name]) for name in _own(kind)])
 
 
+@cache
+def _numbers(kind: type) -> tuple[str, ...]:
+    """The names of the fields of a dataclass that may be floats."""
+    hints = get_type_hints(kind)
+    return tuple(n for n in _own(kind) if {float, Any} & {hints[n], *get_args(hints[n])})
+
+
 def _check_types(values: Any) -> None:
     try:
         msgspec.convert(values, _fields(type(values)), from_attributes=True)
     except msgspec.ValidationError as error:
         raise ValueError(said(error, flat(values))) from None
-    for name in _own(type(values)):
+    for name in _numbers(type(values)):
         value = getattr(values, name)
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name}: got {value!r}, needs a finite number")
@@ -93,11 +100,7 @@ def settle(config: Any, **choices: Collection[Any]) -> None:
     or the settings of another method.
     """
     _check_types(config)
-    for name, known in choices.items():
-        if getattr(config, name) not in known:
-            raise ValueError(
-                f"{name}: got {getattr(config, name)!r}, needs one of {list(known)}"
-            )
+    choose(config, **choices)
     if not hasattr(config, "settings_of"):
         return
     kind = config.settings_of(config.method)
@@ -108,6 +111,16 @@ def settle(config: Any, **choices: Collection[Any]) -> None:
             f"settings: got {config.settings!r}, needs those of {config.method!r}: {kind()!r}"
         )
     _check_types(config.settings)
+
+
+def choose(config: Any, **choices: Collection[Any]) -> None:
+    """Check fields that have one of some values; all that is left to do for a class of configs
+    whose base settles them. Raises ValueError as `settle`."""
+    for name, known in choices.items():
+        if getattr(config, name) not in known:
+            raise ValueError(
+                f"{name}: got {getattr(config, name)!r}, needs one of {list(known)}"
+            )
 
 
 def make(kind: type[C], /, **values: Any) -> C:

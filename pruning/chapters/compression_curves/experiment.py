@@ -13,7 +13,7 @@ from pruning.chapters.compression_curves import references
 from pruning.chapters.compression_curves.references import Reference
 from pruning.comparison import FEW, FEWEST
 from pruning.data import datasets
-from pruning.evidence.configs import changed, make, settle
+from pruning.evidence.configs import changed, choose, make
 from pruning.evidence.records import Record, Together
 from pruning.methods import gates_training
 from pruning.networks import models
@@ -35,7 +35,7 @@ class Config(comparison.Config):
 
     def __post_init__(self):
         super().__post_init__()
-        settle(self, dataset=DATASETS, split=comparison.SPLITS, study=STUDIES)
+        choose(self, dataset=DATASETS, split=comparison.SPLITS, study=STUDIES)
 
 
 CONFIGS = (Config, Reference)

@@ -13,6 +13,7 @@ convolutional network two to three; the profile "paper" takes about four hours o
 
 import itertools
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 from pruning import comparison
@@ -73,8 +74,8 @@ class Config(comparison.Config):
 
     def __post_init__(self):
         super().__post_init__()
-        flat.settle(self, dataset=DATASETS, method=METHODS, network=("mlp", "cnn"))
-        flat.settle(self, split=comparison.SPLITS, study=STUDIES)
+        flat.choose(self, dataset=DATASETS, method=METHODS, network=("mlp", "cnn"))
+        flat.choose(self, split=comparison.SPLITS, study=STUDIES)
 
 
 CONFIGS = (Config, neurons.Neurons, representatives.Config, representatives.Pixels)
@@ -130,18 +131,19 @@ def tried(base: Config, method: str, density: float) -> list[Config]:
     return [changed(at, **{name: value}) for value in values]
 
 
-def searches(name: str) -> list[Config]:
+@cache
+def searches(name: str) -> tuple[Config, ...]:
     """The runs of one regime's search, all methods."""
     base = changed(CNN, epochs=3, finetune_epochs=1) if name == "cnn" else SHORT
     base = changed(base, split="validation", study="search")
     density = SEARCHED[name]
-    return [
+    return tuple(
         config
         for method in METHODS
         # no dense network is as small as the few weights
         if method != "dense" or name != "few"
         for config in tried(base, method, density)
-    ]
+    )
 
 
 def chosen(base: Config, method: str, density: float, evidence: list[Record]) -> Config:
@@ -199,7 +201,7 @@ def configs(profile: str, seeds: int | None = None) -> list[Run]:
     whole neurons on MNIST, Fashion-MNIST at 404 weights, the maps of pixels, CIFAR-10, the
     temperature on two data sets, and the whole curves, three seeds.
     """
-    known = records.read(records.records_folder() / "gates_elsewhere.jsonl")
+    known = records.read_again(records.records_folder() / "gates_elsewhere.jsonl")
     if profile == "search":
         return [
             *neurons.searches(),
@@ -218,20 +220,19 @@ def configs(profile: str, seeds: int | None = None) -> list[Run]:
         raise ValueError(f"profile: got {profile!r}, needs one of {names}")
     count = range(seeds or SEEDS)
     trouser = representatives.Pixels("fashion_mnist", label="trouser")
-    parts = [
-        lambda seed: [changed(c, seed=seed) for c in _grid(HEADLINE, (FEW,), known)],
-        _representatives,
-        lambda seed: [changed(c, seed=seed) for c in _grid(CNN, CNN_DENSITIES, known)],
-        lambda seed: [
-            changed(c, seed=seed)
+    grids = [
+        _grid(HEADLINE, (FEW,), known),
+        _grid(CNN, CNN_DENSITIES, known),
+        [
+            c
             for name in TAU_DATASETS
             for c in _temperatures(changed(SHORT, dataset=name), TAU_DENSITIES, known)
         ],
-        lambda seed: [changed(c, seed=seed) for c in _grid(SHORT, DENSITIES, known)],
+        _grid(SHORT, DENSITIES, known),
     ]
+    headline, *others = (
+        [changed(c, seed=seed) for seed in count for c in grid] for grid in grids
+    )
     whole_neurons = neurons.configs(known, seeds)
-    return [
-        trouser,
-        *whole_neurons,
-        *(c for part in parts for seed in count for c in part(seed)),
-    ]
+    maps = [c for seed in count for c in _representatives(seed)]
+    return [trouser, *whole_neurons, *headline, *maps, *itertools.chain(*others)]

@@ -19,7 +19,7 @@ from pruning import comparison, training
 from pruning.bounds import Amount, Count, Fraction, Part, Positive, Rate
 from pruning.data import datasets
 from pruning.evidence.compared import sizes as sizes_of
-from pruning.evidence.configs import changed, settle
+from pruning.evidence.configs import changed, choose, settle
 from pruning.evidence.metrics import Metrics as Base
 from pruning.evidence.metrics import at_most, demand, on_split
 from pruning.evidence.records import Record
@@ -86,8 +86,8 @@ class Neurons:
 
     def __post_init__(self):
         settle(self, dataset=("mnist", "fashion_mnist", "digits"), split=comparison.SPLITS)
-        settle(self, method=("gates on neurons",), activation=models.ACTIVATIONS)
-        settle(self, study=STUDIES)
+        choose(self, method=("gates on neurons",), activation=models.ACTIVATIONS)
+        choose(self, study=STUDIES)
 
 
 def gated(config: Neurons, data: datasets.Dataset) -> nn.Sequential:

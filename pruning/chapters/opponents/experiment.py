@@ -131,7 +131,7 @@ class Config(comparison.Config):
 
     def __post_init__(self):
         super().__post_init__()
-        flat.settle(self, dataset=DATASETS, split=comparison.SPLITS, study=STUDIES)
+        flat.choose(self, dataset=DATASETS, split=comparison.SPLITS, study=STUDIES)
 
 
 @contextlib.contextmanager
@@ -259,7 +259,7 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
             for seed in range(seeds or 1)
             for method in SPACES
         ]
-    known = records.read(records.records_folder() / "opponents.jsonl")
+    known = records.read_again(records.records_folder() / "opponents.jsonl")
     others = tuple(method for method in SPACES if method not in STRONG)
     found: list[Config] = []
     for group, weights in itertools.product((STRONG, others), SHARES):

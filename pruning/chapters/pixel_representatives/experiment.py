@@ -17,7 +17,7 @@ from pruning import comparison, training
 from pruning.bounds import Count, Fraction, Positive
 from pruning.chapters.pixel_representatives import metrics, pixels
 from pruning.data import datasets
-from pruning.evidence.configs import changed, settle
+from pruning.evidence.configs import changed, choose, settle
 from pruning.evidence.records import Record
 from pruning.methods import gates_training
 from pruning.networks import importance, sparsity, structure
@@ -41,7 +41,7 @@ class Config(comparison.Config):
 
     def __post_init__(self):
         super().__post_init__()
-        settle(self, dataset=DATASETS, study=("representatives",))
+        choose(self, dataset=DATASETS, study=("representatives",))
 
 
 @dataclass(frozen=True)

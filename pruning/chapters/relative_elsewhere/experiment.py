@@ -20,7 +20,7 @@ from pruning.chapters.relative_elsewhere.metrics import Metrics
 from pruning.chapters.relative_elsewhere.ranges import DATASETS, Ranges
 from pruning.chapters.relative_importance import experiment as original
 from pruning.chapters.relative_importance.scoring import ARCHITECTURES, SCALINGS
-from pruning.evidence.configs import changed, settle
+from pruning.evidence.configs import changed, choose, settle
 from pruning.evidence.records import Record
 from pruning.methods import scores
 from pruning.networks import models
@@ -59,8 +59,8 @@ class Config(original.Config):
 
     def __post_init__(self):
         settle(self, dataset=DATASETS, scope=scores.SCOPES, study=STUDIES)
-        settle(self, split=comparison.SPLITS, scaling=SCALINGS, activation=models.ACTIVATIONS)
-        settle(self, architecture=ARCHITECTURES)
+        choose(self, split=comparison.SPLITS, scaling=SCALINGS, activation=models.ACTIVATIONS)
+        choose(self, architecture=ARCHITECTURES)
 
 
 CONFIGS = (Config, Ranges)

@@ -12,7 +12,7 @@ from pruning.bounds import Positive
 from pruning.chapters.relative_elsewhere.metrics import OfRanges
 from pruning.chapters.relative_importance import scoring
 from pruning.chapters.relative_importance.scoring import ARCHITECTURES, Network
-from pruning.evidence.configs import settle
+from pruning.evidence.configs import choose, settle
 from pruning.evidence.records import Record
 from pruning.methods.activations import activations_after, blind_ranges
 from pruning.networks import models, sparsity
@@ -38,7 +38,7 @@ class Ranges(Network):
 
     def __post_init__(self):
         settle(self, dataset=DATASETS, method=("unpruned",), study=("ranges",))
-        settle(self, activation=models.ACTIVATIONS, architecture=ARCHITECTURES)
+        choose(self, activation=models.ACTIVATIONS, architecture=ARCHITECTURES)
 
 
 def covered(z: np.ndarray, ranges: list[tuple[float, float]]) -> float:

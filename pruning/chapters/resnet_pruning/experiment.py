@@ -26,7 +26,7 @@ from pruning.chapters.resnet_pruning import overhead
 from pruning.chapters.resnet_pruning.metrics import Metrics, named
 from pruning.chapters.resnet_pruning.overhead import Overhead
 from pruning.data import datasets, images
-from pruning.evidence.configs import settle
+from pruning.evidence.configs import choose, settle
 from pruning.evidence.records import Record
 from pruning.evidence.runs import device_name
 from pruning.methods import scores
@@ -106,8 +106,8 @@ class Config:
 
     def __post_init__(self):
         settle(self, dataset=DATASETS, method=VARIANTS, optimizer=OPTIMIZERS, study=STUDIES)
-        settle(self, architecture=("resnet",))
-        settle(self, schedule=SCHEDULES, precision=PRECISIONS, shortcut=SHORTCUTS)
+        choose(self, architecture=("resnet",))
+        choose(self, schedule=SCHEDULES, precision=PRECISIONS, shortcut=SHORTCUTS)
 
 
 def variant(method: str, base: Config, **changes: Any) -> Config:

@@ -73,7 +73,7 @@ def check_source(config: Any) -> None:
 def recorded(seed: int) -> nn.Module:
     """A network of gates with 404 weights, from the records of the chapter why_gates_win."""
     path = records.records_folder() / "why_gates_win.jsonl"
-    (found,) = records.select(records.read(path), study="networks", network=seed)
+    (found,) = records.select(records.read_again(path), study="networks", network=seed)
     return rebuilt(found | {"activation": "silu"})
 
 

@@ -18,7 +18,7 @@ from pruning import comparison, training
 from pruning.bounds import Positive
 from pruning.chapters.shap_agreement.metrics import Metrics
 from pruning.data import datasets
-from pruning.evidence.configs import changed, settle
+from pruning.evidence.configs import changed, choose
 from pruning.evidence.records import Record
 from pruning.networks import attribution, importance, sparsity
 
@@ -40,7 +40,7 @@ class Config(comparison.Config):
 
     def __post_init__(self):
         super().__post_init__()
-        settle(self, dataset=DATASETS, study=("agreement",))
+        choose(self, dataset=DATASETS, study=("agreement",))
 
 
 def shares(evidence: Tensor) -> Tensor:

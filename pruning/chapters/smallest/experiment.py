@@ -17,7 +17,7 @@ from torch import nn
 from pruning import comparison, training
 from pruning.comparison import CHOSEN, FEWEST, LENET_WEIGHTS, PAPER_WEIGHTS
 from pruning.data import datasets
-from pruning.evidence.configs import changed, settle
+from pruning.evidence.configs import changed, choose
 from pruning.evidence.records import Record, Together
 from pruning.methods import gates_training
 from pruning.networks import models, structure
@@ -40,7 +40,7 @@ class Config(comparison.Config):
 
     def __post_init__(self):
         super().__post_init__()
-        settle(self, dataset=DATASETS, split=comparison.SPLITS, study=STUDIES)
+        choose(self, dataset=DATASETS, split=comparison.SPLITS, study=STUDIES)
 
 
 BUDGET = {"density": PAPER_WEIGHTS / LENET_WEIGHTS, "at_most": PAPER_WEIGHTS}

@@ -22,7 +22,7 @@ from pruning.chapters.resnet_pruning.experiment import (
     SHORTCUTS,
     variant,
 )
-from pruning.evidence.configs import settle
+from pruning.evidence.configs import choose, settle
 
 DATASETS = ("cifar10", "mnist", "digits")
 STUDIES = ("course", "sampling", "long")
@@ -41,8 +41,8 @@ class Config(original.Config):
 
     def __post_init__(self):
         settle(self, dataset=DATASETS, method=METHODS, optimizer=OPTIMIZERS, study=STUDIES)
-        settle(self, schedule=SCHEDULES, precision=PRECISIONS, shortcut=SHORTCUTS)
-        settle(self, architecture=ARCHITECTURES)
+        choose(self, schedule=SCHEDULES, precision=PRECISIONS, shortcut=SHORTCUTS)
+        choose(self, architecture=ARCHITECTURES)
 
 
 run = original.run  # the config names the network

@@ -24,7 +24,7 @@ from pruning.chapters.opponents.tables import final
 from pruning.chapters.why_gates_win import arms
 from pruning.chapters.why_gates_win.metrics import Metrics
 from pruning.evidence import records
-from pruning.evidence.configs import make, settle
+from pruning.evidence.configs import choose, make, settle
 from pruning.evidence.records import Record, Together
 from pruning.methods import gates_training
 from pruning.methods.rigl import RigL
@@ -86,7 +86,7 @@ class Config:
 
     def __post_init__(self):
         settle(self, dataset=HIDDEN, study=STUDIES, method=("gates", *OPPONENTS))
-        settle(self, split=comparison.SPLITS, arm=("gates", *ARMS))
+        choose(self, split=comparison.SPLITS, arm=("gates", *ARMS))
         unused = {
             "networks": {
                 "arm": "gates",
@@ -332,7 +332,7 @@ def groups(configs: list[Config]) -> list[list[Config]]:
 def opponents() -> list[Record]:
     """The other methods' networks of WEIGHTS weights on record, with the settings that their
     search has chosen."""
-    known = final(records.read(records.records_folder() / "opponents.jsonl"))
+    known = final(records.read_again(records.records_folder() / "opponents.jsonl"))
     return [r for r in known if r["kept"] == WEIGHTS and r["method"] in OPPONENTS]
 
 
