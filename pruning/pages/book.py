@@ -31,11 +31,13 @@ from jupyter_core.utils import ensure_event_loop
 from pruning.files import CHECKOUT, PACKAGE
 
 # the kernel draws what a browser can enlarge; a notebook that is opened by hand keeps its own
-# format; kernels that run at once share no file of past commands
+# format; kernels that run at once share no file of past commands; the modules that a notebook
+# loads are many objects, and looking for garbage among them would take a tenth of its time
 KERNEL = [
     "--log-level=CRITICAL",
     "--InlineBackend.figure_formats={'svg'}",
     "--HistoryManager.enabled=False",
+    "--IPKernelApp.exec_lines=['__import__(\"gc\").set_threshold(100_000, 20, 20)']",
 ]
 # each takes about 1 GB
 MOST_KERNELS = 4
