@@ -168,3 +168,17 @@ def test_what_has_been_done_is_not_done_again():
     callback.finish(model)
     assert callback.state() == {"done": 4}
     assert sum(kept(model)) == 50
+
+
+def test_nothing_is_scored_after_the_end_of_the_schedule():
+    calls = []
+
+    def score(model):
+        calls.append(model)
+        return scores.magnitude(model)
+
+    pruner = gradual.GradualPruning(models.mlp((6, 5, 3)), 9, updates=3, score=score)
+    for progress in (0.5, 0.75, 1.0):
+        pruner.step(progress)
+    assert len(calls) == 2  # at the start, and for the one update that is left at 0.5
+    assert pruner.done == 3
