@@ -182,3 +182,36 @@ def test_the_weights_are_kept_once_and_the_rounds_end():
     assert rewinding.state()["done"] == 1
     with pytest.raises(RuntimeError, match="no more than `rounds` rounds"):
         rewinding.finish(model)
+
+
+class Scaled(nn.Module):
+    """A parametrization with a buffer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, weight):
+        return weight * self.scale
+
+
+def test_every_parameter_and_every_batch_norm_comes_back_and_no_other_buffer():
+    model = nn.Sequential(
+        nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)
+    )
+    nn.utils.parametrize.register_parametrization(model[1], "weight", Scaled())
+    rewinding = rewind.Rewinding(weights=62, rounds=1, early=0)  # all of them
+    model(torch.randn(8, 6) + 3)
+    rewinding.start(model)
+    early = {key: value.clone() for key, value in model.state_dict().items()}
+    model(torch.randn(8, 6) - 3)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.add_(1)
+    rewinding.prune_and_rewind(model)
+    assert model[1].parametrizations.weight[0].scale == 2
+    masks.finalize(model)
+    found = model.state_dict()
+    del early["1.parametrizations.weight.0.scale"], found["1.parametrizations.weight.0.scale"]
+    assert found.keys() == early.keys()
+    assert all(torch.equal(found[key], early[key]) for key in early)
