@@ -1,4 +1,5 @@
 import gc
+import importlib.util
 import os
 import signal
 import sys
@@ -19,6 +20,14 @@ if "PRUNING_DATA_MIRROR" not in os.environ and MIRROR.is_dir():
 BOOK = ("tests/browser/", "tests/pages/test_book.py", "tests/pages/test_extensions.py")
 EXPORTS = "tests/networks/test_models_of_others.py"  # the longest of the others
 
+# the extra `test` brings no Sphinx: what needs that of the extra `book` too is left out then
+LEFT_OUT = (
+    []
+    if importlib.util.find_spec("sphinx")
+    else ["browser", "pages/test_book.py", "pages/test_extensions.py", "pages/test_readme.py"]
+)
+collect_ignore = LEFT_OUT
+
 # the networks here are small: a second thread gains little, and loses much where another
 # process has its core. The same goes for the programs that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +39,12 @@ gc.set_threshold(100_000, 20, 20)
 # a shell that starts `make test` in the background makes it and all that it starts deaf to
 # Ctrl-C, which some tests send to the programs that they start
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if LEFT_OUT:
+        names = ", ".join(LEFT_OUT)
+        terminalreporter.write_line(f"left out, since they need the extra `book`: {names}")
 
 
 def pytest_collection_modifyitems(items):

@@ -37,8 +37,8 @@ def _cells(
 
 def _group(groups: Any, cell: Any) -> pandas.Series:
     """The values of one cell. pandas names groups by tuples, but a single column's index by
-    its values."""
-    return groups.get_group(cell if isinstance(cell, tuple) else (cell,))
+    its values, and so does `get_group` before pandas 2.2."""
+    return dict(iter(groups))[cell if isinstance(cell, tuple) else (cell,)]
 
 
 def reached(claim: dict, runs: pandas.DataFrame) -> tuple[pandas.Series, pandas.Series]:
