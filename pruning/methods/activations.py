@@ -44,9 +44,10 @@ def blind_ranges(
     from scipy.optimize import brentq
 
     def derivative(z):
-        z = torch.as_tensor(z, dtype=torch.float64).requires_grad_()
-        with torch.enable_grad():
-            return torch.autograd.grad(activation(z).sum(), z)[0]
+        with torch.inference_mode(False), torch.enable_grad():
+            z = torch.as_tensor(z, dtype=torch.float64).clone().requires_grad_()
+            # of a copy: an activation may work in place
+            return torch.autograd.grad(activation(z.clone()).sum(), z)[0]
 
     grid = torch.linspace(-40, 40, 8001, dtype=torch.float64)
     slopes = derivative(grid)
@@ -120,14 +121,17 @@ def activations_after(
 
 
 class Activity:
-    """What `activity_penalty` collects; `take` gives Σ over layers of mean |output|, and
-    starts anew."""
+    """What `activity_penalty` collects; `take` gives Σ over layers and forward passes of mean
+    |output|, and starts anew."""
 
     def __init__(self):
         self.means: list[Tensor] = []
 
     def take(self) -> Tensor:
-        """0-dim tensor with gradient. Raises RuntimeError if no forward pass came before."""
+        """The sum over all calls of hidden layers since the last `take`: of two passes over
+        half a batch it is twice that of one over the whole.
+
+        0-dim tensor with gradient. Raises RuntimeError if no forward pass came before."""
         if not self.means:
             raise RuntimeError("activity: no forward pass since the last take()")
         total, self.means = sum(self.means[1:], self.means[0]), []
@@ -138,8 +142,9 @@ class Activity:
 def activity_penalty(model: nn.Module) -> Iterator[Activity]:
     """Collect the mean |neuron output| of every hidden layer, for pruning-aware training.
 
-    Hidden outputs are those of activation modules, so logits do not count. Raises ValueError
-    for a model without such a module.
+    Hidden outputs are those of activation modules, so logits do not count. ``take()`` gives
+    the sum over layers, not their mean, of all forward passes since the last ``take()``.
+    Raises ValueError for a model without such a module.
 
     Examples
     --------

@@ -235,12 +235,15 @@ def snip(
         targets), whose targets are a tensor, or a tuple, list or dict of them, as several
         tasks have them.
     loss : (outputs, targets) ↦ 0-dim tensor, the mean over the batch. Of a tuple of targets it
-        gets a list.
+        gets a list. The default suits classification, with an output a class; a regression
+        needs a loss of its own, such as ``torch.nn.functional.mse_loss``.
 
-    Computed in the model's present mode; buffers (running statistics), gradients already
-    stored, and what is frozen stay as they are. The paper takes it at initialisation with
-    ``scope="global"``. Raises ValueError if inputs and targets do not pair up, a loss is not
-    finite, or a layer is not reached.
+    Computed in the model's present mode, with gradients also under ``torch.no_grad``; buffers
+    (running statistics), gradients already stored, and what is frozen stay as they are. The
+    paper takes it at initialisation with ``scope="global"``. Raises ValueError if inputs and
+    targets do not pair up, the default loss is given a single output a sample, of which it is
+    constant, a loss is not finite, a layer is not reached, or batch norm in training mode gets
+    a batch of one sample.
     """
     chosen = weights(model, layers, ignore)
     if (
@@ -261,8 +264,11 @@ def snip(
         for x, y, size in _with_targets(inputs, targets, batch_size):
             # a pruned layer's weight is computed when it is read, so the loss must be asked
             # for that tensor
-            with parametrize.cached():
-                value = loss(call(model, x), y)
+            with torch.inference_mode(False), torch.enable_grad(), parametrize.cached():
+                outputs = _trained(model, x, size)
+                if loss is F.cross_entropy:
+                    _check_classes(outputs)
+                value = loss(outputs, y)
                 read = [getattr(weight.module, weight.parameter) for weight in chosen.values()]
             if not value.isfinite():
                 raise ValueError(f"loss: got {value.item()} on a batch, needs a finite number")
@@ -281,6 +287,31 @@ def snip(
             for buffer, before in buffers:
                 buffer.copy_(before)
     return {key: (value * total[key] / samples).abs() for key, value in values.items()}
+
+
+def _trained(model: nn.Module, x: Any, size: int) -> Any:
+    """The outputs for a batch, in the model's present mode."""
+    try:
+        return call(model, x)
+    except ValueError as error:
+        if size > 1 or "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            "inputs: got a batch of one sample, of which batch norm in training mode has no"
+            " variance; needs two samples or more in every batch (a DataLoader with"
+            " drop_last=True, or another batch_size), or model.eval()"
+        ) from error
+
+
+def _check_classes(outputs: Any) -> None:
+    """Raise ValueError for outputs of which the cross-entropy is constant."""
+    if isinstance(outputs, Tensor) and (outputs.dim() == 1 or outputs.shape[1:2] == (1,)):
+        raise ValueError(
+            "loss: got the default, torch.nn.functional.cross_entropy, for outputs of shape"
+            f" {tuple(outputs.shape)}: with one output a sample it is constant, so every score"
+            " would be 0; needs a loss for one output, such as torch.nn.functional.mse_loss or"
+            " binary_cross_entropy_with_logits"
+        )
 
 
 def _with_targets(inputs: Batches, targets: Tensor | Iterable[Tensor] | None, batch_size: int):

@@ -16,6 +16,7 @@ The author's public code has, in effect, β₁ = 0.81 and ε = 1e-7:
 ``StochGradAdam(params, betas=(0.81, 0.999), eps=1e-7)``.
 """
 
+import numbers
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -50,12 +51,15 @@ class StochGradAdam(Optimizer):
 
     The state is that of ``torch.optim.Adam``, and a state dict of either loads into the other;
     one from Adam has no sampling rate, so the optimizer keeps its own. Complex parameters are
-    treated as pairs of real numbers, as Adam does. All steps use torch's foreach functions.
+    treated as pairs of real numbers, as Adam does. All steps use torch's foreach functions;
+    "foreach" and "fused" of a group, which state dicts of Adam bring, change nothing.
     Parameters without a gradient are skipped.
 
     Raises ValueError for values out of range and for groups that ask for what is not
-    implemented (amsgrad, capturable, differentiable, decoupled_weight_decay), RuntimeError in
-    `step` for a sparse gradient.
+    implemented (amsgrad, capturable, differentiable, decoupled_weight_decay); TypeError for a
+    generator that is none; in `step` ValueError for a sampling rate that was set out of range
+    since, RuntimeError for a sparse gradient. A state dict that is refused leaves the
+    optimizer as it was.
     """
 
     def __init__(
@@ -72,12 +76,17 @@ class StochGradAdam(Optimizer):
     ):
         defaults = {
             "lr": lr,
-            "betas": tuple(betas),
+            "betas": tuple(betas) if isinstance(betas, Iterable) else betas,
             "eps": eps,
             "weight_decay": weight_decay,
             "sampling_rate": sampling_rate,
             "maximize": maximize,
         }
+        if not isinstance(generator, torch.Generator | None):
+            raise TypeError(
+                f"generator: got {generator!r}, needs a torch.Generator, such as"
+                " torch.Generator().manual_seed(0), or None"
+            )
         self.generator = generator
         self._shared: dict[torch.device, torch.Generator] = {}  # the same on all ranks
         self._buffers: dict[int, tuple[Any, ...]] = {}
@@ -91,14 +100,13 @@ class StochGradAdam(Optimizer):
                 f"lr: got a tensor of shape {tuple(values['lr'].shape)}, needs one number"
             )
         for name in ("lr", "eps", "weight_decay"):
-            if not values[name] >= 0:
-                raise ValueError(f"{name}: got {values[name]!r}, needs 0 or more")
-        if not all(0 <= beta < 1 for beta in values["betas"]):
-            raise ValueError(f"betas: got {values['betas']!r}, needs two numbers in [0, 1)")
-        if not 0 < values["sampling_rate"] <= 1:
-            raise ValueError(
-                f"sampling_rate: got {values['sampling_rate']!r}, needs a number in (0, 1]"
-            )
+            if not (_is_number(values[name]) and values[name] >= 0):
+                raise ValueError(f"{name}: got {values[name]!r}, needs a number, 0 or more")
+        betas = values["betas"]
+        pair = isinstance(betas, (tuple, list)) and len(betas) == 2
+        if not (pair and all(_is_number(beta) and 0 <= beta < 1 for beta in betas)):
+            raise ValueError(f"betas: got {betas!r}, needs two numbers in [0, 1)")
+        _check_rate(values["sampling_rate"])
         _refuse(values)
         super().add_param_group(param_group)
 
@@ -106,11 +114,12 @@ class StochGradAdam(Optimizer):
         return super().__getstate__() | {"generator": self.generator, "_shared": self._shared}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        for group in state["param_groups"]:  # before anything is changed
+            _refuse(group)
         own = self.__dict__.get("param_groups", [])
         super().__setstate__(state)
         self._buffers = {}
         for index, group in enumerate(self.param_groups):
-            _refuse(group)
             before = own[index] if index < len(own) else self.defaults
             for name in self.defaults:
                 group.setdefault(name, before.get(name, self.defaults[name]))
@@ -162,6 +171,8 @@ class StochGradAdam(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One step; a closure evaluates the loss anew and its value is returned."""
+        for group in self.param_groups:
+            _check_rate(group["sampling_rate"])
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -215,6 +226,15 @@ class StochGradAdam(Optimizer):
 def _real(tensor: Tensor) -> Tensor:
     """A complex tensor as pairs of real numbers."""
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (numbers.Real, Tensor))
+
+
+def _check_rate(rate: object) -> None:
+    if not (_is_number(rate) and 0 < rate <= 1):
+        raise ValueError(f"sampling_rate: got {rate!r}, needs a number in (0, 1]")
 
 
 def _refuse(group: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Batches of any form, and a model in evaluation mode for the time of a pass over them."""
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -48,8 +49,11 @@ def pairs(
                 f" of batch_size={batch_size} would not belong together; needs"
                 f" batch_size={samples}, or smaller batches"
             )
-        for start in range(0, samples, batch_size):
-            part = slice(start, start + batch_size)
+        starts = list(range(0, samples, batch_size))
+        if samples % batch_size == 1 and samples > 1 and batch_size > 2:
+            starts[-1] -= 1  # batch norm in training mode cannot take a last batch of one
+        for start, stop in itertools.pairwise([*starts, samples]):
+            part = slice(start, stop)
             yield _part(first, part, samples), _part(targets, part, samples)
     if empty:
         raise ValueError(f"{argument}: got no samples, needs at least one")
@@ -93,8 +97,23 @@ def _part(batch: Any, part: slice, samples: int) -> Any:
 
 
 def call(model: nn.Module, batch: Tensor | Mapping[str, Any]) -> Any:
-    """The model's output for one of `batches`."""
-    return model(**batch) if isinstance(batch, Mapping) else model(batch)
+    """The model's output for one of `batches`.
+
+    Raises TypeError for a dict with a key that is no argument of the model's ``forward``.
+    """
+    if not isinstance(batch, Mapping):
+        return model(batch)
+    try:
+        return model(**batch)
+    except TypeError as error:
+        for key in batch:
+            if f"unexpected keyword argument {key!r}" in str(error):
+                raise TypeError(
+                    f"inputs: got a batch with {key!r}, which {type(model).__name__} does not"
+                    " take; a dict needs the arguments of the model's forward alone, and"
+                    " labels go beside it: (inputs, targets) or ({…}, labels)"
+                ) from error
+        raise
 
 
 @contextlib.contextmanager

@@ -56,6 +56,24 @@ def test_silu_is_blind_at_its_minimum_too():
     assert ranges[1][0] < -1.2785 < ranges[1][1]
 
 
+def test_an_activation_in_place_is_the_same_activation():
+    torch.manual_seed(0)
+    for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        with mode():
+            assert blind_ranges(nn.SiLU(inplace=True)) == blind_ranges(nn.SiLU())
+    layers, x = (nn.Linear(6, 5), nn.Linear(5, 3)), torch.randn(50, 6)
+    for kind in ("relative", "absolute", "output"):
+        found, wanted = (
+            pruning.contribution_statistics(
+                nn.Sequential(layers[0], nn.SiLU(inplace), layers[1]), x, kind
+            )
+            for inplace in (True, False)
+        )
+        for key, statistics in wanted.items():
+            assert torch.equal(found[key].mean, statistics.mean)
+            assert torch.equal(found[key].blind, statistics.blind)
+
+
 def test_no_smooth_activation_is_exactly_flat():
     assert blind_ranges(nn.Tanh(), tolerance=0.0) == []
     with pytest.raises(ValueError, match=r"tolerance: got -0\.1"):
@@ -100,6 +118,12 @@ def test_activity_is_the_mean_output_of_hidden_layers():
         assert total.item() == pytest.approx(
             (model[:2](x).abs().mean() + model[:4](x).abs().mean()).item()
         )
+        activity.means.clear()
+        model(x[:3])
+        model(x[3:])
+        passes = activity.take()
+        parts = [model[:end](part) for end in (2, 4) for part in (x[:3], x[3:])]
+        assert passes.item() == pytest.approx(sum(p.abs().mean().item() for p in parts))
         activity.means.clear()
     total.backward()
     assert model[0].weight.grad.abs().sum() > 0

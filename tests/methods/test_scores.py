@@ -251,6 +251,68 @@ def test_snip_of_a_pruned_model_and_wrong_pairs():
         pruning.snip(model, x, y[:7])
 
 
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_snip_of_one_output_needs_a_loss_that_is_not_constant(squeezed):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 1))
+    if squeezed:
+        model.append(nn.Flatten(0))
+    x = torch.randn(23, 6)
+    y = x[:, 0] if squeezed else x[:, :1]
+    with pytest.raises(ValueError, match=r"loss: got the default.*cross_entropy.*mse_loss"):
+        pruning.snip(model, x, y)
+    F.mse_loss(model(x), y).backward()
+    found = pruning.snip(model, x, y, F.mse_loss)
+    wanted = (model[0].weight * model[0].weight.grad).detach().abs()
+    torch.testing.assert_close(found["0"], wanted)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_snip_computes_its_gradients_where_gradients_are_off(mode):
+    model = mlp()
+    x, y = data(model), torch.randint(0, 3, (23,))
+    wanted = pruning.snip(model, x, y)
+    with mode():
+        found = pruning.snip(model, x, y)
+        assert not torch.is_grad_enabled()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
+def test_a_last_batch_of_one_is_avoided_or_named():
+    model, sizes = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)), []
+    x, y = torch.randn(19, 6), torch.randint(0, 3, (19,))
+    hook = model.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    pruning.snip(model, x, y, batch_size=9)
+    assert sizes == [9, 8, 2]
+    hook.remove()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"inputs: got a batch of one sample.*drop_last"):
+        pruning.snip(model, x.split(9), y.split(9))
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    pruning.snip(model.eval(), x.split(9), y.split(9))
+
+
+class Keywords(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, pixel_values):
+        return self.net(pixel_values)
+
+
+def test_a_dict_with_labels_is_named_with_what_to_do():
+    x, y = torch.randn(23, 6), torch.randint(0, 3, (23,))
+    with pytest.raises(TypeError, match=r"inputs: .*'labels', which Keywords.*labels\)") as e:
+        pruning.wanda(Keywords(), [{"pixel_values": x, "labels": y}])
+    assert "unexpected keyword" in str(e.value.__cause__)
+    remedy = [({"pixel_values": x}, y)]
+    assert torch.equal(
+        pruning.wanda(Keywords(), remedy)["net.0"], pruning.wanda(mlp(), x)["0"]
+    )
+    assert pruning.snip(Keywords(), remedy)["net.0"].any()
+
+
 def test_random_scores_follow_the_generator():
     a, b = (pruning.random_scores(mlp(), torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(a["2"], b["2"])

@@ -7,6 +7,7 @@ With a sampling rate of 1 it must be Adam, so each check has Adam beside it.
 import copy
 import io
 import pickle
+import re
 
 import pytest
 import torch
@@ -153,6 +154,61 @@ def test_what_is_not_implemented_is_refused(name):
         state = torch.optim.Adam(parameters(), **{name: True}).state_dict()
         with pytest.raises(ValueError, match=f"{name}: got True"):
             StochGradAdam(parameters()).load_state_dict(state)
+
+
+def test_a_state_that_is_refused_changes_nothing():
+    params = parameters()
+    optimizer, other = StochGradAdam(params), torch.optim.AdamW(parameters(), lr=0.5)
+    train(optimizer, params, 2)
+    train(other, other.param_groups[0]["params"], 1)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match="decoupled_weight_decay: got True"):
+        optimizer.load_state_dict(other.state_dict())
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    for index, state in before["state"].items():
+        assert all(torch.equal(after["state"][index][key], state[key]) for key in state)
+    train(optimizer, params, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("betas", 0.9),
+        ("betas", (0.9,)),
+        ("betas", (0.9, None)),
+        ("sampling_rate", None),
+        ("sampling_rate", "1"),
+        ("lr", "1"),
+        ("eps", None),
+    ],
+)
+def test_values_of_another_type_are_named(name, value):
+    for make in (
+        lambda: StochGradAdam(parameters(), **{name: value}),
+        lambda: StochGradAdam([{"params": parameters(), name: value}]),
+    ):
+        with pytest.raises(ValueError, match=re.escape(f"{name}: got {value!r}, needs")):
+            make()
+
+
+def test_a_generator_is_one():
+    with pytest.raises(TypeError, match=r"generator: got 3, needs a torch\.Generator"):
+        StochGradAdam(parameters(), generator=3)
+
+
+def test_a_sampling_rate_out_of_range_is_refused_in_the_step():
+    params = parameters()
+    optimizer = StochGradAdam(params)
+    train(optimizer, params, 1)
+    optimizer.param_groups[0]["sampling_rate"] = 5.0
+    before = copy.deepcopy(optimizer.state_dict()["state"])
+    with pytest.raises(
+        ValueError, match=r"sampling_rate: got 5\.0, needs a number in \(0, 1\]"
+    ):
+        optimizer.step()
+    after = optimizer.state_dict()["state"]
+    assert all(torch.equal(after[i]["step"], state["step"]) for i, state in before.items())
 
 
 def test_nothing_moves_without_gradients_and_moments():
