@@ -125,9 +125,13 @@ def choose(config: Any, **choices: Collection[Any]) -> None:
 
 def make(kind: type[C], /, **values: Any) -> C:
     """A config from flat values. Raises ValueError for a name its method does not know."""
-    method = values.get("method", _default_method(kind))
-    mine, theirs = _split(kind, values, method)
+    return _made(kind, *_split(kind, values, values.get("method", _default_method(kind))))
+
+
+def _made(kind: type[C], mine: dict[str, Any], theirs: dict[str, Any]) -> C:
+    """A config from its own fields and those of its method's settings."""
     if hasattr(kind, "settings_of"):
+        method = mine.get("method", _default_method(kind))
         mine["settings"] = kind.settings_of(method)(**theirs)
     return kind(**mine)
 
@@ -151,15 +155,20 @@ def of_record(record: dict[str, Any], kind: type[C]) -> C:
 
     Fields of the record that neither the config nor its method's settings have are ignored.
     """
-    mine, _ = parted(record, kind)
-    return make(kind, **{k: tuple(v) if isinstance(v, list) else v for k, v in mine.items()})
-
-
-def parted(record: dict[str, Any], kind: type) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of a record that belong to a config of its method, and all others."""
     names = _names(kind, record)
-    mine = {name: value for name, value in record.items() if name in names}
-    return mine, {name: value for name, value in record.items() if name not in names}
+    mine: dict[str, Any] = {}
+    theirs: dict[str, Any] = {}
+    for name, value in record.items():
+        if name in names:
+            part = theirs if names[name] else mine
+            part[name] = tuple(value) if isinstance(value, list) else value
+    return _made(kind, mine, theirs)
+
+
+def measured(record: dict[str, Any], kind: type) -> dict[str, Any]:
+    """The fields of a record that belong to no config of its method."""
+    names = _names(kind, record)
+    return {name: value for name, value in record.items() if name not in names}
 
 
 def parse(config: Any, assignments: Iterable[str]) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def check(record: Record, kinds: Sequence[type]) -> Any:
         config = config_among(record, kinds)
         if not hasattr(config, "metrics"):
             return config
-        _, found = configs.parted(record, type(config))
+        found = configs.measured(record, type(config))
         try:
             metrics = msgspec.convert(found, type(config).metrics)
         except msgspec.ValidationError as error:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas
 from filelock import FileLock, Timeout
 
@@ -207,8 +208,8 @@ def check(paths: Iterable[Path], kinds: Callable[[Path], Sequence[type]]) -> Ite
             for place, record in _checked(path, kinds(path)):
                 count += 1
                 with _at(place):
-                    line = schema.encode(record)
-                    if (first := places.setdefault(line, place)) != place:
+                    same = msgspec.json.encode(record)
+                    if (first := places.setdefault(same, place)) != place:
                         raise RecordError(f"is the same record as {first}")
             if not count:
                 raise RecordError(f"{path}: has no record; restore it from git or remove it")
