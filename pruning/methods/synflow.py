@@ -62,7 +62,7 @@ def scored(model: nn.Module) -> list[str]:
         raise ValueError(
             "model: has no Linear or convolution layer, whose weights have a flow"
         )
-    return list(shares.sizes(model, found, "model"))
+    return list(shares.sizes(model, found))
 
 
 def synflow(model: nn.Module, inputs: Examples) -> dict[str, Tensor]:

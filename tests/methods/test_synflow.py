@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -203,3 +205,76 @@ def test_layers_may_have_shares_of_the_flow():
         models.mlp((6, 8, 4)), torch.zeros(1, 6), 20, allocation=(0.25, 0.75)
     )
     assert [int(mask.sum()) for mask in masks.masks(model).values()] == [5, 15]
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_batch_norm_scales_the_flow_where_its_statistics_are_fixed(tracked):
+    norm = nn.BatchNorm1d(3, track_running_stats=tracked)
+    model = nn.Sequential(nn.Linear(4, 3), norm, nn.Linear(3, 2))
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    scale = torch.ones(3, dtype=torch.float64)
+    if tracked:
+        nn.init.normal_(norm.running_mean)
+        nn.init.uniform_(norm.running_var, 0.5, 2.0)
+        scale = norm.weight.abs().double() / (norm.running_var.double() + norm.eps).sqrt()
+    found = synflow.synflow(model, torch.zeros(1, 4))
+    into, out = (model[level].weight.double().abs() for level in (0, 2))
+    torch.testing.assert_close(found["0"], into * (scale * out.sum(0))[:, None])
+    torch.testing.assert_close(found["2"], out * (scale * into.sum(1)))
+
+
+def test_a_weight_is_told_from_a_bias_by_its_own_name():
+    inner = nn.Sequential(OrderedDict(biased=nn.Linear(4, 3)))
+    model = nn.Sequential(OrderedDict(inner=inner, biased=nn.Linear(3, 2)))
+    found = synflow.synflow(model, torch.zeros(1, 4))
+    flow = model.biased.weight.double().abs() @ inner.biased.weight.double().abs()
+    assert [score.sum().item() for score in found.values()] == pytest.approx(
+        [flow.sum().item()] * 2
+    )
+
+
+def test_a_weight_of_zero_is_no_weight_that_the_flow_misses():
+    model = models.mlp((4, 3, 2))
+    with torch.no_grad():
+        model[0].weight[0, 1] = 0
+    assert synflow.synflow(model, torch.zeros(1, 4))["0"][0, 1] == 0  # without a warning
+
+
+class Idle(nn.Module):
+    """Layers that the forward pass leaves out, one of them pruned, which has no score."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.idle, self.lstm = nn.Linear(4, 2), nn.Linear(4, 3), nn.LSTM(4, 2)
+        masks.set_mask(self.lstm, torch.rand(8, 2) < 0.5, "weight_hh_l0")
+
+    def forward(self, x):
+        return self.used(x)
+
+
+def test_a_mask_elsewhere_does_not_explain_a_weight_without_flow():
+    with (
+        pytest.warns(UserWarning, match="have no score"),
+        pytest.warns(UserWarning, match=r"no flow runs through some weights, {'idle': 12}"),
+    ):
+        synflow.synflow(Idle(), torch.zeros(1, 4))
+
+
+class Shifted(nn.Module):
+    """A flow and a constant."""
+
+    def __init__(self, flow, constant):
+        super().__init__()
+        self.layer, self.constant = nn.Linear(2, 1, bias=False), constant
+        nn.init.constant_(self.layer.weight, flow / 2)
+
+    def forward(self, x):
+        return self.layer(x) + self.constant
+
+
+@pytest.mark.parametrize("flow", [1e-3, 1e3])
+def test_a_small_constant_is_found_whatever_the_flow_s_size(flow):
+    synflow.synflow(Shifted(flow, 1e-6 * flow), torch.zeros(1, 2))  # within the tolerance
+    with pytest.warns(UserWarning, match="not proportional to the inputs"):
+        synflow.synflow(Shifted(flow, 5e-6 * flow), torch.zeros(1, 2))
