@@ -138,7 +138,7 @@ def _scores(
     with evaluating(flow), torch.enable_grad():
         total = flow(*args, **kwargs).sum()  # Eq. 1
         twice = flow(*map(_twice, args), **{k: _twice(x) for k, x in kwargs.items()}).sum()
-    gradients = torch.autograd.grad(total, weights, allow_unused=True, materialize_grads=True)
+    gradients = torch.autograd.grad(total, weights, materialize_grads=True)
     found = {
         key: gradient * weight.detach()  # Eq. 2
         for key, gradient, weight in zip(keys, gradients, weights, strict=True)

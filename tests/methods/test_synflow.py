@@ -1,3 +1,4 @@
+import copy
 from collections import OrderedDict
 
 import pytest
@@ -278,3 +279,56 @@ def test_a_small_constant_is_found_whatever_the_flow_s_size(flow):
     synflow.synflow(Shifted(flow, 1e-6 * flow), torch.zeros(1, 2))  # within the tolerance
     with pytest.warns(UserWarning, match="not proportional to the inputs"):
         synflow.synflow(Shifted(flow, 5e-6 * flow), torch.zeros(1, 2))
+
+
+def test_the_scores_are_those_of_one_sample():
+    model = models.mlp((4, 3, 2))
+    one, several = (synflow.synflow(model, torch.zeros(n, 4)) for n in (1, 5))
+    assert all(torch.equal(one[key], several[key]) for key in one)
+    with pytest.raises(TypeError, match=r"inputs: got torch\.int64, torch\.int32, needs"):
+        synflow.synflow(model, (torch.tensor([0]), torch.tensor([0], dtype=torch.int32)))
+
+
+class Counting(nn.Module):
+    """How often it was called, copies included."""
+
+    calls = 0
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x):
+        type(self).calls += 1
+        return self.layer(x)
+
+
+def test_a_hundred_rounds_are_usual():
+    synflow.prune(Counting(), torch.zeros(1, 4), weights=2)
+    assert Counting.calls == 200  # two passes a round, of ones and of twos
+
+
+class WithIdle(nn.Module):
+    """A chain, and a recurrent layer that it does not use."""
+
+    def __init__(self, chain):
+        super().__init__()
+        self.chain, self.lstm = chain, nn.LSTM(4, 6)
+
+    def forward(self, x):
+        return self.chain(x)
+
+
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
+def test_weights_without_a_score_do_not_count(allocation):
+    chain = models.mlp((6, 12, 8, 4))
+    model, x = WithIdle(copy.deepcopy(chain)), torch.zeros(1, 6)
+    synflow.prune(chain, x, 14, rounds=2, allocation=allocation)
+    with pytest.warns(UserWarning, match="have no score"):
+        synflow.prune(model, x, 14, rounds=2, allocation=allocation)
+    found = masks.masks(model)
+    for key, mask in masks.masks(chain).items():
+        assert torch.equal(found.pop(f"chain.{key}"), mask)
+    assert all(mask.all() for mask in found.values())
+    with pytest.raises(ValueError, match="weights: got 201, needs a number from 1 to 200"):
+        synflow.prune(WithIdle(models.mlp((6, 12, 8, 4))), x, 201)
