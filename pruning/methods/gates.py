@@ -30,6 +30,7 @@ falls.
 """
 
 import math
+import numbers
 from collections.abc import Iterable
 from typing import Literal, get_args
 
@@ -88,9 +89,9 @@ def gate(
         gated, masked, parametrized or used by another module too, or no layer to gate. The
         model is left as it was.
     """
-    if not 0 < tau < math.inf:
+    if not (isinstance(tau, numbers.Real) and 0 < tau < math.inf):
         raise ValueError(f"tau: got {tau!r}, needs a finite number above 0")
-    if not 0 < init < 1:
+    if not (isinstance(init, numbers.Real) and 0 < init < 1):
         raise ValueError(
             f"init: got {init!r}, needs a keep probability strictly between 0 and 1"
         )
@@ -129,7 +130,8 @@ def _with_outputs(chosen: list, named: bool) -> list:
     if named and len(having) < len(chosen):
         others = [key for key, module, _ in chosen if not isinstance(module, WEIGHTED)]
         raise ValueError(
-            f"layers: {others} have no outputs to gate, needs Linear or convolution layers"
+            f"layers: {others} have no outputs to gate, needs Linear or convolution layers;"
+            f" ignore={others} leaves them out"
         )
     having = having if named else having[:-1]
     if not having:
@@ -140,7 +142,7 @@ def _with_outputs(chosen: list, named: bool) -> list:
         if getattr(module, "transposed", False) and module.groups > 1:
             raise ValueError(
                 f"layers: {key!r} is a grouped transposed convolution, whose outputs have no"
-                " gates"
+                f" gates; ignore={[key]} leaves it out"
             )
         if module.bias is not None:
             check_free(f"{key}.bias", module, "bias", "layers")

@@ -11,6 +11,7 @@ samples and l = 0, 1, … the layer,
     μ  mean    σ  std    α  alpha    β  beta    s  decay    λ  the factor of `activity_penalty`
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -86,19 +87,27 @@ def relative_importance(
 
 
 def layer_sparsities(
-    model: nn.Module, sparsity: float, decay: float = 1.0
+    model: nn.Module,
+    sparsity: float,
+    decay: float = 1.0,
+    *,
+    layers: Iterable[str] | None = None,
+    ignore: Iterable[str] | None = None,
 ) -> dict[str, float]:
     """Fractions to remove per layer, ∝ s^l and `sparsity` in all; for `prune_by_score` by
     layer or neuron.
 
-    A layer whose fraction would pass 1 − 1/its weights stays there and the others take the
+    `layers` and `ignore` name the weights that count, as in the score with which the fractions
+    go. A layer whose fraction would pass 1 − 1/its weights stays there and the others take the
     rest. Raises ValueError for values out of range.
     """
     if not 0 <= sparsity < 1 or not decay > 0:
         raise ValueError(
             f"sparsity, decay: got {sparsity!r}, {decay!r}, needs [0, 1) and above 0"
         )
-    sizes = {name: weight.value().numel() for name, weight in weights(model).items()}
+    sizes = {
+        name: weight.value().numel() for name, weight in weights(model, layers, ignore).items()
+    }
     ratio = {name: decay**level for level, name in enumerate(sizes)}
     most = {name: 1 - 1 / size for name, size in sizes.items()}
     full: dict[str, float] = {}

@@ -40,7 +40,7 @@ from pruning.networks.layers import (
 from pruning.networks.masks import effective, find_gates, kept, set_mask
 from pruning.networks.notices import say_emptied
 from pruning.networks.positions import Positions
-from pruning.networks.prunable import Model, check_untied, prunable
+from pruning.networks.prunable import Model, check_untied, check_weight, listed
 
 Scores = dict[str, Tensor]
 Names = Iterable[str] | None
@@ -381,6 +381,10 @@ def _count(sparsity: float, weights: int) -> int:
 def _checked(
     model: nn.Module, scores: Scores, sparsity: float | dict[str, float], scope: str
 ) -> dict[str, tuple[nn.Module, str]]:
+    if not isinstance(scores, Mapping):
+        raise TypeError(
+            f"scores: got {type(scores).__name__}, needs a dict of a tensor for each layer"
+        )
     fractions = sparsity.values() if isinstance(sparsity, dict) else [sparsity]
     if not all(
         isinstance(fraction, numbers.Real) and 0 <= fraction < 1 for fraction in fractions
@@ -395,13 +399,14 @@ def _checked(
         )
     if not scores:
         raise ValueError("scores: got none, needs the score of at least one layer")
-    known = {key: (module, parameter) for key, module, parameter in prunable(model)}
+    known = {key: (module, parameter) for key, module, parameter in listed(model)}
     check_untied(model, scores)
     if gated := sorted(find_gates(model).keys() & scores.keys()):
         raise ValueError(f"model: layers {gated} are gated; call pruning.harden(model) first")
     for name, score in scores.items():
         if name not in known:
             raise ValueError(f"scores: got layer {name!r}, needs some of {sorted(known)}")
+        check_weight(name, *known[name])
         if not isinstance(score, Tensor) or not score.is_floating_point():
             kind = score.dtype if isinstance(score, Tensor) else type(score).__name__
             raise TypeError(

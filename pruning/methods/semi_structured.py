@@ -8,11 +8,14 @@ A row is what one output multiplies: for a Linear layer its inputs, for a convol
 inputs of each kernel position in turn, since libraries lay kernels out with the channels last.
 """
 
+from collections.abc import Mapping
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
 from pruning.networks.masks import kept, set_mask
-from pruning.networks.prunable import Model, check_untied, prunable
+from pruning.networks.prunable import Model, check_untied, check_weight, listed
 
 
 def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
@@ -22,8 +25,7 @@ def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
     Equal scores are kept in the order of their positions. Raises ValueError where the last
     dimension is no multiple of m, and for n and m out of range.
     """
-    if not 0 < n <= m:
-        raise ValueError(f"n, m: got {n}, {m}, needs 0 < n ≤ m")
+    _check_sizes(n, m)
     if scores.shape[-1] % m:
         raise ValueError(
             f"scores: got rows of {scores.shape[-1]}, needs a multiple of m = {m}"
@@ -33,32 +35,52 @@ def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
     return torch.zeros_like(grouped, dtype=torch.bool).scatter_(-1, order, True).flatten(-2)
 
 
+def _check_sizes(n: int, m: int) -> None:
+    if not (isinstance(n, Integral) and isinstance(m, Integral) and 0 < n <= m):
+        raise ValueError(f"n, m: got {n!r}, {m!r}, needs whole numbers with 0 < n ≤ m")
+
+
 @torch.no_grad()
 def prune_n_m(model: Model, scores: dict[str, Tensor], n: int = 2, m: int = 4) -> Model:
     """Keep the `n` weights with the largest scores of every group of `m`, exactly: a `Mask` on
     each layer.
+
+    A group is `m` successive inputs of one output: in a Linear layer, m successive columns of
+    a row of its weight; in a convolution, m successive input channels (within its group) at
+    one kernel position, along dimension 1 of its weight.
 
     Parameters
     ----------
     scores : {key: tensor shaped as the weight}, larger = keep, as `prune_by_score` takes them.
         Only these weights are pruned; what was pruned before stays pruned, and is the first to
         go in its group.
-    n, m : 2 and 4 for sparse tensor cores.
+    n, m : 2 and 4 for sparse tensor cores; whole numbers.
 
-    In place; returns the model. Raises ValueError, before anything is changed, for an unknown
-    key, a weight that other modules hold too or that is a transposed convolution's, another
-    shape, NaN, and a row that is no multiple of m.
+    In place; returns the model. Raises, before anything is changed, TypeError for scores that
+    are no dict of tensors, and ValueError for n and m out of range, an unknown key, a weight
+    that other modules hold too or that is a transposed convolution's, another shape, NaN, and
+    a row that is no multiple of m.
 
     Examples
     --------
     >>> pruning.prune_n_m(model, pruning.wanda(model, inputs, ignore=["classifier"]))
     """
-    found = {key: (module, parameter) for key, module, parameter in prunable(model)}
+    _check_sizes(n, m)
+    if not isinstance(scores, Mapping):
+        raise TypeError(
+            f"scores: got {type(scores).__name__}, needs a dict of a tensor for each layer"
+        )
+    found = {key: (module, parameter) for key, module, parameter in listed(model)}
     check_untied(model, scores)
     masks = {}
     for key, score in scores.items():
         if key not in found:
             raise ValueError(f"scores: got layer {key!r}, needs some of {sorted(found)}")
+        check_weight(key, *found[key])
+        if not isinstance(score, Tensor):
+            raise TypeError(
+                f"scores: got {type(score).__name__} for layer {key!r}, needs a tensor"
+            )
         before = kept(*found[key])
         if score.shape != before.shape:
             raise ValueError(

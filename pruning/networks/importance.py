@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pruning.networks.chain import ELEMENTWISE, chain, graph_of, linear_nodes
 from pruning.networks.masks import effective
+from pruning.networks.prunable import check_weight
 from pruning.networks.reach import reach
 
 FOLLOWED = (
@@ -43,6 +44,7 @@ def absolute_weights(model: nn.Module) -> list[Tensor]:
     columns, last = None, None  # factors for the next layer's inputs; the module before
     for position, (name, layer) in enumerate(chain(model, instead=FOLLOWED)):
         if isinstance(layer, nn.Linear):
+            check_weight(name, layer)
             size = effective(layer).abs().double()
             sizes.append(size if columns is None else size * columns)
             columns = None
@@ -77,11 +79,15 @@ def feature_importance(model: nn.Module) -> Tensor:
     """How much of each output comes from each input (Eq. 4), (outputs, inputs), float64,
     nothing negative.
 
-    A row sums to 1, or to 0 where no input reaches the output. For chains of Linear layers,
-    gated, pruned or dense, with activations, dropout, batch norm and a leading Flatten.
+    The share of neuron i in neuron j of the next layer, F_ij = |W_ij| / Σ_k |W_kj|, is
+    multiplied along every path and summed over the paths: with shares as matrices (outputs,
+    inputs), the product F_L ⋯ F_2 F_1. A row sums to 1, or to 0 where no input reaches the
+    output. For chains of Linear layers, gated, pruned or dense, with activations, dropout,
+    batch norm and a leading Flatten. Batch norm is folded into the weights first, since it
+    scales what a neuron receives or passes on; activations are not looked at.
 
     Raises TypeError for a model that is no such chain, ValueError for one without a Linear
-    layer and for weights that are not finite."""
+    layer and for weights that are complex, sparse or not finite."""
     sizes, graph = absolute_weights(model), graph_of(model)
     depends = reach(graph).depends
     importance = None  # of the inputs for the neurons so far, (neurons, inputs)

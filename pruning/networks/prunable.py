@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterable
 from typing import TypeVar
 
+import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
@@ -72,18 +73,47 @@ def prunable(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
     "lstm.weight_hh_l0", "attention.in_proj_weight"; without the dot where the module is the
     model itself. A module that the model uses in several places is listed once.
 
-    Raises ValueError for a lazy layer that has not seen its first batch.
+    Raises ValueError for a lazy layer that has not seen its first batch, and for a weight that
+    is a buffer, complex or stored sparsely.
     """
-    found = []
-    for name, module in model.named_modules():
-        for parameter in weights_of(module):
-            key = key_of(name, parameter)
-            if isinstance(module._parameters.get(parameter), UninitializedParameter):
-                raise ValueError(
-                    f"model: {key!r} has no shape yet; run one batch through the model first"
-                )
-            found.append((key, module, parameter))
+    found = listed(model)
+    for each in found:
+        check_weight(*each)
     return found
+
+
+def listed(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
+    """`prunable`, of which nothing is checked: for those who choose some and check these."""
+    return [
+        (key_of(name, parameter), module, parameter)
+        for name, module in model.named_modules()
+        for parameter in weights_of(module)
+    ]
+
+
+def check_weight(key: str, module: nn.Module, parameter: str = "weight") -> None:
+    """Raise ValueError for a weight that has no shape yet, is a buffer, complex, or stored
+    sparsely: it has no masks, gates or scores."""
+    _, held = _held(module, parameter)
+    if isinstance(held, UninitializedParameter):
+        raise ValueError(
+            f"model: {key!r} has no shape yet; run one batch through the model first"
+        )
+    if module._buffers.get(parameter) is not None:
+        raise ValueError(
+            f"model: the {parameter} of {key!r} is a buffer, which no optimizer trains, needs"
+            " a torch.nn.Parameter"
+        )
+    if held is not None and held.is_complex():
+        raise ValueError(
+            f"model: the {parameter} of {key!r} has dtype {held.dtype}, needs real numbers;"
+            " complex weights have no gates, masks or scores"
+        )
+    if held is not None and held.layout is not torch.strided:
+        raise ValueError(
+            f"model: the {parameter} of {key!r} has layout {held.layout}, needs a dense"
+            " tensor, such as its to_dense(); exact zeros in it count as removed"
+        )
 
 
 def selected(
@@ -98,9 +128,10 @@ def selected(
     prunable weight covers, such as embeddings, except for those in `ignore`.
 
     Raises ValueError for a string in place of a list, for an unknown name, for a weight that
-    other modules hold too (see `tied`), and where nothing is left.
+    other modules hold too (see `tied`) or that `check_weight` refuses, and where nothing is
+    left.
     """
-    found = prunable(model)
+    found = listed(model)
     if not found:
         raise ValueError(
             "model: has no weights to prune, needs Linear, convolution, attention or recurrent"
@@ -133,6 +164,8 @@ def selected(
             f"layers, ignore: got {layers}, {ignore}, which leave nothing of the weights"
             f" {keys}"
         )
+    for each in chosen:
+        check_weight(*each)
     if layers is None and (
         others := [name for name in uncovered(model) if not _inside(name, left_out)]
     ):
@@ -152,7 +185,7 @@ def _inside(key: str, names: Iterable[str]) -> bool:
 def uncovered(model: nn.Module) -> list[str]:
     """Names of the parameters of two or more dimensions that do not belong to a module of
     `prunable`."""
-    modules = {module for _, module, _ in prunable(model)}
+    modules = {module for _, module, _ in listed(model)}
     inside = {id(p) for module in modules for p in module.parameters(recurse=False)}
     inside |= {
         id(p)
@@ -161,7 +194,7 @@ def uncovered(model: nn.Module) -> list[str]:
         for p in module.parametrizations.parameters()
     }
     return [
-        name for name, p in model.named_parameters() if p.dim() >= 2 and id(p) not in inside
+        name for name, p in model.named_parameters() if id(p) not in inside and p.dim() >= 2
     ]
 
 
@@ -176,7 +209,7 @@ def tied(model: nn.Module) -> dict[str, list[str]]:
             if value is not None:
                 places.setdefault(id(value), []).append((module, _place(name, parameter)))
     found = {}
-    for key, module, parameter in prunable(model):
+    for key, module, parameter in listed(model):
         owner, held = _held(module, parameter)
         others = [place for other, place in places.get(id(held), []) if other is not owner]
         if others:

@@ -289,6 +289,8 @@ def test_density_of_frozen_batchnorm_style_mixed_modes():
         ({"tau": -1.0}, "tau: got -1.0"),
         ({"tau": float("nan")}, "tau: got nan"),
         ({"tau": math.inf}, "tau: got inf"),
+        ({"tau": "1"}, "tau: got '1'"),
+        ({"init": None}, "init: got None"),
         ({"init": 0.0}, "init: got 0.0"),
         ({"init": 1}, "init: got 1"),
         ({"layers": ["0", "nope"]}, "layers: got 'nope'"),

@@ -264,6 +264,19 @@ def test_layer_sparsities_follow_the_decay_and_add_up():
     assert sum(capped[name] * n for name, n in sizes.items()) == pytest.approx(0.8 * 87)
 
 
+def test_layer_sparsities_are_of_the_layers_that_are_scored():
+    model = nn.Sequential(*mlp(), nn.Linear(3, 1))
+    model[5].weight = nn.Parameter(torch.empty(0, 3))
+    with pytest.raises(ValueError, match=r"layer '5' has no weights left.*ignore="):
+        pruning.layer_sparsities(model, 0.4)
+    found = pruning.layer_sparsities(model, 0.4, 0.5, ignore=["2", "5"])
+    assert found == pruning.layer_sparsities(model, 0.4, 0.5, layers=["0", "4"])
+    assert found["4"] == pytest.approx(found["0"] / 2)
+    assert found["0"] * 55 + found["4"] * 12 == pytest.approx(0.4 * 67)
+    scores = pruning.magnitude(model, ignore=["2", "5"])
+    pruning.prune_by_score(model, scores, found, scope="layer")
+
+
 def test_no_layer_loses_its_last_weight():
     model = mlp()
     twice = pruning.layer_sparsities(model, 0.93, decay=0.5)  # what "0" leaves fills "2" too

@@ -451,6 +451,12 @@ def test_errors_name_the_argument_and_change_nothing(change, words):
     assert not is_masked(model[0])
 
 
+def test_scores_that_are_no_dict_are_named():
+    for sparsity in (0.5, {"0": 0.5}):
+        with pytest.raises(TypeError, match="scores: got list, needs a dict"):
+            pruning.prune_by_score(mlp(), [torch.ones(5, 6)], sparsity, scope="layer")
+
+
 def test_an_emptied_layer_is_warned_about():
     model = mlp()
     scores = pruning.magnitude(model)

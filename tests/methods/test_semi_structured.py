@@ -35,7 +35,7 @@ def test_the_last_dimension_of_any_tensor_is_grouped(shape):
     assert torch.equal(groups.int().argmax(1), scores.view(-1, 4).argmax(1))
     with pytest.raises(ValueError, match="scores: got rows of 8, needs a multiple of m = 3"):
         n_m_mask(scores, 1, 3)
-    with pytest.raises(ValueError, match="n, m: got 0, 4, needs 0 < n ≤ m"):
+    with pytest.raises(ValueError, match="n, m: got 0, 4, needs whole numbers with 0 < n ≤ m"):
         n_m_mask(scores, 0, 4)
 
 
@@ -87,8 +87,13 @@ def test_what_has_no_groups_is_refused_and_nothing_changed():
     ):
         pruning.prune_n_m(model, pruning.magnitude(model))
     assert pruning.masks(model)["0"].all()
-    with pytest.raises(ValueError, match=r"n, m: got 3, 2"):
-        pruning.prune_n_m(model, pruning.magnitude(model), 3, 2)
+    for n, m in ((3, 2), (2.0, 4), (2, 4.0), (0, 4), ("2", 4)):
+        with pytest.raises(ValueError, match=f"n, m: got {n!r}, {m!r}, needs whole numbers"):
+            pruning.prune_n_m(model, pruning.magnitude(model), n, m)
+    with pytest.raises(TypeError, match="scores: got list, needs a dict"):
+        pruning.prune_n_m(model, [torch.ones(6, 8)])
+    with pytest.raises(TypeError, match="scores: got list for layer '0', needs a tensor"):
+        pruning.prune_n_m(model, {"0": [1.0]})
     with pytest.raises(ValueError, match="got layer 'x'"):
         pruning.prune_n_m(model, {"x": torch.ones(2, 2)})
     with pytest.raises(ValueError, match=r"got shape \(2, 2\) for '0'"):

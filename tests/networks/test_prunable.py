@@ -61,6 +61,51 @@ def test_wrong_names_are_named(kwargs, words):
         selected(Tagger(), **kwargs)
 
 
+def with_buffer(layer):
+    weight = layer.weight.detach()
+    del layer.weight
+    layer.register_buffer("weight", weight)
+
+
+def sparse(layer):
+    layer.weight = nn.Parameter(layer.weight.detach().to_sparse_coo())
+
+
+REFUSED = {
+    "'1' is a buffer": with_buffer,
+    "'1' has dtype torch.complex64, needs real": lambda layer: layer.to(torch.complex64),
+    "'1' has layout torch.sparse_coo, needs a dense": sparse,
+}
+
+
+@pytest.mark.filterwarnings("ignore:Complex modules are a new feature:UserWarning")
+@pytest.mark.parametrize("words", REFUSED)
+def test_a_weight_that_cannot_be_pruned_is_named_unless_left_out(words, tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    REFUSED[words](model[1])
+    before = {key: id(value) for key, value in model.state_dict(keep_vars=True).items()}
+    x = torch.ones(2, 4)
+    for use in (
+        pruning.prunable,
+        pruning.masks,
+        pruning.magnitude,
+        pruning.gate,
+        pruning.sparsity_report,
+        pruning.feature_importance,
+        lambda model: pruning.wanda(model, x),
+        lambda model: pruning.prune_by_score(model, {"1": torch.ones(3, 4)}, 0.5),
+        lambda model: pruning.prune_n_m(model, {"1": torch.ones(3, 4)}),
+        lambda model: pruning.gate(model, granularity="output", layers=["1"]),
+    ):
+        with pytest.raises(ValueError, match=f"model: the weight of {words}"):
+            use(model)
+    after = {key: id(value) for key, value in model.state_dict(keep_vars=True).items()}
+    assert before == after
+    scores = pruning.magnitude(model, ignore=["1"])
+    pruning.prune_by_score(model, scores, 0.5)
+    assert (model[0].weight == 0).sum() == 8
+
+
 def test_tied_weights_are_found():
     assert tied(Tagger()) == {}
     assert tied(Tagger(tie=True)) == {"out": ["embedding"]}
