@@ -209,8 +209,9 @@ def density_loss(model: nn.Module, target: float, log: bool = False) -> Tensor:
         sample keeps no weight, its count is clamped to one half, so the logarithm is finite
         and the gradient is zero.
 
-    Returns a 0-dim tensor. Raises ValueError for a target out of range, RuntimeError where the
-    last forward pass left no gradient to the logits.
+    Returns a 0-dim tensor; without gradient where all gates are in evaluation mode, as
+    `density`. Raises ValueError for a target out of range, RuntimeError where the last forward
+    pass in training mode left no gradient to the logits.
     """
     if not (0 < target <= 1 if log else 0 <= target <= 1):
         allowed = "(0, 1]" if log else "[0, 1]"

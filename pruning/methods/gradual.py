@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from pruning.bounds import Fraction, Positive, Rate
 from pruning.methods import scores, shares
 from pruning.networks import masks
-from pruning.networks.notices import notice
+from pruning.networks.notices import notice, say_emptied
 from pruning.networks.prunable import prunable
 from pruning.training import Callback
 from pruning.training.recipes import (
@@ -143,7 +143,12 @@ class GradualPruning:
 
     def step(self, progress: float) -> None:
         """Remove what the schedule asks for. `progress` is the fraction of the training that
-        has passed."""
+        has passed, in [0, 1]; ValueError for any other number, such as a count of steps."""
+        if not 0 <= progress <= 1:
+            raise ValueError(
+                f"progress: got {progress!r}, needs the fraction of the training that has"
+                " passed, in [0, 1]"
+            )
         due = self._due(progress)
         if due > self.done:
             self._prune(due)
@@ -154,6 +159,11 @@ class GradualPruning:
             raise ValueError(f"scores: got layers {list(found)}, needs {list(self.sizes)}")
         shares.keep_largest(self.model, found, self._kept(updates))
         self.done = updates
+        if updates == self.updates:
+            owners = shares.owners(self.model, self.sizes)
+            say_emptied(
+                [name for name, owner in owners.items() if not masks.mask_of(*owner).any()]
+            )
 
     def finish(self) -> None:
         """Remove what is left to remove, where the training ended before `end`."""

@@ -424,6 +424,19 @@ def _checked(
     return {name: known[name] for name in scores}
 
 
+def _check_means(found: dict[str, tuple[nn.Module, str]], input_means: object) -> None:
+    """Raise ValueError unless there are statistics of each layer with a bias to move."""
+    for name, owner in found.items():
+        if bias(*owner, trained=True) is None:
+            continue
+        given = input_means.get(name) if isinstance(input_means, dict) else input_means
+        if not isinstance(given, InputStatistics):
+            raise ValueError(
+                f"input_means: got {type(given).__name__} for layer {name!r}, needs what"
+                " pruning.input_statistics gives for the layers that are pruned"
+            )
+
+
 @torch.no_grad()
 def prune_by_score(
     model: Model,
@@ -452,6 +465,8 @@ def prune_by_score(
     that other modules hold too, other shapes, and NaN.
     """
     found = _checked(model, scores, sparsity, scope)
+    if input_means is not None:
+        _check_means(found, input_means)
     kept_now = {name: kept(*owner) for name, owner in found.items()}
 
     def rows(name: str, values: Tensor) -> Tensor:

@@ -5,21 +5,35 @@ decides by scores and does not keep the outputs: it drops what a dead channel st
 constant that batch norm and the activation make of it, and it removes from a residual sum what
 another branch needs. So the cutting here is our own; `make bench` has both side by side."""
 
+import contextlib
 import copy
+import itertools
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import free_symbols
 
 from pruning.networks.batchnorm import fold_batch_norm
 from pruning.networks.chain import ELEMENTWISE, EXAMPLES, chain, linear_nodes
-from pruning.networks.cuts import Cuts
-from pruning.networks.graph import Examples, arguments, plain_copy, trace, trace_chain
+from pruning.networks.cuts import Cuts, repeated_layers
+from pruning.networks.graph import (
+    Examples,
+    Graph,
+    arguments,
+    plain_copy,
+    trace,
+    trace_chain,
+    two_samples,
+)
 from pruning.networks.operations import BATCH_NORM, operation
 from pruning.networks.reach import reach
 from pruning.networks.rebuild import Select, rebuild, smaller_layer
 
 CHAINED = (nn.Linear, nn.BatchNorm1d, *ELEMENTWISE)
 TOLERANCE = 1e-4  # of the outputs, relative to the largest
+MANY = 16  # times as many samples as the examples, to see whether a number is followed
+HALF = 8  # times the rounding of half precision, where that is more
 
 
 @torch.no_grad()
@@ -30,7 +44,9 @@ def compact(model: nn.Module, example_inputs: Examples | None = None) -> nn.Modu
     the layers after them take over their constant values. For inputs of shape (batch,
     features), features that nothing reads are cut out too. The network still takes the full
     input and picks the columns it uses. Batch norm is written into the layer before it.
-    Outputs equal those of ``model.eval()`` up to rounding, which is checked on random inputs.
+    Outputs equal those of ``model.eval()`` up to rounding, which is checked on the examples
+    and on random inputs. A layer that is used several times is cut where that makes the
+    network smaller, and then there may be copies of it.
     Features that are normalised over, attended to or multiplied with each other all stay, and
     single zeros inside a layer stay zeros. The result is in evaluation mode and shares no
     tensor with the model.
@@ -62,9 +78,50 @@ def compact(model: nn.Module, example_inputs: Examples | None = None) -> nn.Modu
         fold_batch_norm(graph)
         found = reach(graph)
         small = rebuild(graph, found, Cuts(graph, found))
+        if repeated := repeated_layers(graph):
+            # each use of a layer may be cut in another way, which takes a copy of the layer
+            whole = rebuild(graph, found, Cuts(graph, found, whole=repeated))
+            small = min(whole, small, key=_size)
         examples = arguments(example_inputs)
+        _check_batches(plain_copy(model), small, graph, example_inputs)
     _check(plain_copy(model), small, *examples)
     return small
+
+
+def _check_batches(
+    model: nn.Module, small: nn.Module, graph: Graph, example_inputs: Examples
+) -> None:
+    """Raise TypeError where torch.export took the number of samples for a constant, and the
+    model does not."""
+    args, kwargs = two_samples(example_inputs)
+    constant = [
+        value.dim() > 0 and not free_symbols(node.meta["val"].shape[0])
+        for node, value in graph.examples.items()
+    ]
+    if not any(constant):
+        return
+    given = list(zip((*args, *kwargs.values()), constant, strict=True))
+    for more in (lambda x: torch.cat([x, x[:1]]), lambda x: torch.cat([x] * MANY)):
+        values = [more(value) if fixed else value for value, fixed in given]
+        args = tuple(values[: len(args)])
+        kwargs = dict(zip(kwargs, values[len(args) :], strict=True))
+        try:
+            expected = _tensors(model(*args, **kwargs))
+        except Exception:
+            continue  # it is one for the model too
+        with contextlib.suppress(Exception):
+            found = _tensors(small(*args, **kwargs))
+            if all(_error(*pair) is None for pair in zip(expected, found, strict=True)):
+                continue
+        raise TypeError(
+            "model: its forward pass makes a constant of the number of samples, as len(x) and"
+            " int(x.shape[0]) do, so what is cut out would hold for the examples' number only;"
+            " x.shape[0] is followed"
+        )
+
+
+def _size(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def _features(model: nn.Module) -> int:
@@ -99,7 +156,7 @@ def _compact_chain(model: nn.Module) -> nn.Sequential:
         if isinstance(layer, nn.Linear):
             node = next(nodes)
             if first:
-                modules.append(Select(cuts.folds[node].keep.nonzero().flatten()))
+                modules.append(Select(cuts.folds[node].keep))
                 first = False
             modules.append(smaller_layer(node, cuts, found))
             if modules[-1].bias is None:
@@ -112,7 +169,8 @@ def _compact_chain(model: nn.Module) -> nn.Sequential:
 
 
 def _check(model: nn.Module, small: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Raise RuntimeError unless both compute the same on inputs of the examples' shapes."""
+    """Raise RuntimeError unless both compute the same on the examples and on random inputs of
+    their shapes, where the outputs are finite: not every function takes any number."""
     generator = torch.Generator().manual_seed(0)
 
     def random(x: Tensor) -> Tensor:
@@ -120,25 +178,38 @@ def _check(model: nn.Module, small: nn.Module, args: tuple, kwargs: dict) -> Non
             return x
         return torch.randn(x.shape, generator=generator).to(x)
 
-    args = tuple(map(random, args))
-    kwargs = {name: random(x) for name, x in kwargs.items()}
-    pairs = zip(
-        _tensors(model(*args, **kwargs)), _tensors(small(*args, **kwargs)), strict=True
+    others = {name: random(x) for name, x in kwargs.items()}
+    both = [(args, kwargs), (tuple(map(random, args)), others)]
+    pairs = itertools.chain.from_iterable(
+        zip(_tensors(model(*a, **k)), _tensors(small(*a, **k)), strict=True) for a, k in both
     )
     for expected, found in pairs:
-        error, size = (expected - found).abs().max().item(), expected.abs().max().item()
-        if not error <= TOLERANCE * max(1.0, size):
+        if (error := _error(expected, found)) is not None:
             raise RuntimeError(
-                f"compact: the smaller network's outputs differ by {error:.2g} from the "
-                f"model's, which are up to {size:.2g}; this is a defect of compact"
+                f"compact: the smaller network's outputs differ by {error:.2g} from the"
+                f" model's, which are up to {expected[expected.isfinite()].abs().max():.2g};"
+                " this is a defect of compact"
             )
+
+
+def _error(expected: Tensor, found: Tensor) -> float | None:
+    """By how much finite outputs differ, if that is more than rounding."""
+    finite = expected.isfinite()
+    if not finite.any():
+        return None
+    error = (expected - found)[finite].abs().max().item()
+    size = expected[finite].abs().max().item()
+    rounding = torch.finfo(expected.dtype).eps if expected.is_floating_point() else 0
+    return None if error <= max(TOLERANCE, HALF * rounding) * max(1.0, size) else error
 
 
 def _tensors(outputs: object) -> list[Tensor]:
     if isinstance(outputs, Tensor):
         return [outputs]
+    if not isinstance(outputs, (Mapping, list, tuple)):
+        return []  # None and numbers, which torch.export keeps as they are
     return [
         each
-        for part in (outputs.values() if isinstance(outputs, dict) else outputs)
+        for part in (outputs.values() if isinstance(outputs, Mapping) else outputs)
         for each in _tensors(part)
     ]

@@ -7,6 +7,7 @@ zero padding makes the constant end at the border, into their weights for one co
 that stays in place of all of them. A class whose constants no layer can take over stays, and
 so does one that could only be cut by an operation whose arguments cannot follow."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -45,10 +46,27 @@ class Fold:
     )  # the constant input that takes them over, by place; None: the bias does
 
 
-class Cuts:
-    """What is cut, by node: `kept` of each tensor that gets smaller, `folds` of each layer."""
+def repeated_layers(graph: Graph) -> set[fx.Node]:
+    """The weights that several operations use."""
+    weights = [
+        node.args[1]
+        for node in graph.nodes.nodes
+        if node.op == "call_function" and operation(node) in LAYERS
+    ]
+    return {weight for weight in weights if weights.count(weight) > 1}
 
-    def __init__(self, graph: Graph, reach: Reach, select: bool = True):
+
+class Cuts:
+    """What is cut, by node: `kept` of each tensor that gets smaller, `folds` of each layer.
+    Layers with the weights `whole` keep all their inputs and outputs."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        reach: Reach,
+        select: bool = True,
+        whole: Collection[fx.Node] = (),
+    ):
         self.static = static_nodes(graph)
         self._reach = reach
         labels = Labels(graph, reach, self.static)
@@ -68,6 +86,10 @@ class Cuts:
             for node in tensors
             if operation(node) in LAYERS and node.args[1] in self.static
         ]
+        for node in layers:
+            if node.args[1] in whole:
+                for each in tensors.keys() & {node, node.args[0]}:
+                    self._keep(each)
         settled = False
         while not settled:
             before = int(self._needed.sum())
@@ -186,6 +208,12 @@ def adjusted(node: fx.Node, kept: dict[fx.Node, Cut], reach: Reach) -> tuple | N
         )
     if kind in {aten.split, aten.split_with_sizes, aten.chunk} and along:
         return None
+    if (
+        kind is aten.roll
+    ):  # by places that are then others, along all dimensions if none is named
+        dims = [d % len(reach.values[source].shape) for d in [*args[2:], []][0]]
+        if before.dim in dims or not dims:
+            return None
     if kind in {aten.pad, aten.constant_pad_nd}:
         return _pads(args, before, reach.values[source], after)
     if kind in {aten.unbind, aten.index, aten.index_select, aten.unflatten} and (

@@ -45,6 +45,7 @@ class NumpyNetwork:
                 raise ValueError(
                     f"path: {path} is no network that pruning.export.to_numpy wrote"
                 )
+            self.features = int(file["features"]) if "features" in file else None
             self.inputs, sizes = file["inputs"], [int(size) for size in file["sizes"]]
             self.activation = ACTIVATIONS[str(file["activation"])]
             ends, bias_ends = np.cumsum(file["counts"])[:-1], np.cumsum(sizes[1:])[:-1]
@@ -55,7 +56,9 @@ class NumpyNetwork:
             self.biases = np.split(file["biases"], bias_ends)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(batch, inputs) ↦ (batch, outputs)."""
+        """(batch, inputs) ↦ (batch, outputs). Raises ValueError for another shape."""
+        if x.ndim != 2 or self.features not in (None, x.shape[1]):
+            raise ValueError(f"x: got shape {x.shape}, needs (batch, {self.features})")
         x = x[:, self.inputs]
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = self.activation(x @ weight.T + bias)
@@ -79,18 +82,20 @@ def to_numpy(model: nn.Module, path: str | Path) -> int:
     """Write a pruned chain of Linear layers as an archive for `NumpyNetwork`; returns its size
     in bytes.
 
-    Batch norm is written into the Linear layers. Raises TypeError for a model that is no such
+    Batch norm is written into the Linear layers, and a Flatten before them is left out: the
+    archive takes one row a sample. Raises TypeError for a model that is no such
     chain, ValueError for activations that are not all the same one of relu, sigmoid, tanh,
     silu, or a layer of more than 65,535 neurons.
     """
     try:
-        select, *rest = compact(model)
+        modules = list(compact(model))
     except TypeError as error:
         raise TypeError(
             "model: to_numpy writes chains of Linear layers, activations, dropout and batch"
             f" norm next to a Linear layer, and {type(model).__name__} is none;"
             " pruning.export.to_onnx writes any model that compact handles"
         ) from error
+    select, *rest = modules[1:] if isinstance(modules[0], nn.Flatten) else modules
     layers = [module for module in rest if isinstance(module, nn.Linear)]
     found = [
         _NAMES.get(type(m), type(m).__name__) for m in rest if not isinstance(m, nn.Linear)
@@ -120,6 +125,7 @@ def to_numpy(model: nn.Module, path: str | Path) -> int:
     arrays = {
         "activation": np.array(found[0] if found else "none"),
         "sizes": np.array(sizes, np.uint16),
+        "features": np.array(select.features, np.uint32),
         "inputs": select.indices.cpu().numpy().astype(np.uint32),
         "counts": np.array([len(value) for value in values], np.uint32),
         "targets": targets,
@@ -168,7 +174,13 @@ def to_onnx(model: nn.Module, path: str | Path, example_inputs: int | Examples) 
     Needs the extra `export` (onnx, onnxscript). Raises as `pruning.compact`.
     """
     if isinstance(example_inputs, int):
-        small, example_inputs = compact(model), torch.zeros(2, example_inputs)
+        small = compact(model)
+        features = next(m.features for m in small if isinstance(m, Select))
+        if example_inputs != features:
+            raise ValueError(
+                f"example_inputs: got {example_inputs} features, the model takes {features}"
+            )
+        example_inputs = torch.zeros(2, features)
     else:
         small = compact(model, example_inputs)
     program = onnx_program(small, example_inputs)

@@ -7,6 +7,7 @@ keyword, and whether its class overrides ``forward`` makes no difference: only t
 count."""
 
 import copy
+import inspect
 import itertools
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,8 +22,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import parametrize, prune
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
+from pruning.networks.masks import check_masks
 from pruning.networks.operations import aten
 
+UNBOUNDED = 2**40  # samples; torch.export's bounds are symbols that compare with numbers
 Examples = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
@@ -54,7 +57,8 @@ class Graph:
 def plain_copy(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose weights are what the model computes with: no masks,
     gates, weight norm, spectral norm or other parametrizations, and no in-place
-    activations."""
+    activations. Raises ValueError for an average of masks."""
+    check_masks(model)
     computed = (
         value
         for module in model.modules()
@@ -126,13 +130,14 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
         arguments), of the shapes the model is used with; the first dimension is the batch and
         may have another size later. One or two samples suffice.
 
-    Raises TypeError with torch's reason for a model that cannot be traced.
+    Raises TypeError with torch's reason for a model that cannot be traced, and for one that
+    computes something else with other numbers of samples.
     """
     args, kwargs = two_samples(example_inputs)
-    shapes = [{0: Dim.AUTO} if value.dim() else None for value in (*args, *kwargs.values())]
     plain = plain_copy(model)
-    dynamic = dict(zip(kwargs, shapes, strict=True)) if kwargs else tuple(shapes)
     try:
+        named = inspect.signature(plain.forward).bind(*args, **kwargs).arguments
+        dynamic = {name: _any_batch(value) for name, value in named.items()}
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
             program = export(plain, args, kwargs, dynamic_shapes=dynamic, strict=False)
@@ -145,7 +150,39 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
             f"model: torch.export cannot trace {type(model).__name__} with these"
             f" example_inputs: {reason}"
         ) from error
+    _check_batches(program)
     return _from_export(program, [*args, *kwargs.values()])
+
+
+def _any_batch(value: object) -> object:
+    """That the first dimension may have any size, for each tensor of an argument; *args and
+    **kwargs hold several."""
+    if isinstance(value, dict):
+        return {name: _any_batch(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_any_batch, value))
+    return {0: Dim.AUTO} if isinstance(value, Tensor) and value.dim() else None
+
+
+def _check_batches(program: ExportedProgram) -> None:
+    """Raise TypeError for a program that holds for some numbers of samples only: torch.export
+    follows the branch that the examples take."""
+    for node in program.graph.nodes:
+        value = node.meta.get("val") if node.op == "placeholder" else None
+        batch = value.shape[0] if isinstance(value, Tensor) and value.dim() else 0
+        if not isinstance(batch, torch.SymInt):
+            continue
+        allowed = program.range_constraints.get(batch.node.expr)
+        if allowed is None:
+            continue
+        bounded = bool(allowed.upper < UNBOUNDED)
+        if bounded or allowed.lower > 2:
+            most = f"to {allowed.upper}" if bounded else "or more"
+            raise TypeError(
+                "model: its forward pass branches on the number of samples; with these"
+                f" example_inputs it holds for {allowed.lower} {most} of them, and needs to"
+                " hold for any"
+            )
 
 
 def _split(x: Tensor, sizes: int | list[int], dim: int = 0) -> list[Tensor]:

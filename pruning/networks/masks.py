@@ -42,8 +42,9 @@ class Mask(nn.Module):
         return weight
 
     def mask(self) -> Tensor:
-        """True where a weight is kept, shaped as the weight."""
-        return self.keep != 0
+        """True where a weight is kept, shaped as the weight. Raises ValueError for a mask that
+        is not made of 0 and 1, as the average of several is none."""
+        return _binary(self.keep, "keep")
 
     def extra_repr(self) -> str:
         """Shape and number of kept weights, for print(model)."""
@@ -53,6 +54,19 @@ class Mask(nn.Module):
         if strict:
             name_other_form(state_dict, f"{prefix}keep", args[-1])
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *args)
+
+
+def _binary(mask: Tensor, name: str) -> Tensor:
+    """A mask of numbers as booleans."""
+    keep = mask != 0
+    if not torch.equal(keep.to(mask.dtype), mask):
+        value = mask[keep & (mask != 1)][0].item()
+        raise ValueError(
+            f"{name}: the mask holds {value:.3g}, needs 0 and 1 only; an average of models has"
+            " no mask of its own: take the latest one, as torch.optim.swa_utils.AveragedModel"
+            " does without use_buffers, or average after pruning"
+        )
+    return keep
 
 
 def name_other_form(state_dict: Mapping[str, Tensor], own: str, error_msgs: list[str]) -> None:
@@ -85,6 +99,16 @@ def is_pruned(module: nn.Module, parameter: str = "weight") -> bool:
 def is_masked(module: nn.Module, parameter: str = "weight") -> bool:
     """Whether the parameter carries a `Mask` or one of ``torch.nn.utils.prune``."""
     return is_pruned(module, parameter) or find_mask(module, parameter) is not None
+
+
+def check_masks(model: nn.Module) -> None:
+    """Raise ValueError where a mask, of any parameter, is not made of 0 and 1."""
+    for module in model.modules():
+        for name in [*module._buffers]:
+            if name.endswith("_mask") and is_pruned(module, name.removesuffix("_mask")):
+                _binary(module._buffers[name], name)
+        if isinstance(module, Mask):
+            module.mask()
 
 
 def kept(module: nn.Module, parameter: str = "weight") -> Tensor:
@@ -147,7 +171,7 @@ def _plain(module: nn.Module, parameter: str) -> Tensor:
 def mask_of(module: nn.Module, parameter: str = "weight") -> Tensor:
     """What is kept of one parameter, boolean, shaped as it. See the module."""
     if is_pruned(module, parameter):
-        return module._buffers[f"{parameter}_mask"] != 0
+        return _binary(module._buffers[f"{parameter}_mask"], f"{parameter}_mask")
     last = _list(module, parameter)[-1:]
     if last and hasattr(last[0], "mask"):
         return last[0].mask()
@@ -281,11 +305,13 @@ def finalize(model: Model) -> Model:
     becomes the parameter.
 
     In place; returns the same model. Nothing keeps removed weights at 0 in later training.
-    Raises ValueError for gates, which `harden` turns into masks first; a model without masks
-    is returned as it is.
+    Raises ValueError, before anything is changed, for gates, which `harden` turns into masks
+    first, and for a mask that is not made of 0 and 1. A model without masks is returned as it
+    is.
     """
     if gated := find_gates(model):
         raise ValueError(f"model: {sorted(gated)} are gated; call pruning.harden(model) first")
+    check_masks(model)
     for module in list(model.modules()):
         pruned = [
             name.removesuffix("_mask") for name in module._buffers if name.endswith("_mask")

@@ -31,19 +31,22 @@ KINDS = {
 
 
 class Select(nn.Module):
-    """Keep the named input features: (…, inputs) ↦ (…, len(indices))."""
+    """Keep input features: (…, inputs) ↦ (…, kept). `keep` is boolean, (inputs,)."""
 
-    def __init__(self, indices: Tensor):
+    def __init__(self, keep: Tensor):
         super().__init__()
-        self.register_buffer("indices", indices)
+        self.features = len(keep)
+        self.register_buffer("indices", keep.nonzero().flatten())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pick the columns."""
+        """Pick the columns. Raises ValueError for another number of features."""
+        if x.shape[-1] != self.features:
+            raise ValueError(f"x: got {x.shape[-1]} features, needs {self.features}")
         return x.index_select(-1, self.indices)
 
     def extra_repr(self) -> str:
         """How many features, for print(model)."""
-        return f"{len(self.indices)} features"
+        return f"{len(self.indices)} of {self.features} features"
 
 
 class Shape(nn.Module):
@@ -179,7 +182,7 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
         made[node] = nodes.placeholder(node.name)
     for node in graph.examples:
         if (cut := cuts.kept.get(node)) is not None:
-            modules[name := path("select")] = Select(cut.keep.nonzero().flatten())
+            modules[name := path("select")] = Select(cut.keep)
             made[node] = nodes.call_module(name, (made[node],))
         elif found.values[node].dim() > 2:
             modules[name := path("shape")] = Shape(tuple(found.values[node].shape[1:]))

@@ -92,6 +92,7 @@ def test_bad_input_is_named(bad):
         gradual.GradualPruning(models.mlp((4, 3)), **{"weights": 5} | bad)
 
 
+@pytest.mark.filterwarnings("ignore:model. no weight is left")
 @pytest.mark.parametrize("allocation", ["global", "uniform"])
 @pytest.mark.parametrize("updates", [1, 4, 7, 100])
 def test_kept_says_what_step_keeps(allocation, updates):
@@ -107,6 +108,7 @@ def test_kept_says_what_step_keeps(allocation, updates):
 
 
 @pytest.mark.parametrize("allocation", ["global", "uniform"])
+@pytest.mark.filterwarnings("ignore:model. no weight is left")
 def test_a_pruned_network_loses_weights_from_where_it_stands(allocation):
     model = models.mlp((10, 20, 3))
     scores.prune_by_score(model, scores.magnitude(model), 0.5, "layer")
@@ -182,3 +184,21 @@ def test_nothing_is_scored_after_the_end_of_the_schedule():
         pruner.step(progress)
     assert len(calls) == 2  # at the start, and for the one update that is left at 0.5
     assert pruner.done == 3
+
+
+@pytest.mark.parametrize("progress", [2, -0.1, float("nan")])
+def test_a_count_of_steps_is_no_progress(progress):
+    model = models.mlp((10, 20, 3))
+    pruner = gradual.GradualPruning(model, weights=20)
+    with pytest.raises(ValueError, match=r"progress: got .* needs the fraction"):
+        pruner.step(progress)
+    assert pruner.done == 0
+
+
+def test_a_layer_that_loses_all_its_weights_is_named():
+    model = models.mlp((10, 20, 3))
+    with torch.no_grad():
+        model[2].weight *= 1e-3
+    pruner = gradual.GradualPruning(model, weights=50)
+    with pytest.warns(UserWarning, match=r"no weight is left in \['2'\]"):
+        pruner.step(1.0)

@@ -575,3 +575,13 @@ def test_masks_are_torchs_entry_by_entry_per_layer(digits):
     for name, layer in layers(theirs).items():
         prune.l1_unstructured(layer, "weight", amount=math.ceil(0.3 * layer.weight.numel()))
         assert torch.equal(mask_of(model.get_submodule(name)), layer.weight_mask.bool())
+
+
+@pytest.mark.parametrize("means", [{}, {"0": torch.ones(4)}, torch.ones(4)])
+def test_means_that_lack_a_layer_leave_the_model_as_it_is(means):
+    model = mlp()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"input_means: got .* for layer '0'"):
+        pruning.prune_by_score(model, pruning.magnitude(model), 0.5, input_means=means)
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(model.state_dict()[key], before[key]) for key in before)

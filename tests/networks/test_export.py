@@ -7,6 +7,7 @@ from torch import nn
 
 import pruning
 from pruning.networks import export, rebuild, sparsity
+from pruning.networks.masks import set_mask
 
 
 def network(activation="silu", kept=4000, sizes=(784, 20, 12, 10)):
@@ -151,3 +152,33 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="is no network"):
         export.NumpyNetwork(tmp_path / "other.npz")
     assert not path.exists()
+
+
+def test_inputs_of_another_width_are_refused(tmp_path):
+    model = network(sizes=(20, 30, 10), kept=200)
+    keep = pruning.masks(model)["0"]
+    keep[:, 15:] = False
+    set_mask(model[0], keep)
+    small, with_examples = pruning.compact(model), pruning.compact(model, torch.rand(2, 20))
+    export.to_numpy(model, tmp_path / "network.npz")
+    archive = export.NumpyNetwork(tmp_path / "network.npz")
+    for width in (5, 16, 25):
+        x = torch.rand(3, width)
+        for net in (small, with_examples):
+            with pytest.raises(ValueError, match=f"got {width} features, needs 20"):
+                net(x)
+        with pytest.raises(ValueError, match=r"x: got shape .*, needs \(batch, 20\)"):
+            archive(x.numpy())
+        with pytest.raises(ValueError, match=f"got {width} features, the model takes 20"):
+            export.to_onnx(model, tmp_path / "network.onnx", width)
+    with pytest.raises(ValueError, match=r"x: got shape \(20,\)"):
+        archive(np.zeros(20, np.float32))
+    assert not (tmp_path / "network.onnx").exists()
+
+
+def test_a_flatten_at_the_beginning_is_left_out(tmp_path):
+    model = nn.Sequential(nn.Flatten(), *network(sizes=(16, 10, 3), kept=90))
+    export.to_numpy(model, tmp_path / "network.npz")
+    x = torch.rand(5, 1, 4, 4)
+    outputs = export.NumpyNetwork(tmp_path / "network.npz")(x.flatten(1).numpy())
+    np.testing.assert_allclose(outputs, model(x).detach().numpy(), atol=1e-5)

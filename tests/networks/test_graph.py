@@ -407,3 +407,49 @@ def test_hardware_report_of_a_sparse_chain():
     assert (report[["ms_one", "ms_batch", "bytes"]] > 0).all(axis=None)
     with pytest.raises(ValueError, match="batch, rounds: got 0"):
         hardware_report(model, torch.randn(1, 40), batch=0)
+
+
+@pytest.mark.parametrize(("samples", "said"), [(2, "2 to 8 of them"), (50, "9 or more of")])
+def test_a_branch_on_the_number_of_samples_is_refused(samples, said):
+    class Branch(nn.Linear):
+        def forward(self, x):
+            out = super().forward(x)
+            return 2 * out if x.shape[0] > 8 else out
+
+    model = Branch(4, 3)
+    for use in (pruning.compact, pruning.effective_weights):
+        with pytest.raises(TypeError, match=f"branches on the number of samples.*{said}"):
+            use(model, torch.rand(samples, 4))
+
+
+def test_a_wrapper_that_passes_all_arguments_on_is_followed():
+    class Wrapper(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def forward(self, *args, **kwargs):
+            return self.module(*args, **kwargs)
+
+    inner = pruning.prune_by_score(
+        net := pruning.models.mlp((6, 8, 3)), pruning.magnitude(net), 0.7
+    ).eval()
+    x, other = torch.rand(5, 6), torch.rand(9, 6)
+    for examples in (x, {"input": x}):
+        small = pruning.compact(Wrapper(inner), examples)
+        given = {"input": other} if isinstance(examples, dict) else None
+        found = small(**given) if given else small(other)
+        torch.testing.assert_close(found, inner(other))
+
+
+@pytest.mark.parametrize("factor", [lambda x: len(x) > 8, lambda x: int(x.shape[0])])
+def test_a_number_of_samples_that_is_no_longer_followed_is_refused(factor):
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.view(len(x), -1)) * factor(x)
+
+    model = Scaled(4, 3)
+    for samples in (1, 2, 50):
+        with pytest.raises(TypeError, match=r"constant of the number of samples, as len\(x\)"):
+            pruning.compact(model, torch.rand(samples, 2, 2))
+    assert pruning.effective_weights(model, torch.rand(2, 2, 2)) == 12

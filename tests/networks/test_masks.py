@@ -218,3 +218,22 @@ def test_a_gated_model_cannot_be_finalized_and_a_mask_needs_the_shape():
         pruning.finalize(pruning.gate(mlp()))
     with pytest.raises(ValueError, match=r"keep: got shape \(2, 2\), needs \(5, 6\)"):
         set_mask(mlp()[0], torch.ones(2, 2, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    "use", [pruning.masks, pruning.sparsity_report, pruning.finalize, pruning.compact]
+)
+@pytest.mark.parametrize("by_torch", [False, True])
+def test_an_average_of_masks_is_refused(use, by_torch):
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    if by_torch:
+        prune.l1_unstructured(model[0], "weight", 0.5)
+    else:
+        pruning.prune_by_score(model, pruning.magnitude(model), 0.5)
+    (mask,) = (buffer for name, buffer in model.named_buffers() if name.startswith("0."))
+    first = mask[0, 0].item()
+    mask[0, 0] = 0.25
+    with pytest.raises(ValueError, match=r"the mask holds 0\.25, needs 0 and 1 only"):
+        use(model)
+    mask[0, 0] = first
+    use(model)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import pruning
+from pruning.networks import models
 from pruning.networks.masks import set_mask
 from pruning.networks.prunable import output_dim, prunable
 
@@ -350,3 +351,77 @@ def test_what_has_no_rule_is_refused(operation, name):
     model = Net(lambda net, x: operation(*[net.a(x)] * (1 + two)), a=nn.Linear(6, 6))
     with pytest.raises(TypeError, match=f"runs {name}.*, through which paths cannot"):
         pruning.compact(model, torch.zeros(1, 6))
+
+
+@pytest.mark.parametrize("shift", [3, -2])
+@pytest.mark.parametrize("dims", [1, (0, 1)])
+def test_units_that_are_rolled_keep_their_places(shift, dims):
+    def run(net, x):
+        wide = F.relu(net.a(x))
+        return net.head(wide.roll((shift,) * 2 if dims == (0, 1) else shift, dims))
+
+    torch.manual_seed(0)
+    model = Net(run, a=nn.Linear(5, 8), head=nn.Linear(8, 2))
+    with torch.no_grad():
+        pruning.prune_by_score(model, {"a": torch.arange(40.0).view(8, 5)}, 0.5)
+        model.head.weight[:, [1, 5]] = 0
+    x = torch.randn(6, 5)
+    torch.testing.assert_close(pruning.compact(model, x)(x), model(x))
+
+
+@pytest.mark.parametrize("function", [torch.log, torch.sqrt, torch.acos, lambda x: x**1.5])
+def test_a_function_that_does_not_take_every_number_is_no_defect(function):
+    torch.manual_seed(0)
+    model = Net(
+        lambda net, x: net.head(net.a(function(x)).relu()),
+        a=nn.Linear(5, 8),
+        head=nn.Linear(8, 2),
+    )
+    pruning.prune_by_score(model, pruning.magnitude(model), 0.6)
+    x = 0.1 + 0.8 * torch.rand(6, 5)
+    torch.testing.assert_close(pruning.compact(model, x)(x), model(x))
+
+
+@pytest.mark.parametrize("rest", [None, 3])
+def test_outputs_that_are_no_tensors_stay(rest):
+    inner = models.mlp((5, 8, 2))
+    pruning.prune_by_score(inner, pruning.magnitude(inner), 0.6)
+    x = torch.rand(6, 5)
+    for model in (
+        Net(lambda net, x: (net.inner(x), rest), inner=inner),
+        Net(lambda net, x: {"logits": net.inner(x), "aux": rest}, inner=inner),
+    ):
+        found, expected = pruning.compact(model, x)(x), model(x)
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_of_half_precision_is_no_defect(dtype):
+    torch.manual_seed(0)
+    model = nn.Sequential(conv(3, 6), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten())
+    model[1].running_mean.normal_()
+    model[1].running_var.uniform_(0.5, 2)
+    model.append(nn.Linear(6 * 36, 5)).to(dtype).eval()
+    pruning.prune_by_score(model, pruning.magnitude(model), 0.5)
+    x = torch.randn(4, 3, 6, 6, dtype=dtype)
+    small = pruning.compact(model, x)
+    torch.testing.assert_close(small(x), model(x), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("uses", [1, 2, 6])
+def test_a_layer_that_is_used_several_times_makes_no_network_larger(uses):
+    def run(net, x):
+        x = net.a(x).relu()
+        for _ in range(uses):
+            x = net.b(x).relu()
+        return net.head(x)
+
+    torch.manual_seed(0)
+    layers = {"a": nn.Linear(20, 32), "b": nn.Linear(32, 32), "head": nn.Linear(32, 3)}
+    model = Net(run, **layers).eval()
+    before = sum(p.numel() for p in model.parameters())
+    pruning.prune_by_score(model, pruning.magnitude(model), 0.7)
+    x = torch.randn(8, 20)
+    small = pruning.compact(model, x)
+    assert sum(p.numel() for p in small.parameters()) <= before
+    torch.testing.assert_close(small(x), model(x))
