@@ -442,7 +442,7 @@ def test_a_wrapper_that_passes_all_arguments_on_is_followed():
         torch.testing.assert_close(found, inner(other))
 
 
-@pytest.mark.parametrize("factor", [lambda x: len(x) > 8, lambda x: int(x.shape[0])])
+@pytest.mark.parametrize("factor", [lambda x: 1 + (len(x) > 8), lambda x: int(x.shape[0])])
 def test_a_number_of_samples_that_is_no_longer_followed_is_refused(factor):
     class Scaled(nn.Linear):
         def forward(self, x):
