@@ -53,12 +53,12 @@ class HardConcrete(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """θ ⊙ z in training mode, a new sample at each call; θ ⊙ ẑ in evaluation mode."""
         if not self.training:
-            return weight * self.mean()
+            return weight * self.mean().to(weight.dtype)
         noise = logistic_noise(self.log_alpha)
         stretched = stretch(
             torch.sigmoid((noise + self.log_alpha) / self.temperature)
         )  # Eq. 1
-        return weight * stretched.clamp(0, 1)  # Eq. 2
+        return weight * stretched.clamp(0, 1).to(weight.dtype)  # Eq. 2
 
     def mean(self) -> Tensor:
         """ẑ, in [0, 1], shaped as the weight."""

@@ -72,11 +72,14 @@ class Noise(nn.Module):
         if self.sampling == "local":
             self.read = True
             return weight
-        return weight + (0.5 * self.log_sigma2).exp() * torch.randn_like(weight)  # Eq. 1
+        std = (0.5 * self.log_sigma2).exp().to(weight.dtype)
+        return weight + std * torch.randn_like(weight)  # Eq. 1
 
     def log_alpha(self) -> Tensor:
         """log α = log σ² − log θ², within ±8 as in the authors' code, with gradient."""
-        return (self.log_sigma2 - self._means[0].square().add(1e-16).log()).clamp(-8, 8)
+        means = self._means[0]
+        means = means.to(torch.promote_types(means.dtype, torch.float32))
+        return (self.log_sigma2 - means.square().add(1e-16).log()).clamp(-8, 8)
 
     def mask(self) -> Tensor:
         """Which weights are kept at evaluation: log α < 3."""
@@ -89,7 +92,8 @@ def _sample_output(layer: nn.Module, args: tuple, kwargs: dict, output: Tensor) 
         return output
     noise = layer.parametrizations.weight[0]
     noise.sampled = True
-    x, variance = (args[0] if args else kwargs["input"]).square(), noise.log_sigma2.exp()
+    x = (args[0] if args else kwargs["input"]).square()
+    variance = noise.log_sigma2.exp().to(x.dtype)
     if isinstance(layer, nn.Linear):
         spread = F.linear(x, variance)
     elif layer.transposed:

@@ -173,3 +173,46 @@ def test_gates_are_in_the_mode_of_their_layer_and_start_at_init(training):
     gating = l0.gates(l0.gate(models.mlp((8, 6, 4)), 0.4, 0.8))["0"]
     assert gating.temperature == 0.4
     torch.testing.assert_close(gating.log_alpha.sigmoid(), torch.full((6, 8), 0.8))
+
+
+def test_evaluation_multiplies_by_the_mean_gate():
+    gating = l0.HardConcrete(torch.ones(7), 2 / 3, 0.5).eval()
+    locations = [-6.0, -2.4, -2.0, 0.0, 1.0, 2.3, 6.0]
+    gating.log_alpha.data = torch.tensor(locations)
+    # ẑ: the sigmoid, stretched from (0, 1) to (−0.1, 1.1) and cut
+    sigmoids = [1 / (1 + math.exp(-each)) for each in locations]
+    expected = [min(1.0, max(0.0, 1.2 * each - 0.1)) for each in sigmoids]
+    assert expected[0] == 0
+    assert expected[-1] == 1
+    assert gating.mean().tolist() == pytest.approx(expected, abs=1e-6)
+    assert gating(torch.full((7,), -3.0)).tolist() == pytest.approx(
+        [-3 * each for each in expected], abs=1e-6
+    )
+    assert gating.mask().tolist() == [each > 0 for each in expected]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_gates_of_another_precision_compute_in_float32_and_keep_it(dtype):
+    plain, x = models.mlp((8, 6, 4)), torch.randn(5, 8)
+    model = l0.gate(copy.deepcopy(plain).to(dtype))
+    l0.gate(plain)
+    assert all(each.log_alpha.dtype == torch.float32 for each in l0.gates(model).values())
+    for mode in (True, False):
+        found = []
+        for each, inputs in ((model, x.to(dtype)), (plain, x)):
+            torch.manual_seed(1)
+            found.append(each.train(mode)(inputs))
+        assert found[0].dtype == dtype
+        torch.testing.assert_close(found[0].float(), found[1], atol=0.05, rtol=0.05)
+    l0.harden(model, 20)
+    assert model(x.to(dtype)).dtype == dtype
+
+
+def test_training_starts_with_the_gates_that_it_is_told():
+    model = models.mlp((8, 6, 4))
+    l0.L0(9, temperature=0.4, init=0.8).start(model)
+    for gating in l0.gates(model).values():
+        assert gating.temperature == 0.4
+        torch.testing.assert_close(
+            gating.log_alpha.sigmoid(), torch.full_like(gating.log_alpha, 0.8)
+        )

@@ -238,3 +238,29 @@ def test_noise_over_signal_is_cut_at_eight():
 def test_noise_is_in_the_mode_of_its_layer(training):
     model = variational.dropout(models.mlp((8, 6, 4)).train(training))
     assert all(each.training == training for each in variational.noises(model).values())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("sampling", variational.SAMPLING)
+def test_noise_in_another_precision_has_the_same_variance(sampling, dtype):
+    model = nn.Sequential(nn.Linear(6, 4)).to(dtype)
+    mean, x = model[0], torch.linspace(-1, 2, 6, dtype=dtype)[None]
+    expected = mean(x)
+    variational.dropout(model, init=math.log(0.04), sampling=sampling)
+    assert variational.noises(model)["0"].log_sigma2.dtype == torch.float32
+    with torch.no_grad():
+        draws = torch.stack([model.train()(x) for _ in range(2000)])
+    assert draws.dtype == dtype
+    torch.testing.assert_close(draws.double().mean(0), expected.double(), atol=0.05, rtol=0)
+    deviation = (0.04 * x.double().square().sum()).sqrt().expand(1, 4)
+    torch.testing.assert_close(draws.double().std(0), deviation, atol=0, rtol=0.08)
+    (model(x).square().sum() + variational.divergence(model)).backward()
+    assert model.eval()(x).dtype == dtype
+
+
+def test_squares_of_half_precision_do_not_vanish():
+    model = nn.Sequential(nn.Linear(2, 1)).half()
+    nn.init.constant_(model[0].weight, 1e-4)  # 1e-8 is 0 in half precision
+    noise = variational.noises(variational.dropout(model, init=-15.0))["0"]
+    wanted = torch.full((1, 2), -15 - 2 * math.log(1e-4))
+    torch.testing.assert_close(noise.log_alpha(), wanted, atol=0.01, rtol=0)
