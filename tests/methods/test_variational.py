@@ -264,3 +264,18 @@ def test_squares_of_half_precision_do_not_vanish():
     noise = variational.noises(variational.dropout(model, init=-15.0))["0"]
     wanted = torch.full((1, 2), -15 - 2 * math.log(1e-4))
     torch.testing.assert_close(noise.log_alpha(), wanted, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("sampling", variational.SAMPLING)
+def test_samples_are_the_equations_of_the_next_random_numbers(sampling):
+    layer, x = nn.Linear(3, 2), torch.randn(5, 3)
+    means, bias, plain = layer.weight.detach().clone(), layer.bias.detach(), layer(x)
+    model = variational.dropout(nn.Sequential(layer), init=math.log(0.04), sampling=sampling)
+    torch.manual_seed(3)
+    found = model(x)
+    torch.manual_seed(3)
+    if sampling == "weight":  # θ + σ·ε
+        expected = x @ (means + 0.2 * torch.randn(2, 3)).T + bias
+    else:  # Σ x·θ plus √(Σ x²·σ²) · ε
+        expected = plain + 0.2 * x.norm(dim=1, keepdim=True) * torch.randn(5, 2)
+    torch.testing.assert_close(found, expected)
