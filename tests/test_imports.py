@@ -65,5 +65,16 @@ def test_public_names_are_there_without_having_been_used():
     assert "pandas" not in loaded("-c", work)
 
 
+def test_public_modules_can_be_imported_from():
+    work = (
+        "from pruning.export import to_onnx; from pruning.models import mlp; from"
+        " pruning.datasets import load; import pruning.models, pruning.networks.models,"
+        " pruning.data.datasets; assert pruning.models is pruning.networks.models;"
+        " assert pruning.datasets is pruning.data.datasets; assert mlp is"
+        " pruning.networks.models.mlp; assert to_onnx is pruning.export.to_onnx"
+    )
+    assert "pandas" not in loaded("-c", work)
+
+
 def test_a_wrong_name_is_an_attribute_error():
     assert not hasattr(pruning, "prune_everything")

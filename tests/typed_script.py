@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import pruning
+from pruning.models import weight_count
 
 
 def progress_of(step: float) -> float:
@@ -110,6 +111,7 @@ def main() -> None:
     x, y = torch.randn(20, 8), torch.randint(0, 3, (20,))
     trained(pruning.models.mlp((64, 16, 10), activation="silu"))
     model = gated(pruning.models.mlp((8, 16, 3)), x, y)
+    assert_type(weight_count((8, 16, 3)), int)
     scored(model, x, y)
     what_is_left(model, x, Path())
     print(pruning.models.cifar_resnet(20, shortcut="projection"), pruning.__version__)

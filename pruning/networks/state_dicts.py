@@ -36,7 +36,9 @@ def convert_state_dict(
     state_dict : from a model of the same architecture; it is left as it is.
     model : gives the form, weight by weight, and is left as it is too.
 
-    Raises ValueError where a key of the model has no counterpart, or the other way round.
+    Raises ValueError where a key of the model has no counterpart, or the other way round. A
+    masked weight that is parametrized otherwise too, by LoRA for instance, has no counterpart:
+    `finalize` the model that the state dict comes from first, which merges the two.
     """
     given, found = dict(state_dict), {}
     for name, module in model.named_modules():
@@ -50,9 +52,18 @@ def convert_state_dict(
     missing = [key for key in wanted if key not in found]
     left = [*given, *(key for key in found if key not in wanted)]
     if missing or left:
+        others = [
+            key
+            for key in left
+            if "parametrizations." in key and key.rsplit(".", 1)[1] not in (*HELD, "original")
+        ]
+        remedy = (
+            f"; {others} are of other parametrizations, which pruning.finalize merges with the"
+            " masks: call it first, on the model that the state dict comes from"
+        )
         raise ValueError(
             "state_dict: is not of this architecture: it has nothing for the model's"
-            f" {missing}, and the model has no place for its {left}"
+            f" {missing}, and the model has no place for its {left}{remedy if others else ''}"
         )
     return {key: found[key] for key in wanted}
 

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 from torch_models import MODELS, mlp
 
 import pruning
@@ -116,6 +116,33 @@ def test_an_unexpected_key_beside_a_mask_or_logits_is_refused(form):
     ):
         model.load_state_dict(state)
     model.load_state_dict(state, strict=False)
+
+
+class LowRank(nn.Module):
+    """W ↦ W + B A, as LoRA adapts a weight."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.b = nn.Parameter(torch.randn(weight.shape[0], 1))
+        self.a = nn.Parameter(torch.randn(1, weight.shape[1]))
+
+    def forward(self, weight):
+        return weight + self.b @ self.a
+
+
+def test_a_mask_beside_another_parametrization_is_refused_with_the_remedy():
+    model = half_removed(masked(mlp()))
+    parametrize.register_parametrization(model[0], "weight", LowRank(model[0].weight))
+    with pytest.raises(
+        ValueError, match=r"\['0.parametrizations.weight.1.b', .* pruning\.finalize merges"
+    ):
+        pruning.convert_state_dict(model.state_dict(), mlp())
+    x, plain = torch.randn(5, model[0].in_features), mlp()
+    wanted = model(x)
+    plain.load_state_dict(
+        pruning.convert_state_dict(pruning.finalize(model).state_dict(), plain)
+    )
+    torch.testing.assert_close(plain(x), wanted)
 
 
 def test_another_architecture_is_refused():
