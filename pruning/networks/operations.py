@@ -19,8 +19,9 @@ LAYERS = {aten.linear, *CONVOLUTIONS, *TRANSPOSED}
 PRODUCTS = {aten.mul, aten.div, aten.prelu}
 SUMS_OF_PRODUCTS = {aten.matmul, aten.mm, aten.bmm, aten.mv, aten.einsum}
 
-# entry by entry, beyond those that torch tags as pointwise
+# entry by entry, beyond those that torch tags as pointwise; leaky_relu torch 2.7 does not tag
 ENTRY_BY_ENTRY = {
+    aten.leaky_relu,
     aten.hardswish,
     aten.log_sigmoid,
     aten.dropout,
