@@ -205,7 +205,7 @@ def test_published_points_and_the_figure(evidence):
         "RigL",
         "SynFlow",
     ]
-    assert [text.get_text() for text in axes[0].texts] == ["91 %"]
+    assert [text.get_text() for text in axes[0].texts] == ["91.0 %"]
     figures.frontier(found, published, axes[1])
     labels = {line.get_label() for line in axes[1].lines if line.get_label()[0] != "_"}
     assert not labels  # they stand at the right

@@ -44,7 +44,14 @@ def ranking(
             alpha=0.8,
         )
         if row["mean"] < lowest:
-            ax.text(lowest + 0.4, place - 0.35, f"{row['mean']:.0f} %", fontsize=11)
+            ax.annotate(
+                f"{row['mean']:.1f} %",
+                (max(lowest, *seeds), place),
+                (9, 0),
+                textcoords="offset points",
+                verticalalignment="center",
+                fontsize=11,
+            )
         elif not np.isnan(row.low):
             ends = np.maximum([row.low, row.high], lowest)
             ax.plot(ends, [place, place], color=known.colour, linewidth=3, alpha=0.5)
