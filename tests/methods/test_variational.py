@@ -133,6 +133,7 @@ def test_bad_input_is_named():
     [
         (nn.Conv1d(2, 4, 3, dilation=2), (1, 2, 9)),
         (nn.ConvTranspose1d(2, 4, 3, stride=2, output_padding=1), (1, 2, 5)),
+        (nn.ConvTranspose1d(2, 4, 3, stride=2, dilation=3), (1, 2, 5)),
         (nn.ConvTranspose2d(4, 2, 3, stride=2, padding=1, groups=2), (1, 4, 3, 3)),
         (nn.ConvTranspose3d(2, 3, 2), (2, 2, 2, 2)),
     ],
@@ -279,3 +280,43 @@ def test_samples_are_the_equations_of_the_next_random_numbers(sampling):
     else:  # Σ x·θ plus √(Σ x²·σ²) · ε
         expected = plain + 0.2 * x.norm(dim=1, keepdim=True) * torch.randn(5, 2)
     torch.testing.assert_close(found, expected)
+
+
+def test_a_weight_at_the_threshold_is_removed():
+    model = variational.dropout(nn.Sequential(nn.Linear(2, 1)), init=3.0)
+    with torch.no_grad():
+        model[0].parametrizations.weight.original.copy_(torch.tensor([[1.0, 1.01]]))
+    noise = variational.noises(model)["0"]
+    assert noise.log_alpha()[0, 0] == 3
+    assert noise.mask().tolist() == [[False, True]]
+
+
+def test_a_transposed_convolution_may_be_told_the_size_of_its_output():
+    layer, x = nn.ConvTranspose1d(2, 4, 3, stride=2), torch.randn(1, 2, 5)
+    square = copy.deepcopy(layer)
+    nn.init.constant_(square.weight, 0.04)
+    nn.init.zeros_(square.bias)
+    mean, deviation = layer(x, [12]), square(x.square(), [12]).sqrt()  # 11 is usual
+    layer = variational.dropout(nn.Sequential(layer), init=math.log(0.04)).train()[0]
+    with torch.no_grad():
+        draws = torch.stack([layer(x, output_size=[12]) for _ in range(4000)])
+    torch.testing.assert_close(draws.mean(0), mean, atol=0.1, rtol=0)
+    torch.testing.assert_close(draws.std(0), deviation, atol=1e-3, rtol=0.08)
+
+
+def test_outputs_are_sampled_where_a_layer_shows_them_and_weights_elsewhere():
+    model = variational.dropout(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True))
+    assert {key: each.sampling for key, each in variational.noises(model).items()} == {
+        "self_attn.in_proj_weight": "weight",
+        "self_attn.out_proj": "weight",
+        "linear1": "local",
+        "linear2": "local",
+    }
+
+
+def test_training_starts_with_the_noise_that_it_is_told():
+    model = models.mlp((8, 6, 4))
+    variational.Variational(9, samples=50, init=-4.0, sampling="weight").start(model)
+    found = variational.noises(model).values()
+    assert all((noise.log_sigma2 == -4).all() for noise in found)
+    assert [noise.sampling for noise in found] == ["weight", "weight"]
