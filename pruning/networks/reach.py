@@ -68,7 +68,7 @@ def forward(
             if sources is not None:
                 value = value[:1].expand(len(sources), *value.shape[1:])
             depends = (
-                torch.ones(value.shape, device=value.device)
+                torch.ones(value.shape, dtype=torch.float32, device=value.device)
                 if sources is None
                 else sources.clone()
             )

@@ -244,7 +244,7 @@ def _attention(node: fx.Node, args: tuple) -> Tensor:
     q, k, v, *_ = args
     mask = args[3] if len(args) > 3 else None
     scores = q.depends @ _varies(k).transpose(-1, -2) + q.nonzero @ k.depends.transpose(-1, -2)
-    allowed = torch.ones(scores.shape[-2:], device=scores.device)
+    allowed = torch.ones(scores.shape[-2:], dtype=torch.float32, device=scores.device)
     if _is_signal(mask) and not mask.variable:
         bits = mask.value if mask.value.dtype is torch.bool else mask.value > float("-inf")
         allowed = bits.to(torch.float32)

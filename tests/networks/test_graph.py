@@ -453,3 +453,21 @@ def test_a_number_of_samples_that_is_no_longer_followed_is_refused(factor):
         with pytest.raises(TypeError, match=r"constant of the number of samples, as len\(x\)"):
             pruning.compact(model, torch.rand(samples, 2, 2))
     assert pruning.effective_weights(model, torch.rand(2, 2, 2)) == 12
+
+
+def test_a_default_of_double_precision_changes_nothing():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        layers = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
+        model, x = nn.Sequential(*layers).eval(), torch.randn(4, 6)
+        pruning.prune_by_score(model, pruning.magnitude(model), 0.5)
+        small = pruning.compact(model, x)
+        report = pruning.sparsity_report(model, x)
+        importance = pruning.feature_importance(model)
+        expected = model(x)
+    finally:
+        torch.set_default_dtype(before)
+    torch.testing.assert_close(small(x), expected)
+    assert report.effective.sum() == pruning.effective_weights(model, x)
+    torch.testing.assert_close(importance, pruning.feature_importance(model))
