@@ -71,7 +71,7 @@ def delete_at_random(model: nn.Module, density: float) -> None:
     shares.left(model, weights)
     removed = sum(counts) - weights
     alive = torch.cat([kept(*owner).cpu().flatten() for owner in found.values()])
-    keep = torch.ones(sum(counts), dtype=torch.bool)
+    keep = torch.full((sum(counts),), True)
     if removed:
         drawn = torch.rand(sum(counts)).masked_fill(~alive, torch.inf)
         keep[drawn.topk(removed).indices] = False
@@ -107,8 +107,8 @@ def random_paths(sizes: Sequence[int], weights: int) -> list[torch.Tensor]:
         kept += added
     reached = [masks[0].any(0), *(mask.any(1) for mask in masks)]
     free = [
-        outputs[:, None] & inputs & ~mask
-        for mask, (inputs, outputs) in zip(masks, itertools.pairwise(reached), strict=True)
+        reached[level + 1][:, None] & reached[level] & ~mask
+        for level, mask in enumerate(masks)
     ]
     places = [
         (level, *place) for level, part in enumerate(free) for place in part.nonzero().tolist()

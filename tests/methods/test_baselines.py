@@ -91,3 +91,18 @@ def test_a_network_too_small_for_its_first_neuron_is_refused():
         ValueError, match=r"density: got 0\.001, no dense network \(64, 32, 10"
     ):
         baselines.narrow((64, 32, 10), 0.001)
+
+
+def test_what_random_paths_have_left_joins_neurons_that_they_reach():
+    found = [
+        sum(int(mask.sum()) for mask in baselines.random_paths((30, 20, 2), 3))
+        for _ in range(40)
+    ]
+    # a second path seldom shares a connection, and beside one path there is nothing to join
+    assert found.count(2) > 30
+
+
+def test_random_paths_use_all_weights_where_there_are_neurons_to_join():
+    for _ in range(40):  # in some of these the last path does not fit
+        found = baselines.random_paths((12, 9, 7, 2), 40)
+        assert sum(int(mask.sum()) for mask in found) == 40
