@@ -7,7 +7,7 @@ from torch import nn
 import pruning
 from pruning.methods.rewiring import SET, DeepR, SETSettings, _random_indices, set_phases
 from pruning.methods.shares import erdos_renyi
-from pruning.networks.masks import mask_of, original
+from pruning.networks.masks import mask_of, original, set_mask
 from pruning.training import Callback, fit, recipes
 
 LENET = [(300, 784), (100, 300), (10, 100)]
@@ -345,3 +345,29 @@ def test_set_moves_nothing_after_the_last_epoch(epochs, rewirings):
     (method,) = phase.callbacks
     assert method.rewirings == rewirings
     assert method.state() == {"done": 0}
+
+
+@METHODS
+def test_each_weight_of_a_recurrent_layer_is_rewired_and_named_by_itself(make):
+    lstm = nn.LSTM(4, 5)
+    make().start(lstm)
+    kept = {key: int(mask.sum()) for key, mask in pruning.masks(lstm).items()}
+    assert kept.keys() == {"weight_ih_l0", "weight_hh_l0"}
+    assert sum(kept.values()) == 54  # 0.3 of 180
+    masked, pruned = nn.LSTM(4, 5), nn.LSTM(4, 5)
+    set_mask(masked, torch.rand(20, 5) < 0.5, "weight_hh_l0")
+    nn.utils.prune.random_unstructured(pruned, "weight_hh_l0", 5)
+    for model in (masked, pruned):
+        with pytest.raises(ValueError, match="'weight_hh_l0' is pruned or gated already"):
+            make().start(model)
+
+
+def test_deepr_moves_at_the_rate_of_the_moment():
+    model, method = net(), DeepR(0.5, lambda progress: 0.1 * progress, l1=1.0)
+    method.start(model)
+    method.after_step(model, 0.0)  # weights of another sign than the first are none here
+    before = state(model)
+    method.after_step(model, 0.0)
+    assert changed(model, before) == [False, False]
+    method.after_step(model, 0.5)
+    assert changed(model, before) == [True, True]
