@@ -80,6 +80,7 @@ def counts(model):
 
 @ALL
 @ALLOCATIONS
+@pytest.mark.filterwarnings("ignore:model. no weight is left")
 def test_gradual_pruning_counts_every_prunable_weight(name, allocation):
     model, x = made(name)
     dense = pruning.magnitude(model)
