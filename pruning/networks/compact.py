@@ -45,11 +45,10 @@ def compact(model: nn.Module, example_inputs: Examples | None = None) -> nn.Modu
     features), features that nothing reads are cut out too. The network still takes the full
     input and picks the columns it uses. Batch norm is written into the layer before it.
     Outputs equal those of ``model.eval()`` up to rounding, which is checked on the examples
-    and on random inputs. A layer that is used several times is cut where that makes the
-    network smaller, and then there may be copies of it.
-    Features that are normalised over, attended to or multiplied with each other all stay, and
-    single zeros inside a layer stay zeros. The result is in evaluation mode and shares no
-    tensor with the model.
+    and on random inputs. Features that are normalised over, attended to or multiplied with
+    each other all stay, and single zeros inside a layer stay zeros. A layer that is used
+    several times is cut where that makes the network smaller, and then there may be copies of
+    it. The result is in evaluation mode and shares no tensor with the model.
 
     Parameters
     ----------
@@ -67,8 +66,9 @@ def compact(model: nn.Module, example_inputs: Examples | None = None) -> nn.Modu
         deep-copies as any module.
 
     Raises TypeError for a model that needs `example_inputs` and has none, that torch.export
-    cannot trace, or that runs an operation through which paths cannot be followed; ValueError
-    for a chain without a Linear layer; RuntimeError should the outputs differ.
+    cannot trace, that branches on the number of samples or makes a constant of it, or that
+    runs an operation through which paths cannot be followed; ValueError for a chain without a
+    Linear layer and for an average of masks; RuntimeError should the outputs differ.
     """
     if example_inputs is None:
         small = _compact_chain(model)
