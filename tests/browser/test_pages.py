@@ -93,7 +93,7 @@ def test_nothing_leaves_the_page_every_image_has_a_text_the_console_is_silent(
         assert page.said == [], name
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
         # what Jupyter shows in place of an empty text
-        assert "<IPython" not in page.inner_text("article"), name
+        assert "<IPython" not in page.inner_text("body"), name
         outside = page.evaluate(OUTSIDE)
         assert outside == [], (name, outside[:5])
         nameless = page.locator(NAMELESS)
