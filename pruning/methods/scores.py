@@ -378,13 +378,18 @@ def _count(sparsity: float, weights: int) -> int:
     return math.ceil(sparsity * weights - 1e-6)
 
 
-def _checked(
-    model: nn.Module, scores: Scores, sparsity: float | dict[str, float], scope: str
-) -> dict[str, tuple[nn.Module, str]]:
+def check_mapping(scores: object) -> None:
+    """Raise TypeError for scores that are no dict."""
     if not isinstance(scores, Mapping):
         raise TypeError(
             f"scores: got {type(scores).__name__}, needs a dict of a tensor for each layer"
         )
+
+
+def _checked(
+    model: nn.Module, scores: Scores, sparsity: float | dict[str, float], scope: str
+) -> dict[str, tuple[nn.Module, str]]:
+    check_mapping(scores)
     fractions = sparsity.values() if isinstance(sparsity, dict) else [sparsity]
     if not all(
         isinstance(fraction, numbers.Real) and 0 <= fraction < 1 for fraction in fractions

@@ -8,12 +8,12 @@ A row is what one output multiplies: for a Linear layer its inputs, for a convol
 inputs of each kernel position in turn, since libraries lay kernels out with the channels last.
 """
 
-from collections.abc import Mapping
 from numbers import Integral
 
 import torch
 from torch import Tensor
 
+from pruning.methods.scores import check_mapping
 from pruning.networks.masks import kept, set_mask
 from pruning.networks.prunable import Model, check_untied, check_weight, listed
 
@@ -66,10 +66,7 @@ def prune_n_m(model: Model, scores: dict[str, Tensor], n: int = 2, m: int = 4) -
     >>> pruning.prune_n_m(model, pruning.wanda(model, inputs, ignore=["classifier"]))
     """
     _check_sizes(n, m)
-    if not isinstance(scores, Mapping):
-        raise TypeError(
-            f"scores: got {type(scores).__name__}, needs a dict of a tensor for each layer"
-        )
+    check_mapping(scores)
     found = {key: (module, parameter) for key, module, parameter in listed(model)}
     check_untied(model, scores)
     masks = {}

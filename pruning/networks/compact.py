@@ -83,12 +83,14 @@ def compact(model: nn.Module, example_inputs: Examples | None = None) -> nn.Modu
             whole = rebuild(graph, found, Cuts(graph, found, whole=repeated))
             small = min(whole, small, key=_size)
         examples = arguments(example_inputs)
-        _check_batches(plain_copy(model), small, graph, example_inputs)
-    _check(plain_copy(model), small, *examples)
+    plain = plain_copy(model)
+    if example_inputs is not None:
+        _check_constants(plain, small, graph, example_inputs)
+    _check(plain, small, *examples)
     return small
 
 
-def _check_batches(
+def _check_constants(
     model: nn.Module, small: nn.Module, graph: Graph, example_inputs: Examples
 ) -> None:
     """Raise TypeError where torch.export took the number of samples for a constant, and the

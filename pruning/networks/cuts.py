@@ -208,10 +208,9 @@ def adjusted(node: fx.Node, kept: dict[fx.Node, Cut], reach: Reach) -> tuple | N
         )
     if kind in {aten.split, aten.split_with_sizes, aten.chunk} and along:
         return None
-    if (
-        kind is aten.roll
-    ):  # by places that are then others, along all dimensions if none is named
-        dims = [d % len(reach.values[source].shape) for d in [*args[2:], []][0]]
+    if kind is aten.roll:
+        # by places that are then others; along all dimensions if none is named
+        dims = [dim % reach.values[source].dim() for dim in argument(node, "dims") or ()]
         if before.dim in dims or not dims:
             return None
     if kind in {aten.pad, aten.constant_pad_nd}:

@@ -300,8 +300,10 @@ def _leads(tested: list[Record]) -> str:
         ]
     if not pairs:
         return ""
-    both = ((larger(ours, theirs), larger(theirs, ours)) for *_, ours, theirs in pairs)
-    clear = holm(min(1.0, 2 * min(each)) for each in both) < LEVEL
+    chances = holm(
+        2 * min(larger(ours, theirs), larger(theirs, ours), 0.5) for *_, ours, theirs in pairs
+    )
+    clear = chances < LEVEL
     ahead, behind, leads = [], [], []
     for density in dict.fromkeys(pair[0] for pair in pairs):
         here = [
