@@ -40,6 +40,8 @@ class SweepError(RuntimeError):
 def _end_with(parent: int) -> None:
     """Start-up of a worker process: it ends soon after `parent`, however that one was
     ended."""
+    # starting joblib's resource tracker lifts the block of `_deaf_to_interrupts`
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch():
         while os.getppid() == parent:
