@@ -13,8 +13,6 @@ from pruning.networks import small
 from pruning.training import recipes
 from pruning.training.recipes import Problem
 
-PRECISION = torch.bfloat16  # of convolutions in training: half the time of float32
-
 
 def problem_of(config: Any, data: datasets.Dataset) -> Problem:
     """What the config asks of its method; its `hidden` are the full channels."""
@@ -64,7 +62,6 @@ def run(config: Any) -> Record:
         seed=config.seed,
         before_last=measure,
         batch_size=config.batch_size,
-        precision=PRECISION,
     )
     told = {
         "before_finetune": before[0] if before else None,
