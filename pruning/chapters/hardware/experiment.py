@@ -26,9 +26,10 @@ METHODS = ("scattered", "outputs", "gates")  # "gates": trained networks on reco
 COUNTERS = Path("/sys/class/powercap")  # of energy, where Linux has them
 DENSITIES = {
     "lenet": (1.0, 0.1, 0.01, 0.0015),
-    "cnn": (1.0, 0.1),
+    "cnn": (1.0, 0.3, 0.1, 0.03),
+    "resnet20": (1.0, 0.3, 0.1, 0.03),
 }
-WHOLE = {"lenet": 0.01, "cnn": 0.1}  # the least densities that whole outputs can leave
+WHOLE = {"lenet": 0.01, "cnn": 0.03, "resnet20": 0.03}  # the least that whole outputs leave
 ROUNDS = {"lenet": 60, "cnn": 15, "resnet20": 9}
 
 
@@ -99,8 +100,8 @@ def _measured(ready: dict[str, forms.Form], config: Config) -> dict[str, Record]
 
 
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
-    """The runs of a profile. "quick": LeNet at two densities, few rounds. "paper": LeNet and
-    the CNN, three seeds, and the recorded networks of gates."""
+    """The runs of a profile. "quick": LeNet at two densities, few rounds. "paper":
+    LeNet, the CNN and ResNet-20, three seeds, and the recorded networks of gates."""
     if profile == "quick":
         return [
             Config(method=method, density=density, seed=seed, rounds=5)

@@ -4,6 +4,7 @@ import pandas
 
 from pruning.evidence import records
 from pruning.evidence.records import Record
+from pruning.evidence.statistics import joined
 from pruning.figures.captions import origin
 
 REFERENCE = "dense, torch"
@@ -144,7 +145,7 @@ def answer(evidence: list[Record]) -> list[str]:
             f" {_files(table.loc[form])}"
         )
     masked = frame(evidence).query("form == 'masked, torch'")
-    slower = " and ".join(
+    slower = joined(
         f"{ratio:.1f} times ({TITLES[network]})"
         for network, ratio in masked.groupby("network", sort=False).one_ratio.median().items()
     )
