@@ -167,6 +167,10 @@ def test_the_answer_says_what_is_measured_and_what_is_not():
     assert "is +0.6 at 50 % (dense), +1.4 at 20 % (dense), +2.0 at 10" in leads
     assert pending.startswith("These questions are not measured yet: *Do representatives")
     assert "88.00 [87.50, 88.50] % with 10 % (the best other" in networks
+    assert "every other method with 10 and 1 % of the weights. No other" in networks
+    more = [r | {"kept": r["dense_weights"]} if r["study"] == "cnn" else r for r in whole]
+    networks = tables.answer(more, mnist, dense)[2]
+    assert networks.endswith("Gates keep more weights than asked at every density.")
     for name in ("Fashion-MNIST", "MNIST"):
         # the deviation of each is 0.2 points, so the interval is 2 ± 2.776 · 0.2 · √(2/3)
         assert (
@@ -196,7 +200,7 @@ def test_where_gates_lead_is_said_as_far_as_all_comparisons_carry():
     # a lead of 0.6 points over the best at 50 %, the deviation of both is 0.2: alone it would
     # be clear, t = 0.6 / (0.2 · √(2/3)), as one of more than forty it is not
     assert 2 * stats.t.sf(0.6 / (0.2 * (2 / 3) ** 0.5), 4) < 0.05
-    assert "every other method with 20, 10" in tables._leads(curves)
+    assert "every other method with 20, 10" in tables._leads(curves, experiment.DENSITIES)
 
     def at_half(accuracy, kept=133_100):
         return [
@@ -206,13 +210,14 @@ def test_where_gates_lead_is_said_as_far_as_all_comparisons_carry():
             for r in curves
         ]
 
-    said = tables._leads(at_half(0.7))
+    said = tables._leads(at_half(0.7), experiment.DENSITIES)
     assert "Another method is clearly ahead of them with 50 %. The lead" in said
     assert "is −18.6 at 50 % (dense)" in said  # 90 − 4 log 2 against 70.2
-    said = tables._leads(at_half(0.7, kept=150_000))
+    said = tables._leads(at_half(0.7, kept=150_000), experiment.DENSITIES)
     assert "points is +1.4 at 20 % (dense)" in said
     assert said.endswith("At 1 of 9 densities gates keep more than asked.")
-    assert tables._leads([r for r in curves if r["density"] != 0.1 or r["seed"] < 2]) == ""
+    less = [r for r in curves if r["density"] != 0.1 or r["seed"] < 2]
+    assert tables._leads(less, experiment.DENSITIES) == ""
 
 
 def test_only_runs_with_the_chosen_settings_are_shown():

@@ -1,6 +1,7 @@
 """What the chapter `gates_elsewhere` shows of its records: tables and sentences."""
 
 import contextlib
+from collections.abc import Sequence
 
 import numpy as np
 import pandas
@@ -232,7 +233,9 @@ def answer(
     tested = final(evidence)
     said = {
         "Does 0.15 % hold beyond MNIST?": _holds(tested, mnist, dense_on_mnist),
-        "At which densities do gates lead on Fashion-MNIST?": _leads(tested),
+        "At which densities do gates lead on Fashion-MNIST?": _leads(
+            records.select(tested, study="curves"), DENSITIES
+        ),
         "Do representatives and the centre hold on Fashion-MNIST?": _pixels(evidence),
         "Do gates work in a convolutional network on CIFAR-10?": _convolutional(tested),
         "Does the temperature matter?": _temperature(tested),
@@ -278,13 +281,12 @@ def _growth(few: pandas.Series, whole: pandas.Series) -> str:
     return f"{(1 - few.mean()) / (1 - whole.mean()):.1f}"
 
 
-def _leads(tested: list[Record]) -> str:
+def _leads(found: list[Record], densities: Sequence[float]) -> str:
     """Where gates are clearly ahead of every other method, and where another is clearly ahead
     of them. All comparisons are one family, two-sided. Densities that gates miss are no
-    comparison."""
-    found = records.select(tested, study="curves")
+    comparison. Empty where gates lack seeds at one of the densities."""
     pairs = []  # (density, method, accuracies of gates, and its own), in per cent
-    for density in sorted(DENSITIES, reverse=True):
+    for density in sorted(densities, reverse=True):
         at = records.select(found, density=density)
         gates = records.select(at, method="gates")
         if len(gates) < MIN_SEEDS:
@@ -327,9 +329,9 @@ def _leads(tested: list[Record]) -> str:
         else "No other method is clearly ahead of them at any density.",
         f"The lead over the best other method in points is {', '.join(leads)}.",
     ]
-    missed = len(DENSITIES) - len(leads)
+    missed = len(densities) - len(leads)
     if missed:
-        said.append(f"At {missed} of {len(DENSITIES)} densities gates keep more than asked.")
+        said.append(f"At {missed} of {len(densities)} densities gates keep more than asked.")
     return minus(" ".join(said))
 
 
@@ -378,16 +380,19 @@ def _pixels(evidence: list[Record]) -> str:
 
 def _convolutional(tested: list[Record]) -> str:
     whole = _accuracy(tested, study="cnn", method="dense", density=1.0)
-    found = records.select(tested, study="cnn", method="gates")
+    found = records.select(tested, study="cnn")
+    gates = records.select(found, method="gates")
     densities = [
         density
-        for density in sorted({r["density"] for r in found}, reverse=True)
-        if len(records.select(found, density=density)) >= MIN_SEEDS
+        for density in sorted({r["density"] for r in gates}, reverse=True)
+        if len(records.select(gates, density=density)) >= MIN_SEEDS
     ]
     if not densities or len(whole) < MIN_SEEDS:
         return ""
     parts = []
     for density in densities:
+        if not _met(records.select(gates, density=density)):
+            continue
         table = ranking(tested, "cnn", density)
         others = table[(table.method != "gates") & (table.seeds >= MIN_SEEDS)]
         rival = ""
@@ -395,12 +400,17 @@ def _convolutional(tested: list[Record]) -> str:
             first = others.iloc[0]
             best = find(first.method).short
             rival = f" (the best other method, {best}, has {first['mean']:.1f} %)"
-        ours = percent_interval(_accuracy(found, density=density))
+        ours = percent_interval(_accuracy(gates, density=density))
         parts.append(f"{ours} with {100 * density:g} %{rival}")
-    return (
-        f"The whole network of 103,264 weights classifies {percent_interval(whole)} correctly."
-        f" Gates reach {joined(parts)} of the weights."
-    )
+    said = [
+        "The whole network of 103,264 weights classifies"
+        f" {percent_interval(whole)} correctly.",
+        f"Gates reach {joined(parts)} of the weights."
+        if parts
+        else "Gates keep more weights than asked at every density.",
+        _leads(found, densities),
+    ]
+    return " ".join(filter(None, said))
 
 
 def _temperature(tested: list[Record]) -> str:
