@@ -66,8 +66,10 @@ def cifar10(paths: list[Path]) -> tuple[list[Images], str]:
             folder = Path(root) / CIFAR10.base_folder
             folder.mkdir()
             for path in paths:
-                raw = decompressed(path) if path.suffix == ".xz" else path.read_bytes()
-                (folder / path.name.removesuffix(".xz")).write_bytes(raw)
+                if path.suffix == ".xz":
+                    (folder / path.stem).write_bytes(decompressed(path))
+                else:
+                    (folder / path.name).symlink_to(path.resolve())
         parts = [CIFAR10(root, train=train, download=packed) for train in (True, False)]
         digest = hashlib.sha256()
         for name, _ in (*CIFAR10.train_list, *CIFAR10.test_list):

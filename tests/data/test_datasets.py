@@ -1,4 +1,5 @@
 import hashlib
+import lzma
 import os
 import shutil
 import signal
@@ -102,6 +103,28 @@ def test_a_bad_file_in_the_cache_hides_no_good_one_in_the_mirror(empty, monkeypa
     (folder / "mirror" / entry["path"]).write_bytes(b"bad as well")
     with pytest.raises(datasets.DataError, match="truncated or altered"):
         datasets.fetch("toy")
+
+
+def test_what_is_compressed_in_the_mirror_is_unpacked_into_the_cache_once(empty, monkeypatch):
+    folder, source, entry = empty
+    packed = folder / "mirror" / f"{entry['path']}.xz"
+    packed.parent.mkdir(parents=True)
+    packed.write_bytes(lzma.compress(source.read_bytes()))
+    monkeypatch.setenv("PRUNING_DATA_MIRROR", str(folder / "mirror"))
+    plain = folder / "cache" / entry["path"]
+    assert datasets.unpacked({"unpacked": [entry]}) == [packed]
+    assert not plain.exists(), "to look writes nothing"
+    for _ in range(2):
+        assert datasets.unpacked({"unpacked": [entry]}, unpack=True) == [plain]
+        assert [path.name for path in plain.parent.iterdir()] == [plain.name]
+        assert plain.read_bytes() == source.read_bytes()
+    # another file of that name stays, and so does a folder that cannot be written
+    plain.write_bytes(b"something else")
+    assert datasets.unpacked({"unpacked": [entry]}, unpack=True) == [packed]
+    assert plain.read_bytes() == b"something else"
+    shutil.rmtree(plain.parent)
+    plain.parent.write_bytes(b"a file where the folder would be")
+    assert datasets.unpacked({"unpacked": [entry]}, unpack=True) == [packed]
 
 
 def test_a_file_that_has_the_registered_md5_alone_is_refused(empty):
