@@ -59,6 +59,8 @@ def mobilenet_v3_small():
 
 
 IMAGES = (4, 3, 32, 32)
+# of these the report exports the dense network too, which takes as long as all the rest
+REPORTED = ("resnet18", "transformer encoder")
 MODELS = {
     "resnet18": (
         lambda: zoo.ResNet(zoo.resnet.BasicBlock, [1, 1, 1, 1], num_classes=3),
@@ -234,19 +236,22 @@ def test_output_gates_to_a_compact_network_in_every_form(name, tmp_path, monkeyp
     torch.save(small, tmp_path / "small.pt")
     loaded = torch.load(tmp_path / "small.pt", weights_only=False)
     assert torch.equal(loaded(x), small(x))
-    in_onnx, write = [], hardware.in_onnx_runtime
-    monkeypatch.setattr(
-        hardware, "in_onnx_runtime", lambda *a: in_onnx.append(write(*a)) or in_onnx[-1]
-    )
-    costs = pruning.hardware_report(model, x[:1], batch=2, rounds=1)
-    assert len(in_onnx) == 2  # the dense network and the compact one
-    for run, _ in in_onnx:
+    onnx, write = [], hardware.in_onnx_runtime
+    if name in REPORTED:
+        monkeypatch.setattr(
+            hardware, "in_onnx_runtime", lambda *a: onnx.append(write(*a)) or onnx[-1]
+        )
+        costs = pruning.hardware_report(model, x[:1], batch=2, rounds=1)
+        assert len(onnx) == 2  # the dense network and the compact one
+        dense, compact = (costs[costs.network == n].macs.iloc[0] for n in ("dense", "compact"))
+        assert compact <= dense
+    else:
+        onnx.append(write(small, x[:1]))
+    for run, _ in onnx:
         (found,) = run(((x,), {}))
         torch.testing.assert_close(
             torch.from_numpy(found), gated.detach(), atol=1e-4, rtol=1e-3
         )
-    dense, compact = (costs[costs.network == n].macs.iloc[0] for n in ("dense", "compact"))
-    assert compact <= dense
 
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter
