@@ -8,7 +8,9 @@ whenever the book is built.
 import html
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
+import pandas
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -30,10 +32,23 @@ class Headline:
     sentence: str
 
 
+def _verdicts() -> pandas.Series:
+    """The verdict of every claim by its id, found once while no record changes: cards and
+    tiles stand on one page."""
+    files = sorted(records.records_folder().glob("*.jsonl*"))
+    changes = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+    return _verdicts_of(tuple(changes))
+
+
+@lru_cache(maxsize=1)
+def _verdicts_of(changes: tuple) -> pandas.Series:
+    return scoreboard.board().set_index("id").verdict
+
+
 def headlines() -> list[Headline]:
     """What chapters bring in their readme.py: `HEADLINE`, a claim's id and its paper in words,
     and `headline(claim, found)`, the sentence. One a paper, in the order of the papers."""
-    verdicts = scoreboard.board().set_index("id").verdict
+    verdicts = _verdicts()
     made = []
     for chapter in chapters.names():
         part = chapters.part(chapter, "readme")
@@ -49,7 +64,7 @@ def headlines() -> list[Headline]:
 
 def tally() -> dict[str, int]:
     """How many claims have each verdict."""
-    counts = scoreboard.board().verdict.value_counts()
+    counts = _verdicts().value_counts()
     return {verdict: int(counts.get(verdict, 0)) for verdict in VERDICTS}
 
 

@@ -32,11 +32,12 @@ def central_share(image: Tensor, side: int) -> float:
     return (image[top : top + side, left : left + side].sum() / image.sum()).item()
 
 
-def _neighbours(image: Tensor) -> Tensor:
-    """Sum over the (up to) eight neighbours of each pixel."""
-    kernel = torch.ones(1, 1, 3, 3, dtype=image.dtype)
+def _neighbours(images: Tensor) -> Tensor:
+    """Sum over the (up to) eight neighbours of each pixel, (…, rows, columns)."""
+    kernel = torch.ones(1, 1, 3, 3, dtype=images.dtype)
     kernel[0, 0, 1, 1] = 0
-    return F.conv2d(image[None, None], kernel, padding=1)[0, 0]
+    each = images.reshape(-1, 1, *images.shape[-2:])
+    return F.conv2d(each, kernel, padding=1).view_as(images)
 
 
 def neighbour_ratio(image: Tensor, top: int = 20) -> float:
@@ -49,10 +50,16 @@ def neighbour_ratio(image: Tensor, top: int = 20) -> float:
         raise ValueError(
             f"top: got {top} for a map of {image.numel()} pixels that sums to {image.sum():g}"
         )
-    picked = image.flatten().argsort(descending=True, stable=True)[:top]
-    counts = _neighbours(torch.ones_like(image)).flatten()[picked]
-    around = _neighbours(image).flatten()[picked] / counts
-    return (around.mean() / image.flatten()[picked].mean()).item()
+    return _neighbour_ratios(image[None], top).item()
+
+
+def _neighbour_ratios(images: Tensor, top: int) -> Tensor:
+    """`neighbour_ratio` of each image: (images, rows, columns) ↦ (images,)."""
+    flat = images.flatten(1)
+    picked = flat.argsort(dim=1, descending=True, stable=True)[:, :top]
+    counts = _neighbours(torch.ones_like(images[0])).flatten()[picked]
+    around = _neighbours(images).flatten(1).gather(1, picked) / counts
+    return around.mean(1) / flat.gather(1, picked).mean(1)
 
 
 def morans_i(image: Tensor) -> float:
@@ -109,15 +116,11 @@ def placed_null(
             " values"
         )
     generator = torch.Generator().manual_seed(seed)
-    found = torch.empty(draws, dtype=torch.float64)
-    for draw in range(draws):
+    placed = torch.zeros(draws, image.numel(), dtype=torch.float64)
+    for drawn in placed:
         places = torch.multinomial(weights.flatten(), len(values), generator=generator)
-        order = torch.randperm(len(values), generator=generator)
-        placed = torch.zeros(image.numel(), dtype=torch.float64).scatter_(
-            0, places, values[order]
-        )
-        found[draw] = neighbour_ratio(placed.view(image.shape), top)
-    return found
+        drawn[places] = values[torch.randperm(len(values), generator=generator)]
+    return _neighbour_ratios(placed.view(draws, *image.shape), top)
 
 
 @dataclass(frozen=True)
