@@ -12,7 +12,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.symbolic_shapes import free_symbols
 
 from pruning.networks.batchnorm import fold_batch_norm
 from pruning.networks.chain import ELEMENTWISE, EXAMPLES, chain, linear_nodes
@@ -21,6 +20,7 @@ from pruning.networks.graph import (
     Examples,
     Graph,
     arguments,
+    other_samples,
     plain_copy,
     trace,
     trace_chain,
@@ -32,7 +32,6 @@ from pruning.networks.rebuild import Select, rebuild, smaller_layer
 
 CHAINED = (nn.Linear, nn.BatchNorm1d, *ELEMENTWISE)
 TOLERANCE = 1e-4  # of the outputs, relative to the largest
-MANY = 16  # times as many samples as the examples, to see whether a number is followed
 HALF = 8  # times the rounding of half precision, where that is more
 
 
@@ -95,18 +94,9 @@ def _check_constants(
 ) -> None:
     """Raise TypeError where torch.export took the number of samples for a constant, and the
     model does not."""
-    args, kwargs = two_samples(example_inputs)
-    constant = [
-        value.dim() > 0 and not free_symbols(node.meta["val"].shape[0])
-        for node, value in graph.examples.items()
-    ]
-    if not any(constant):
+    if not any(graph.fixed):
         return
-    given = list(zip((*args, *kwargs.values()), constant, strict=True))
-    for more in (lambda x: torch.cat([x, x[:1]]), lambda x: torch.cat([x] * MANY)):
-        values = [more(value) if fixed else value for value, fixed in given]
-        args = tuple(values[: len(args)])
-        kwargs = dict(zip(kwargs, values[len(args) :], strict=True))
+    for args, kwargs in other_samples(*two_samples(example_inputs), graph.fixed):
         try:
             expected = _tensors(model(*args, **kwargs))
         except Exception:

@@ -10,7 +10,7 @@ import copy
 import inspect
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,12 +19,14 @@ from torch.export import Dim, ExportedProgram, export
 from torch.export.graph_signature import InputKind
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import free_symbols
 from torch.nn.utils import parametrize, prune
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from pruning.networks.masks import check_masks
 from pruning.networks.operations import aten
 
+MANY = 16  # times as many samples as the examples, to see whether a number is followed
 UNBOUNDED = 2**40  # samples; torch.export's bounds are symbols that compare with numbers
 Examples = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -46,6 +48,14 @@ class Graph:
     def results(self) -> list[fx.Node]:
         """The nodes whose values are the model's outputs."""
         return [node for node in self.nodes.output_node().args[0] if isinstance(node, fx.Node)]
+
+    @property
+    def fixed(self) -> list[bool]:
+        """Of each input, whether torch.export took its number of samples for a constant."""
+        return [
+            value.dim() > 0 and not free_symbols(node.meta["val"].shape[0])
+            for node, value in self.examples.items()
+        ]
 
     def nested(self, results: Sequence[object]) -> object:
         """Outputs as the model nests them, from those of `results`' order."""
@@ -123,6 +133,24 @@ def two_samples(example_inputs: Examples) -> tuple[tuple[Tensor, ...], dict[str,
     return tuple(map(two, args)), {name: two(value) for name, value in kwargs.items()}
 
 
+def other_samples(
+    args: Sequence[Tensor], kwargs: Mapping[str, Tensor], fixed: Sequence[bool]
+) -> Iterator[tuple[tuple[Tensor, ...], dict[str, Tensor]]]:
+    """Arguments with other numbers of samples where `fixed` says so, by which a number shows
+    that is taken for a constant."""
+    given = list(zip((*args, *kwargs.values()), fixed, strict=True))
+    for other in (
+        lambda x: x[:2],
+        lambda x: torch.cat([x, x[:1]]),
+        lambda x: torch.cat([x] * MANY),
+    ):
+        values = [other(value) if constant else value for value, constant in given]
+        yield (
+            tuple(values[: len(args)]),
+            dict(zip(kwargs, values[len(args) :], strict=True)),
+        )
+
+
 def trace(model: nn.Module, example_inputs: Examples) -> Graph:
     """The graph of any model that ``torch.export`` can follow, for any batch size.
 
@@ -136,12 +164,7 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
     args, kwargs = two_samples(example_inputs)
     plain = plain_copy(model)
     try:
-        named = inspect.signature(plain.forward).bind(*args, **kwargs).arguments
-        dynamic = {name: _any_batch(value) for name, value in named.items()}
-        with warnings.catch_warnings(), torch.enable_grad():
-            warnings.simplefilter("ignore")
-            program = export(plain, args, kwargs, dynamic_shapes=dynamic, strict=False)
-            program = program.run_decompositions(SIMPLER)
+        program = _exported(plain, args, kwargs)
     except Exception as error:
         reason = next(
             (line for line in str(error).splitlines() if line.strip()), type(error).__name__
@@ -151,7 +174,42 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
             f" example_inputs: {reason}"
         ) from error
     _check_batches(program)
-    return _from_export(program, [*args, *kwargs.values()])
+    graph = _from_export(program, [*args, *kwargs.values()])
+    if any(graph.fixed):
+        _check_branches(graph, plain, args, kwargs)
+    return graph
+
+
+def _exported(
+    plain: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]
+) -> ExportedProgram:
+    named = inspect.signature(plain.forward).bind(*args, **kwargs).arguments
+    dynamic = {name: _any_batch(value) for name, value in named.items()}
+    with warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        program = export(plain, args, kwargs, dynamic_shapes=dynamic, strict=False)
+        return program.run_decompositions(SIMPLER)
+
+
+def _check_branches(
+    graph: Graph, plain: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]
+) -> None:
+    """Raise TypeError where another number of samples, which torch.export took for a constant,
+    takes the model through other operations."""
+
+    def operations(nodes: fx.Graph) -> list:
+        return [node.target for node in nodes.nodes if node.op == "call_function"]
+
+    for other in other_samples(args, kwargs, graph.fixed):
+        try:
+            program = _exported(plain, *other)
+        except Exception:
+            continue  # the number is a constant for the model too
+        if operations(program.graph) != operations(graph.nodes):
+            raise TypeError(
+                "model: its forward pass branches on the number of samples, as len(x) gives"
+                " it; what these example_inputs take needs to hold for any"
+            )
 
 
 def _any_batch(value: object) -> object:

@@ -422,6 +422,25 @@ def test_a_branch_on_the_number_of_samples_is_refused(samples, said):
             use(model, torch.rand(samples, 4))
 
 
+@pytest.mark.parametrize("samples", [1, 2, 50])
+def test_a_branch_on_a_number_that_python_reads_is_refused(samples):
+    class Branch(nn.Module):
+        def __init__(self, flat):
+            super().__init__()
+            self.first, self.second, self.flat = nn.Linear(4, 4), nn.Linear(4, 4), flat
+
+        def forward(self, x):
+            x = self.first(x.view(len(x), -1))
+            return self.second(x) if self.flat or len(x) > 8 else x
+
+    examples = torch.rand(samples, 2, 2)
+    for use in (pruning.compact, pruning.effective_weights):
+        with pytest.raises(TypeError, match=r"branches on the number of samples, as len\(x\)"):
+            use(Branch(False), examples)
+    # without a branch the number is in the way of `compact` alone
+    assert pruning.effective_weights(Branch(True), examples) == 32
+
+
 def test_a_wrapper_that_passes_all_arguments_on_is_followed():
     class Wrapper(nn.Module):
         def __init__(self, module):
