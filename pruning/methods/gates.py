@@ -178,7 +178,10 @@ def _kept(model: nn.Module, target: float | None = None) -> tuple[Tensor, int]:
                 " have none; call it right after the forward pass that is trained, and use"
                 " checkpoint(…, use_reentrant=False)"
             )
-    return sum(counts), sum(each.weights for each in found)
+    total = sum(each.weights for each in found)
+    if not total:
+        raise ValueError("model: its gated layers have no weights, so they have no density")
+    return sum(counts), total
 
 
 def density(model: nn.Module) -> Tensor:

@@ -96,7 +96,14 @@ class _Rewiring(Callback):
 
     def moving(self) -> list[bool]:
         """Which layers may change in this step: those that are trained and have a gradient. If
-        none has one, the loop has cleared them already, and all that are trained may."""
+        none has one, the loop has cleared them already, and all that are trained may.
+
+        Raises RuntimeError before `start`."""
+        if not self.layers:
+            raise RuntimeError(
+                f"after_step: this {type(self).__name__} has masked no model yet; call"
+                " start(model) before the optimizer is built"
+            )
         trained = [weight.requires_grad for weight, _ in self.layers]
         found = [weight.requires_grad and weight.grad is not None for weight, _ in self.layers]
         return found if any(found) else trained
@@ -150,10 +157,11 @@ class SET(_Rewiring):
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Rewire where the next of the equal parts of the training begins."""
+        moving = self.moving()
         if int(progress * (self.rewirings + 1)) <= self.done:
             return
         self.done += 1
-        for (weight, masking), moves in zip(self.layers, self.moving(), strict=True):
+        for (weight, masking), moves in zip(self.layers, moving, strict=True):
             if not moves:
                 continue
             weight, mask = weight.view(-1), masking.keep.view(-1)
@@ -210,9 +218,10 @@ class DeepR(_Rewiring):
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Drift, noise, and the exchange of connections."""
+        moving = self.moving()
         drift = self.rate(progress) * self.l1  # ηα
         for (weight, masking), sign, moves in zip(
-            self.layers, self.signs, self.moving(), strict=True
+            self.layers, self.signs, moving, strict=True
         ):
             if not moves:
                 continue

@@ -386,22 +386,14 @@ def check_mapping(scores: object) -> None:
         )
 
 
-def _checked(
-    model: nn.Module, scores: Scores, sparsity: float | dict[str, float], scope: str
-) -> dict[str, tuple[nn.Module, str]]:
+def owners(model: nn.Module, scores: Scores) -> dict[str, tuple[nn.Module, str]]:
+    """The module and parameter of each weight that has a score, by its key.
+
+    Raises TypeError for scores that are no dict of tensors of floating point numbers, and
+    ValueError for none, an unknown key, a gated layer, a weight that other modules hold too,
+    another shape, and NaN.
+    """
     check_mapping(scores)
-    fractions = sparsity.values() if isinstance(sparsity, dict) else [sparsity]
-    if not all(
-        isinstance(fraction, numbers.Real) and 0 <= fraction < 1 for fraction in fractions
-    ):
-        raise ValueError(f"sparsity: got {sparsity!r}, needs a fraction removed in [0, 1)")
-    if scope not in SCOPES:
-        raise ValueError(f"scope: got {scope!r}, needs one of {SCOPES}")
-    if isinstance(sparsity, dict) and (scope == "global" or sparsity.keys() != scores.keys()):
-        raise ValueError(
-            f"sparsity: got one for {sorted(sparsity)} with scope {scope!r}, needs one for"
-            f" each of {sorted(scores)} with scope 'layer' or 'neuron', or a single number"
-        )
     if not scores:
         raise ValueError("scores: got none, needs the score of at least one layer")
     known = {key: (module, parameter) for key, module, parameter in listed(model)}
@@ -427,6 +419,25 @@ def _checked(
         if score.isnan().any():
             raise ValueError(f"scores: got NaN in layer {name!r}, needs numbers")
     return {name: known[name] for name in scores}
+
+
+def _checked(
+    model: nn.Module, scores: Scores, sparsity: float | dict[str, float], scope: str
+) -> dict[str, tuple[nn.Module, str]]:
+    check_mapping(scores)
+    fractions = sparsity.values() if isinstance(sparsity, dict) else [sparsity]
+    if not all(
+        isinstance(fraction, numbers.Real) and 0 <= fraction < 1 for fraction in fractions
+    ):
+        raise ValueError(f"sparsity: got {sparsity!r}, needs a fraction removed in [0, 1)")
+    if scope not in SCOPES:
+        raise ValueError(f"scope: got {scope!r}, needs one of {SCOPES}")
+    if isinstance(sparsity, dict) and (scope == "global" or sparsity.keys() != scores.keys()):
+        raise ValueError(
+            f"sparsity: got one for {sorted(sparsity)} with scope {scope!r}, needs one for"
+            f" each of {sorted(scores)} with scope 'layer' or 'neuron', or a single number"
+        )
+    return owners(model, scores)
 
 
 def _check_means(found: dict[str, tuple[nn.Module, str]], input_means: object) -> None:

@@ -13,9 +13,9 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from pruning.methods.scores import check_mapping
+from pruning.methods.scores import owners
 from pruning.networks.masks import kept, set_mask
-from pruning.networks.prunable import Model, check_untied, check_weight, listed
+from pruning.networks.prunable import Model
 
 
 def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
@@ -57,35 +57,19 @@ def prune_n_m(model: Model, scores: dict[str, Tensor], n: int = 2, m: int = 4) -
     n, m : 2 and 4 for sparse tensor cores; whole numbers.
 
     In place; returns the model. Raises, before anything is changed, TypeError for scores that
-    are no dict of tensors, and ValueError for n and m out of range, an unknown key, a weight
-    that other modules hold too or that is a transposed convolution's, another shape, NaN, and
-    a row that is no multiple of m.
+    are no dict of tensors, and ValueError for n and m out of range, an unknown key, a gated
+    layer, a weight that other modules hold too or that is a transposed convolution's, another
+    shape, NaN, and a row that is no multiple of m.
 
     Examples
     --------
     >>> pruning.prune_n_m(model, pruning.wanda(model, inputs, ignore=["classifier"]))
     """
     _check_sizes(n, m)
-    check_mapping(scores)
-    found = {key: (module, parameter) for key, module, parameter in listed(model)}
-    check_untied(model, scores)
+    found = owners(model, scores)
     masks = {}
     for key, score in scores.items():
-        if key not in found:
-            raise ValueError(f"scores: got layer {key!r}, needs some of {sorted(found)}")
-        check_weight(key, *found[key])
-        if not isinstance(score, Tensor):
-            raise TypeError(
-                f"scores: got {type(score).__name__} for layer {key!r}, needs a tensor"
-            )
         before = kept(*found[key])
-        if score.shape != before.shape:
-            raise ValueError(
-                f"scores: got shape {tuple(score.shape)} for {key!r}, needs"
-                f" {tuple(before.shape)}"
-            )
-        if score.isnan().any():
-            raise ValueError(f"scores: got NaN in layer {key!r}, needs numbers")
         if getattr(found[key][0], "transposed", False):
             raise ValueError(
                 f"scores: {key!r} is a transposed convolution, whose rows are not contiguous"

@@ -218,6 +218,7 @@ def masks(model: nn.Module) -> dict[str, Tensor]:
     return {key: mask_of(module, parameter) for key, module, parameter in prunable(model)}
 
 
+@torch.inference_mode(False)  # what is made in that mode could never be trained
 @torch.no_grad()
 def set_mask(module: nn.Module, keep: Tensor, parameter: str = "weight") -> Mask:
     """Keep exactly the weights where `keep` is True, from now on.

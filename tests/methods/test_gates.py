@@ -341,6 +341,11 @@ def test_density_needs_gates_and_a_forward_pass():
         pruning.harden(net())
     with pytest.raises(RuntimeError, match="forward pass"):
         pruning.density(pruning.gate(net()))
+    with pytest.warns(UserWarning, match="zero-element"):
+        empty = pruning.gate(nn.Sequential(nn.Linear(3, 0)))
+    empty(torch.ones(1, 3))
+    with pytest.raises(ValueError, match="its gated layers have no weights"):
+        pruning.density_loss(empty, 0.5)
 
 
 def test_bf16_weights_and_autocast():

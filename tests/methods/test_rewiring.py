@@ -1,5 +1,3 @@
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -285,52 +283,6 @@ def test_the_ends_of_ranges_and_the_defaults():
     assert DeepR(0.1, lambda progress: 0.1, l1=0.0).l1 == 0
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: SET(0.1, 1, allocation="uniform"),
-        lambda: DeepR(0.1, lambda progress: 0.1, allocation="uniform"),
-    ],
-)
-def test_layers_may_have_the_same_density(make):
-    model = net()
-    make().start(model)
-    assert pruning.sparsity_report(model).kept.tolist() == [60, 12]
-
-
-def test_weights_that_are_shared_or_pruned_by_torch_are_refused():
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    model[1].weight = model[0].weight
-    with pytest.raises(ValueError, match="shares its weight"):
-        SET(0.5, 1).start(model)
-    model = net()
-    nn.utils.prune.random_unstructured(model[2], "weight", 5)
-    with pytest.raises(ValueError, match="'2' is pruned or gated already"):
-        SET(0.5, 1).start(model)
-
-
-def test_set_counts_its_rewirings_and_begins_anew_at_start():
-    model, method = net(), SET(0.3, rewirings=3)
-    method.start(model)
-    assert method.state() == {"done": 0}
-    method.after_step(model, 0.3)
-    method.after_step(model, 0.6)
-    assert method.state() == {"done": 2}
-    resumed = SET(0.3, rewirings=3)
-    resumed.load(method.state())
-    assert resumed.state() == {"done": 2}
-    method.start(net())
-    assert method.state() == {"done": 0}
-
-
-@METHODS
-def test_before_its_start_it_moves_nothing(make):
-    model, method = net(), make()
-    before = copy.deepcopy(model.state_dict())
-    method.after_step(model, 0.9)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
 @pytest.mark.parametrize(("epochs", "rewirings"), [(0, 0), (1, 0), (2, 1)])
 def test_set_moves_nothing_after_the_last_epoch(epochs, rewirings):
     problem = recipes.Problem(
@@ -371,3 +323,9 @@ def test_deepr_moves_at_the_rate_of_the_moment():
     assert changed(model, before) == [False, False]
     method.after_step(model, 0.5)
     assert changed(model, before) == [True, True]
+
+
+@pytest.mark.parametrize("made", [SET(0.5, 3), DeepR(0.5, lambda progress: 0.1)])
+def test_a_step_before_the_start_is_refused(made):
+    with pytest.raises(RuntimeError, match=f"this {type(made).__name__} has masked no model"):
+        made.after_step(nn.Linear(4, 3), 0.5)

@@ -96,8 +96,13 @@ def test_what_has_no_groups_is_refused_and_nothing_changed():
         pruning.prune_n_m(model, {"0": [1.0]})
     with pytest.raises(ValueError, match="got layer 'x'"):
         pruning.prune_n_m(model, {"x": torch.ones(2, 2)})
-    with pytest.raises(ValueError, match=r"got shape \(2, 2\) for '0'"):
+    with pytest.raises(ValueError, match=r"got shape \(2, 2\) for layer '0'"):
         pruning.prune_n_m(model, {"0": torch.ones(2, 2)})
+    with pytest.raises(ValueError, match="scores: got none"):
+        pruning.prune_n_m(model, {})
+    gated = pruning.gate(nn.Sequential(nn.Linear(8, 6)))
+    with pytest.raises(ValueError, match=r"layers \['0'\] are gated"):
+        pruning.prune_n_m(gated, {"0": torch.ones(6, 8)})
     up = nn.Sequential(nn.ConvTranspose2d(4, 4, 2))
     with pytest.raises(ValueError, match="transposed convolution"):
         pruning.prune_n_m(up, pruning.magnitude(up))

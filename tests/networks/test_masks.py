@@ -237,3 +237,13 @@ def test_an_average_of_masks_is_refused(use, by_torch):
         use(model)
     mask[0, 0] = first
     use(model)
+
+
+def test_masks_that_are_set_in_inference_mode_are_trained_on():
+    model, x = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(5, 6)
+    with torch.inference_mode():
+        pruning.prune_by_score(model, pruning.magnitude(model), 0.5)
+        set_mask(model[0], torch.rand(4, 6) < 0.5)
+    model(x).sum().backward()
+    mask = pruning.masks(model)["0"]
+    assert not model[0].parametrizations.weight.original.grad[~mask].any()
