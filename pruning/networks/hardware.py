@@ -1,5 +1,6 @@
 """What a pruned network costs on this machine, beside the dense one."""
 
+import copy
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning.networks.batches import evaluating
-from pruning.networks.chain import ELEMENTWISE
 from pruning.networks.compact import compact
 from pruning.networks.export import onnx_program
 from pruning.networks.graph import Examples, arguments, plain_copy
 from pruning.networks.prunable import prunable
-from pruning.networks.rebuild import Select
 from pruning.networks.timing import interleaved
 
 if TYPE_CHECKING:
@@ -35,8 +34,9 @@ def hardware_report(
 
     The dense model is the model itself with its removed weights stored as zeros. Both run in
     torch and, where the packages onnx, onnxscript and onnxruntime are installed, in ONNX
-    Runtime; a compact chain of Linear layers also runs as sparse matrices (SciPy CSR). All of
-    them take turns, and the latencies are medians, with as many threads as torch uses.
+    Runtime; a compact network of Linear and Conv2d layers also runs as sparse matrices (SciPy
+    CSR). All of them take turns, and the latencies are medians, with as many threads as torch
+    uses.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def hardware_report(
         if name == "compact":
             found["SciPy CSR"] = in_csr(network)
         for runtime, (run, size) in ((r, f) for r, f in found.items() if f is not None):
-            macs = weights if runtime == "SciPy CSR" else _macs(network, one)
+            macs = _macs(network, one, of_zeros=runtime != "SciPy CSR")
             rows.append(
                 {
                     "network": name,
@@ -111,11 +111,22 @@ def _repeated(example_inputs: Examples, batch: int) -> Arguments:
     return tuple(map(samples, args)), {name: samples(x) for name, x in kwargs.items()}
 
 
-def _macs(network: nn.Module, one: Arguments) -> int:
+def _macs(network: nn.Module, one: Arguments, of_zeros: bool = True) -> int:
+    """Multiplications for one sample: of all weights, or of those that are not 0."""
+    skipped, hooks = [], []
+
+    def skip(module: nn.Module, inputs: object, outputs: Tensor) -> None:
+        places = outputs.numel() // len(module.weight)
+        skipped.append(places * int((module.weight == 0).sum()))
+
+    if not of_zeros:
+        hooks = [m.register_forward_hook(skip) for _, m, _ in prunable(network)]
     # the counter does not see into attention's fused kernels
     with evaluating(network), FlopCounterMode(display=False) as counter, torch.no_grad():
         network(*one[0], **one[1])
-    return counter.get_total_flops() // 2
+    for hook in hooks:
+        hook.remove()
+    return counter.get_total_flops() // 2 - sum(skipped)
 
 
 def in_torch(network: nn.Module) -> Form:
@@ -156,37 +167,79 @@ def in_onnx_runtime(network: nn.Module, example_inputs: Examples) -> Form | None
     return run, size
 
 
+class SparseLayer(nn.Module):
+    """A Linear or Conv2d layer as a SciPy CSR matrix; a convolution multiplies the columns of
+    the unfolded image."""
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d):
+        from scipy.sparse import csr_matrix
+
+        super().__init__()
+        self.matrix = csr_matrix(layer.weight.detach().flatten(1).numpy())
+        self.bias = None if layer.bias is None else layer.bias.detach()
+        self.unfold = (
+            nn.Unfold(layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+            if isinstance(layer, nn.Conv2d)
+            else None
+        )
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """What its file holds."""
+        bias = [] if self.bias is None else [self.bias.numpy()]
+        return [self.matrix.data, self.matrix.indices, self.matrix.indptr, *bias]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer, without gradients."""
+        if self.unfold is None:
+            found = self._product(x.flatten(0, -2).T).T.contiguous()
+            found = found if self.bias is None else found + self.bias
+            return found.unflatten(0, x.shape[:-1])
+        columns = self.unfold(x)  # (samples, inputs, places)
+        found = self._product(columns.transpose(0, 1).flatten(1))
+        found = found.unflatten(1, columns.shape[::2]).transpose(0, 1).contiguous()
+        sizes = [
+            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, dilation, padding, stride in zip(
+                x.shape[2:],
+                self.unfold.kernel_size,
+                self.unfold.dilation,
+                self.unfold.padding,
+                self.unfold.stride,
+                strict=True,
+            )
+        ]
+        found = found if self.bias is None else found + self.bias[:, None]
+        return found.unflatten(2, sizes)
+
+    def _product(self, columns: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray(self.matrix @ columns.numpy()))
+
+
 def in_csr(network: nn.Module) -> Form | None:
-    """A compact chain with SciPy's sparse matrices in place of its Linear layers, and their
-    bytes; None for other networks."""
-    from scipy.sparse import csr_matrix
-
-    steps = list(network) if isinstance(network, nn.Sequential) else []
-    if not steps or not all(
-        isinstance(m, (Select, nn.Linear, nn.Flatten, *ELEMENTWISE)) for m in steps
-    ):
+    """A compact network with SciPy's sparse matrices in place of its layers, and their bytes;
+    None where a layer is neither Linear nor a plain Conv2d."""
+    sparse = copy.deepcopy(network)
+    layers = {key: (module, parameter) for key, module, parameter in prunable(sparse)}
+    if not layers or not all(_can_be_csr(*owner) for owner in layers.values()):
         return None
-    sparse = {
-        m: (csr_matrix(m.weight.detach().numpy()), m.bias.detach().numpy()[:, None])
-        for m in steps
-        if isinstance(m, nn.Linear)
-    }
+    for key, (module, _) in layers.items():
+        sparse.set_submodule(key, SparseLayer(module))
+    arrays = [
+        array
+        for module in sparse.modules()
+        if isinstance(module, SparseLayer)
+        for array in module.arrays
+    ]
+    others = [value.numpy() for value in sparse.state_dict().values()]
+    return in_torch(sparse)[0], sum(each.nbytes for each in (*arrays, *others))
 
-    def run(inputs: Arguments) -> Tensor:
-        (x,) = inputs[0] or tuple(inputs[1].values())
-        with torch.inference_mode():
-            for module in steps:
-                if module not in sparse:
-                    x = module(x)
-                    continue
-                weight, bias = sparse[module]
-                x = torch.from_numpy(np.asarray(weight @ x.numpy().T + bias).T)
-        return x
 
-    arrays = (
-        part
-        for weight, bias in sparse.values()
-        for part in (weight.data, weight.indices, weight.indptr, bias)
+def _can_be_csr(module: nn.Module, parameter: str) -> bool:
+    plain = type(module) is nn.Linear or (
+        type(module) is nn.Conv2d
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
     )
-    indices = sum(m.indices.numpy().nbytes for m in steps if isinstance(m, Select))
-    return run, sum(each.nbytes for each in arrays) + indices
+    return plain and parameter == "weight"

@@ -7,10 +7,13 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from torch import nn
 
+import pruning
 from pruning import effective_weights, sparsity_report
 from pruning.chapters.hardware import experiment, figures, forms, networks, tables
 from pruning.evidence import records
+from pruning.networks import hardware
 
 FAST = experiment.Config(density=0.05, rounds=2)
 
@@ -42,6 +45,35 @@ def test_networks_have_the_weights_that_they_say(network, weights):
     model = networks.made(network, 0)
     assert sparsity_report(model).weights.sum() == weights
     assert model(networks.images(network, 2)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("network", ["cnn", "resnet20"])
+def test_convolutions_run_as_sparse_matrices(network):
+    model = networks.made(network, 0)
+    networks.scatter(model, 0.1, 0)
+    x = networks.images(network, 3)
+    little = forms.small(model, network)
+    run, size = hardware.in_csr(little)
+    torch.testing.assert_close(run(((x,), {})), model(x).detach(), atol=1e-4, rtol=1e-4)
+    assert size < 0.25 * hardware.in_torch(little)[1]  # a value and an index a weight
+
+
+def test_a_sparse_convolution_is_the_layer_whatever_its_settings():
+    layers = (
+        nn.Conv2d(3, 5, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), bias=False),
+        nn.Flatten(),
+        nn.Linear(5 * 4 * 6, 2),
+    )
+    model, x = nn.Sequential(*layers).eval(), torch.randn(4, 3, 8, 8)
+    kept = pruning.prune_by_score(model, pruning.magnitude(model), 0.5)
+    run, _ = hardware.in_csr(pruning.compact(kept, x))
+    torch.testing.assert_close(run(((x,), {})), model(x).detach())
+    report = pruning.hardware_report(model, x, batch=2, rounds=1).set_index("runtime")
+    convolution, last = (pruning.masks(model)[key].sum() for key in ("0", "2"))
+    # each weight of the convolution multiplies at 4 × 6 places
+    assert report.macs["SciPy CSR"] == convolution * 4 * 6 + last
+    assert hardware.in_csr(nn.Sequential(nn.Conv2d(4, 4, 3, groups=2))) is None
+    assert hardware.in_csr(nn.Sequential(nn.Conv2d(4, 4, 3, padding="same"))) is None
 
 
 @pytest.mark.parametrize("density", [0.3, 0.01])
