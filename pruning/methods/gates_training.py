@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from pruning.bounds import Amount, Count, Fraction, Probability, Rate
 from pruning.methods import gates, hardening, noise
+from pruning.networks.prunable import prunable
 from pruning.training import Callback
 from pruning.training.recipes import (
     HoldThenCosine,
@@ -75,7 +76,9 @@ class Gating(Callback):
         self.settings, self.density, self.granularity = settings, density, granularity
 
     def start(self, model: nn.Module) -> None:
-        """Put a gate on every weight, or on every output."""
+        """Put a gate on every weight, or on every output. Raises ValueError for shares of
+        another number of layers."""
+        _check_shares(self.settings, len(prunable(model)))
         tau, init = self.settings.tau, self.settings.init
         gates.gate(model, tau=tau, init=init, granularity=self.granularity)
 
@@ -107,6 +110,13 @@ class Gating(Callback):
         hardening.fix(model, self.settings.at_most or None)
 
 
+def _check_shares(settings: Settings, layers: int) -> None:
+    if settings.allocation and len(settings.allocation) != layers:
+        raise ValueError(
+            f"allocation: got {settings.allocation}, needs {layers} shares, one a layer"
+        )
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """Adam with a learning rate of the weights and one of the logits."""
@@ -130,11 +140,8 @@ def _learning(settings: Settings, epochs: int, gating: Callback) -> Phase:
 
 def phases(settings: Settings, problem: Problem) -> list[Phase]:
     """Gates and weights are learned together, then the weights under the fixed mask."""
-    if settings.allocation and len(settings.allocation) != len(problem.sizes) - 1:
-        raise ValueError(
-            f"allocation: got {settings.allocation}, needs {len(problem.sizes) - 1} shares,"
-            " one a layer"
-        )
+    if problem.sizes:  # of other networks the layers are known when training starts
+        _check_shares(settings, len(problem.sizes) - 1)
     gating = Gating(settings, problem.density)
     return [
         _learning(settings, problem.epochs, gating),

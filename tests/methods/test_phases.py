@@ -204,9 +204,15 @@ def test_gates():
     for found in pruning.methods.gates.gates(model).values():
         assert found.tau == 1.5
         assert found.logits.sigmoid().mean().item() == pytest.approx(0.7)
-    for wrong in (0.5, 0.25, 0.25), (0.2, 0.2):
+    for wrong in (0.5, 0.25, 0.25), (1.0,), (0.2, 0.2):
         with pytest.raises(ValueError, match="allocation: got"):
             phases("gates", allocation=wrong)
+    (learn, _) = phases("gates", allocation=SHARES)
+    only(learn).start(net())
+    deeper = models.mlp((12, 10, 6, 4))
+    with pytest.raises(ValueError, match=r"allocation: got \(0.75, 0.25\), needs 3 shares"):
+        only(learn).start(deeper)
+    assert not pruning.methods.gates.gates(deeper)
 
 
 def settled(**settings):
