@@ -306,7 +306,7 @@ def _leads(found: list[Record], densities: Sequence[float]) -> str:
         2 * min(larger(ours, theirs), larger(theirs, ours), 0.5) for *_, ours, theirs in pairs
     )
     clear = chances < LEVEL
-    ahead, behind, leads = [], [], []
+    ahead, behind, leads, wins = [], [], [], 0
     for density in dict.fromkeys(pair[0] for pair in pairs):
         here = [
             (ours.mean() - theirs.mean(), sure, method)
@@ -318,15 +318,17 @@ def _leads(found: list[Record], densities: Sequence[float]) -> str:
         leads.append(f"{smallest:+.1f} at {share} % ({find(rival).short})")
         if all(sure and lead > 0 for lead, sure, _ in here):
             ahead.append(share)
-        if any(sure and lead < 0 for lead, sure, _ in here):
-            behind.append(share)
+        wins += sum(sure and lead > 0 for lead, sure, _ in here)
+        behind += [share for lead, sure, _ in here if sure and lead < 0]
+    seeds = pandas.Series([len(values) for pair in pairs for values in pair[2:]])
+    at = f", at {joined(dict.fromkeys(behind))} % of the weights" if behind else ""
     said = [
+        f"Gates are clearly ahead in {wins} of {len(pairs)} cases and clearly behind in"
+        f" {len(behind)}{at}. A case is another method at one density, with"
+        f" {seed_count(seeds)} of each, and all cases are one family of comparisons.",
         f"Gates are clearly ahead of every other method with {joined(ahead)} % of the weights."
         if ahead
-        else "Gates are clearly ahead of every other method at no density.",
-        f"Another method is clearly ahead of them with {joined(behind)} %."
-        if behind
-        else "No other method is clearly ahead of them at any density.",
+        else "At no density are they clearly ahead of every other method.",
         f"The lead over the best other method in points is {', '.join(leads)}.",
     ]
     missed = len(densities) - len(leads)
