@@ -219,3 +219,8 @@ def test_layers_of_a_network_have_a_row_each():
     blind = run(0, 0.98, "unpruned", blind_fraction=[0.5, 0.25], always_blind=[0.1, 0.0])
     table = tables.blindness([blind])
     assert list(table["blind (%)"]) == [50, 25]
+
+
+def test_a_difference_has_its_sign_and_zero_has_none():
+    said = [tables.signed(points, 1) for points in (-0.41, 0.41, -0.04, 0.04, 0.0)]
+    assert said == ["−0.4", "+0.4", "0.0", "0.0", "0.0"]

@@ -13,7 +13,7 @@ from pruning.evidence import records
 from pruning.evidence.claims import chosen
 from pruning.evidence.configs import flat
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import joined, mean_interval, percent_interval
+from pruning.evidence.statistics import joined, mean_interval, minus, percent_interval
 from pruning.figures.captions import LINES, data_of, origin
 from pruning.methods import relative
 from pruning.methods.oneshot import Score
@@ -171,8 +171,9 @@ def _gained(claim: dict, runs: pandas.DataFrame) -> str:
 
 
 def signed(points: float, digits: int = 2) -> str:
-    """A difference in points with its sign: "−0.41"."""
-    return f"{points:+.{digits}f}".replace("-", "−")
+    """A difference in points with its sign, "−0.41", and none at zero."""
+    said = minus(f"{points:+.{digits}f}")
+    return said if float(said.replace("−", "-")) else said.lstrip("+")
 
 
 def behind(evidence: list[Record], sparsities: Iterable[float] = (0.75, 0.9, 0.95)) -> str:
