@@ -27,7 +27,7 @@ on. A layer that has no gradient in a step (its ``grad`` is None while another's
 as it is in that step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -35,8 +35,8 @@ from torch import Tensor, nn
 
 from pruning.bounds import Amount, Fraction, Rate
 from pruning.methods import shares
-from pruning.networks.masks import Mask, is_parametrized, is_pruned, original, set_mask
-from pruning.networks.prunable import check_untied, prunable
+from pruning.networks.masks import find_mask, is_parametrized, is_pruned, original, set_mask
+from pruning.networks.prunable import selected
 from pruning.training import Callback
 from pruning.training.recipes import Adam, HoldThenCosine, Method, Phase, Problem, setting
 
@@ -53,60 +53,84 @@ def _random_indices(among: Tensor, count: int) -> Tensor:
     return places[torch.randperm(len(places), device=places.device)[:count]]
 
 
-class _Rewiring(Callback):
-    """A random mask of exactly `density` on every prunable weight; `allocation` as in
-    `shares`."""
+def _write(tensor: Tensor, flat: Tensor) -> None:
+    """Put back what was changed in `flat`, made by ``tensor.reshape(-1)``: a view, or a copy
+    where the tensor is not contiguous, as in channels_last. Positions count rows in both."""
+    if not tensor.is_contiguous():
+        tensor.copy_(flat.view(tensor.shape))
 
-    def __init__(self, density: float, allocation: shares.Shares):
+
+class _Rewiring(Callback):
+    """A random mask of exactly `density` on every prunable weight but those of `ignore`;
+    `allocation` as in `shares`."""
+
+    def __init__(
+        self, density: float, allocation: shares.Shares, ignore: Iterable[str] | None
+    ):
         if allocation == "global":
             raise ValueError(
                 "allocation: got 'global', needs 'uniform', 'erdos-renyi' or shares"
             )
         if not 0 < density <= 1:
             raise ValueError(f"density: got {density!r}, needs a number in (0, 1]")
-        self.density, self.allocation = density, allocation
-        self.layers: list[tuple[Tensor, Mask]] = []  # trained weights, and the masks on them
+        self.density, self.allocation, self.ignore = density, allocation, ignore
+        self.places: dict[str, tuple[str, str]] = {}  # masked: key ↦ (module, parameter)
 
     @torch.no_grad()
     def start(self, model: nn.Module) -> None:
-        """Mask the layers. Raises ValueError if there is none, or if one is pruned or gated
-        already, or shares its weight with another module."""
-        check_untied(model, [key for key, _, _ in prunable(model)])
-        found = [(module, parameter) for _, module, parameter in prunable(model)]
-        if not found:
-            raise ValueError(
-                "model: has no weights to rewire, needs Linear, convolution, attention or"
-                " recurrent layers"
-            )
-        for key, module, parameter in prunable(model):
+        """Mask the layers. Warns of parameters that look like weights and are not covered.
+        Raises ValueError if there is no layer, if one is pruned or gated already or shares its
+        weight with another module, and for an unknown name in `ignore`."""
+        found = selected(model, ignore=self.ignore)
+        for key, module, parameter in found:
             if is_parametrized(module, parameter) or is_pruned(module, parameter):
                 raise ValueError(
                     f"model: {key!r} is pruned or gated already, or parametrized otherwise;"
                     " rewiring needs dense layers with plain weights to start from"
                 )
-        weights = [original(*each) for each in found]
-        sizes = {str(k): weight.shape for k, weight in enumerate(weights)}
-        total = round(self.density * sum(weight.numel() for weight in weights))
-        counts = shares.by_layer(sizes, total, self.allocation).values()
-        self.layers = []
-        for each, weight, count in zip(found, weights, counts, strict=True):
+        sizes = {key: original(*owner).shape for key, *owner in found}
+        total = round(self.density * sum(shape.numel() for shape in sizes.values()))
+        counts = shares.by_layer(sizes, total, self.allocation)
+        names = {module: name for name, module in model.named_modules()}
+        self.places = {}
+        for key, module, parameter in found:
+            weight = original(module, parameter)
             keep = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
-            keep[_random_indices(~keep, count)] = True
-            self.layers.append((weight, set_mask(each[0], keep.view_as(weight), each[1])))
+            keep[_random_indices(~keep, counts[key])] = True
+            set_mask(module, keep.view_as(weight), parameter)
+            self.places[key] = names[module], parameter
 
-    def moving(self) -> list[bool]:
-        """Which layers may change in this step: those that are trained and have a gradient. If
-        none has one, the loop has cleared them already, and all that are trained may.
+    def masked(self, model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+        """The trained weights that `start` has masked and their masks of 0 and 1, as this
+        model holds them now: {key: (weight, keep)}.
 
-        Raises RuntimeError before `start`."""
-        if not self.layers:
+        Raises RuntimeError before `start`, and ValueError for a model that lacks a mask."""
+        if not self.places:
             raise RuntimeError(
                 f"after_step: this {type(self).__name__} has masked no model yet; call"
                 " start(model) before the optimizer is built"
             )
-        trained = [weight.requires_grad for weight, _ in self.layers]
-        found = [weight.requires_grad and weight.grad is not None for weight, _ in self.layers]
-        return found if any(found) else trained
+        found = {}
+        for key, (name, parameter) in self.places.items():
+            try:
+                module = model.get_submodule(name)
+                weight, mask = original(module, parameter), find_mask(module, parameter)
+            except (AttributeError, ValueError):  # no such layer, or no such weight
+                mask = None
+            if mask is None:
+                raise ValueError(
+                    f"model: {key!r} has no mask of this {type(self).__name__}, needs the"
+                    " model that `start` has masked, without a wrapper around it"
+                )
+            found[key] = weight, mask.keep
+        return found
+
+    def moving(self, model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+        """Those of `masked` that may change in this step: they are trained and have a
+        gradient. If none has one, the loop has cleared them already, and all that are trained
+        may."""
+        trained = {key: it for key, it in self.masked(model).items() if it[0].requires_grad}
+        return {key: it for key, it in trained.items() if it[0].grad is not None} or trained
 
 
 class SET(_Rewiring):
@@ -119,6 +143,8 @@ class SET(_Rewiring):
         last).
     fraction : ζ in [0, 1), of each layer's connections.
     allocation : how layers share the connections, see `pruning.methods.shares`; not "global".
+    ignore : weights that stay dense and are not counted, keys of `pruning.prunable` or modules
+        above them.
 
     In a loop of your own: `start` before the optimizer is built, and `after_step` after each
     of its steps, with the fraction of the training that has passed.
@@ -133,8 +159,9 @@ class SET(_Rewiring):
         rewirings: int,
         fraction: float = 0.3,
         allocation: shares.Shares = "erdos-renyi",
+        ignore: Iterable[str] | None = None,
     ):
-        super().__init__(density, allocation)
+        super().__init__(density, allocation, ignore)
         if not 0 <= fraction < 1:
             raise ValueError(f"fraction: got {fraction!r}, needs a number in [0, 1)")
         if rewirings < 0:
@@ -157,14 +184,12 @@ class SET(_Rewiring):
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Rewire where the next of the equal parts of the training begins."""
-        moving = self.moving()
-        if int(progress * (self.rewirings + 1)) <= self.done:
+        if self.places and int(progress * (self.rewirings + 1)) <= self.done:
             return
+        moving = self.moving(model)
         self.done += 1
-        for (weight, masking), moves in zip(self.layers, moving, strict=True):
-            if not moves:
-                continue
-            weight, mask = weight.view(-1), masking.keep.view(-1)
+        for whole, keep in moving.values():
+            weight, mask = whole.reshape(-1), keep.reshape(-1)
             active = mask.nonzero().flatten()
             smallest = (
                 weight[active].abs().argsort(stable=True)[: int(self.fraction * len(active))]
@@ -176,6 +201,8 @@ class SET(_Rewiring):
             mask[dropped[: len(grown)]] = 0
             mask[grown] = 1
             weight[grown] = 0
+            _write(whole, weight)
+            _write(keep, mask)
 
 
 class DeepR(_Rewiring):
@@ -187,7 +214,7 @@ class DeepR(_Rewiring):
     density : kept weights / weights, in (0, 1], exact at every step.
     rate : progress in [0, 1) ↦ η, the optimizer's learning rate.
     l1 : α, at least 0; 1e-4 in the paper's MNIST runs.
-    allocation : as in `SET`.
+    allocation, ignore : as in `SET`.
 
     In a loop of your own: `start` before the optimizer is built, and `after_step` after each
     of its steps, with the fraction of the training that has passed.
@@ -202,42 +229,58 @@ class DeepR(_Rewiring):
         rate: Callable[[float], float],
         l1: float = 1e-4,
         allocation: shares.Shares = "erdos-renyi",
+        ignore: Iterable[str] | None = None,
     ):
-        super().__init__(density, allocation)
+        super().__init__(density, allocation, ignore)
         if l1 < 0:
             raise ValueError(f"l1: got {l1!r}, needs 0 or more")
         self.rate, self.l1 = rate, l1
-        self.signs: list[Tensor] = []
+        self.signs: dict[str, Tensor] = {}  # 1 and −1
 
     @torch.no_grad()
     def start(self, model: nn.Module) -> None:
         """Mask the layers; the signs of their initial weights stay."""
         super().start(model)
-        self.signs = [torch.where(weight < 0, -1.0, 1.0) for weight, _ in self.layers]
+        self.signs = {
+            key: torch.where(weight < 0, -1.0, 1.0)
+            for key, (weight, _) in self.masked(model).items()
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """The signs; the masks are the model's."""
+        return {f"signs.{key}": sign for key, sign in self.signs.items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` returned. Raises ValueError where signs are missing: the
+        weights do not tell those of dormant connections, so that the training could not go on
+        as it was."""
+        if missing := [key for key in self.signs if f"signs.{key}" not in state]:
+            raise ValueError(
+                f"state: has no signs of {missing}, without which DeepR cannot go on; it is of"
+                " another model, or of a version that did not keep them"
+            )
+        self.signs = {key: state[f"signs.{key}"] for key in self.signs}
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Drift, noise, and the exchange of connections."""
-        moving = self.moving()
+        moving = self.moving(model)
         drift = self.rate(progress) * self.l1  # ηα
-        for (weight, masking), sign, moves in zip(
-            self.layers, self.signs, moving, strict=True
-        ):
-            if not moves:
-                continue
-            mask = masking.keep
-            theta = (
-                torch.randn_like(weight).div_(3).sub_(1).mul_(drift)
-            )  # √(2ηT)·ν − ηα, √(2ηT) = ηα/3
+        for key, (weight, mask) in moving.items():
+            sign = self.signs[key] = self.signs[key].to(weight)  # where the weights are now
+            noise = torch.randn_like(weight, memory_format=torch.contiguous_format)
+            theta = noise.div_(3).sub_(1).mul_(drift)  # √(2ηT)·ν − ηα, √(2ηT) = ηα/3
             theta.addcmul_(weight, sign).mul_(mask)
             weight.copy_(
                 theta.clamp_min(0).mul_(sign)
             )  # 0 where it is dormant, and where it awakes
             crossed = (theta.view(-1) < 0).nonzero().flatten()
             if len(crossed):
-                grown = _random_indices(mask.view(-1) == 0, len(crossed))
-                mask.view(-1)[crossed[: len(grown)]] = 0
-                mask.view(-1)[grown] = 1
+                keep = mask.reshape(-1)
+                grown = _random_indices(keep == 0, len(crossed))
+                keep[crossed[: len(grown)]] = 0
+                keep[grown] = 1
+                _write(mask, keep)
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,8 @@ class Checkpoint:
         """Put everything back and return where the training stood: at its beginning where
         there is no file.
 
-        Raises CheckpointError for a file that cannot be read or whose settings are others.
+        Raises CheckpointError for a file that cannot be read, whose settings are others, or
+        whose state a callback refuses.
         """
         self._mark = self._written = time.perf_counter()
         if not self.path.is_file():
@@ -146,7 +147,10 @@ class Checkpoint:
         model.load_state_dict(below("model."))
         self._restore(optimizer, state, below("optimizer."))
         for k, callback in enumerate(callbacks):
-            callback.load(below(f"callbacks.{k}."))
+            try:
+                callback.load(below(f"callbacks.{k}."))
+            except ValueError as error:
+                raise CheckpointError(f"{self.path}: {error}; delete it") from error
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"])

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -211,7 +213,7 @@ def test_wrong_values_are_named(make, words):
 
 
 def test_models_that_cannot_be_rewired():
-    with pytest.raises(ValueError, match="has no weights to rewire"):
+    with pytest.raises(ValueError, match="has no weights to prune"):
         SET(0.5, 1).start(nn.Sequential(nn.ReLU()))
     with pytest.raises(ValueError, match="pruned or gated already"):
         SET(0.5, 1).start(pruning.gate(net()))
@@ -329,3 +331,155 @@ def test_deepr_moves_at_the_rate_of_the_moment():
 def test_a_step_before_the_start_is_refused(made):
     with pytest.raises(RuntimeError, match=f"this {type(made).__name__} has masked no model"):
         made.after_step(nn.Linear(4, 3), 0.5)
+
+
+def stepped(model, method, x, first, last, of=20):
+    """Adam's steps from `first` to `last`, each with `method` after it."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for step in range(first, last):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+        method.after_step(model, step / of)
+
+
+def test_deepr_goes_on_in_a_model_of_another_init():
+    x, kinds = torch.randn(8, 20), {"rate": lambda progress: 0.01, "l1": 1e-3}
+    model, method = net(), DeepR(0.3, **kinds)
+    method.start(model)
+    stepped(model, method, x, 0, 10)
+    torch.manual_seed(5)
+    again = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+    other = DeepR(0.3, **kinds)
+    other.start(again)
+    again.load_state_dict(model.state_dict())
+    other.load({key: value.clone() for key, value in method.state().items()})
+    for each, its in ((model, method), (again, other)):
+        torch.manual_seed(6)
+        stepped(each, its, x, 10, 20)
+    assert all(
+        torch.equal(p, q)
+        for p, q in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+
+
+def test_a_state_without_signs_is_refused():
+    method = DeepR(0.3, lambda progress: 0.01)
+    method.start(net())
+    assert method.state().keys() == {"signs.0", "signs.2"}
+    with pytest.raises(ValueError, match=r"state: has no signs of \['0', '2'\]"):
+        method.load({})
+    with pytest.raises(ValueError, match=r"state: has no signs of \['2'\]"):
+        method.load({"signs.0": method.signs["0"]})
+
+
+def test_signs_follow_the_weights_to_another_dtype():
+    model, method = net(), DeepR(0.3, lambda progress: 0.01)
+    method.start(model)
+    signs = torch.where(original(model[0]) < 0, -1, 1)
+    model.double()
+    method.after_step(model, 0.0)
+    assert method.signs["0"].dtype == torch.float64
+    assert torch.equal(method.signs["0"], signs.double())
+
+
+@METHODS
+def test_weights_that_were_assigned_are_those_that_are_rewired(make):
+    """As where they were copied: the parameters of `start` are no part of the model then."""
+    found = []
+    for assign in (False, True):
+        model, method = net(), make()
+        torch.manual_seed(1)
+        method.start(model)
+        trained = {  # masks and all
+            key: value if key.endswith("keep") else torch.randn_like(value)
+            for key, value in model.state_dict().items()
+        }
+        trained = {key: value.clone() for key, value in trained.items()}
+        model.load_state_dict(trained, assign=assign)
+        method.after_step(model, 0.5)
+        found.append(state(model))
+    for (mask, weight), (assigned, new) in zip(*found, strict=True):
+        assert torch.equal(mask, assigned)
+        assert torch.equal(weight, new)
+
+
+@METHODS
+def test_a_copy_is_rewired_and_not_the_first_model(make):
+    model, method = net(), make()
+    method.start(model)
+    twin, before = copy.deepcopy(model), state(model)
+    method.after_step(twin, 0.5)
+    assert changed(twin, before) == [True, True]
+    assert changed(model, before) == [False, False]
+
+
+@METHODS
+def test_a_model_that_start_has_not_masked_is_refused(make):
+    model, method = net(), make()
+    method.start(model)
+    before = state(model)
+    for other in (net(), nn.Sequential(model), nn.Sequential(nn.ReLU())):
+        with pytest.raises(ValueError, match="model: '0' has no mask of this"):
+            method.after_step(other, 0.5)
+    assert changed(model, before) == [False, False]
+
+
+@METHODS
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("side", [3, 1])  # 1 × 1 is contiguous in both layouts
+def test_channels_last_is_rewired_as_the_contiguous_layout_is(make, when, side):
+    found, last = [], torch.channels_last
+    for moved in (None, when):
+        torch.manual_seed(2)
+        model = nn.Sequential(nn.Conv2d(2, 8, side), nn.ReLU(), nn.Conv2d(8, 4, side))
+        model, method = model.to(memory_format=last) if moved == "before" else model, make()
+        method.start(model)
+        model = model.to(memory_format=last) if moved == "after" else model
+        for progress in (0.2, 0.5):
+            for parameter in model.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+            method.after_step(model, progress)
+        assert side == 1 or original(model[0]).is_contiguous() == (moved is None)
+        found.append(state(model))
+    for (mask, weight), (other, moved) in zip(*found, strict=True):
+        assert torch.equal(mask, other)
+        assert torch.equal(weight, moved)
+
+
+@pytest.mark.parametrize("kind", [SET, DeepR])
+def test_ignored_layers_stay_dense_and_are_not_counted(kind):
+    second = 1 if kind is SET else lambda progress: 1e3
+    model, method = net(), kind(0.3, second, ignore=["2"])
+    method.start(model)
+    assert not nn.utils.parametrize.is_parametrized(model[2])
+    assert int(mask_of(model[0]).sum()) == 180  # 0.3 of 600
+    dense, before = model[2].weight.detach().clone(), mask_of(model[0])
+    method.after_step(model, 0.5)
+    assert int(mask_of(model[0]).sum()) == 180
+    assert not torch.equal(mask_of(model[0]), before)
+    assert torch.equal(model[2].weight, dense)
+    with pytest.raises(ValueError, match="ignore: got '4', needs some of"):
+        kind(0.3, second, ignore=["4"]).start(net())
+
+
+def test_a_step_of_deepr_draws_what_the_records_were_made_with():
+    """The step as the formulas write it, with one draw of noise and one of places a layer."""
+    model, method = net(), DeepR(0.3, lambda progress: 0.5, l1=0.1)
+    method.start(model)
+    before = state(model)
+    signs = [torch.where(weight < 0, -1, 1) for _, weight in before]
+    torch.manual_seed(7)
+    method.after_step(model, 0.5)
+    torch.manual_seed(7)
+    for (mask, weight), sign, (now, new) in zip(before, signs, state(model), strict=True):
+        noise = torch.randn(weight.shape)
+        theta = ((noise / 3 - 1) * 0.05 + weight * sign) * mask
+        crossed = (theta.flatten() < 0).nonzero().flatten()
+        assert len(crossed)
+        expected = mask.flatten().clone()
+        grown = _random_indices(~expected, len(crossed))
+        expected[crossed] = False
+        expected[grown] = True
+        assert torch.equal(now, expected.view_as(now))
+        torch.testing.assert_close(new, theta.clamp(min=0) * sign)

@@ -250,3 +250,28 @@ def test_it_is_written_when_due_and_at_the_end(tmp_path):
     checkpoint.remove()
     checkpoint.remove()
     assert not path.exists()
+
+
+def test_a_checkpoint_without_the_signs_of_deepr_is_refused(tmp_path):
+    x, y = torch.randn(32, 12), torch.arange(32) % 3
+
+    def fit(method):
+        training.fit(
+            models.mlp((12, 16, 3)),
+            x,
+            y,
+            epochs=1,
+            batch_size=16,
+            callbacks=[method],
+            checkpoint=Checkpoint(tmp_path / "run.safetensors"),
+        )
+
+    class Before(rewiring.DeepR):
+        def state(self):
+            return {}
+
+    fit(Before(0.3, lambda p: 0.01))
+    with pytest.raises(
+        CheckpointError, match=r"run\.safetensors: state: has no signs .*delete"
+    ):
+        fit(rewiring.DeepR(0.3, lambda p: 0.01))
