@@ -86,8 +86,8 @@ def trained(model: nn.Sequential) -> None:
     callbacks: list[pruning.training.Callback] = [
         pruning.Rewinding(weights=100, rounds=3, allocation="uniform"),
         pruning.SET(0.1, rewirings=9, allocation=(0.5, 0.5)),
-        pruning.DeepR(0.1, progress_of),
-        pruning.RigL(weights=100, allocation="erdos-renyi"),
+        pruning.DeepR(0.1, progress_of, ignore=["2"]),
+        pruning.RigL(weights=100, allocation="erdos-renyi", ignore=("2",)),
     ]
     history = pruning.training.fit(
         model,

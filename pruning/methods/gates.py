@@ -57,7 +57,8 @@ def gate(
     """Put learnable gates on the weights of a model (Eq. 1 and 2 of arXiv:2311.12526).
 
     In training mode each forward pass of the model samples new binary gates; in evaluation
-    mode the mask θ^g > ½ is applied. The model is changed in place through
+    mode the mask θ^g > ½ is applied. A pruned model must be made plain by `finalize` first,
+    after which gates can reopen what was pruned. The model is changed in place through
     ``torch.nn.utils.parametrize``, so ``state_dict`` and the optimizer see the logits as
     ordinary parameters: build the optimizer afterwards.
 

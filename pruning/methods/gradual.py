@@ -27,7 +27,7 @@ from pruning.bounds import Fraction, Positive, Rate
 from pruning.methods import scores, shares
 from pruning.networks import masks
 from pruning.networks.notices import notice, say_emptied
-from pruning.networks.prunable import prunable
+from pruning.networks.prunable import check_untied, prunable
 from pruning.training import Callback
 from pruning.training.recipes import (
     Adam,
@@ -101,6 +101,10 @@ class GradualPruning:
             updates,
             score,
         )
+        if score is scores.magnitude:
+            keys = [key for key, _, _ in prunable(model)]
+            remedy = "score=lambda model: pruning.magnitude(model, ignore={places})"
+            check_untied(model, keys, f"{remedy} leaves both out")
         first = score(model)
         self.sizes = shares.sizes(model, first, "score")
         for name, size in self.sizes.items():

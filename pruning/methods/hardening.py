@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pruning.methods.sampling import BiasGate, Gate, gates, new_pass
-from pruning.networks.masks import Mask
+from pruning.networks.masks import Mask, check_ungated
 from pruning.networks.notices import notice, say_emptied
 from pruning.networks.prunable import Model
 
@@ -35,7 +35,8 @@ def harden(model: Model, at_most: int | None = None) -> Model:
     the last `density_loss` asked for, of layers that lose all their weights, and of a budget
     while all ℓ are as `gate` set them: without training the budget is magnitude pruning.
 
-    Returns the same model. Raises ValueError if nothing is gated, for logits that are NaN, and
+    Returns the same model. Raises ValueError if nothing is gated, for gates of `methods.l0`
+    and `methods.variational`, which have a `harden` of their own, for logits that are NaN, and
     for a budget that is not a whole number of 1 or more.
     """
     found = gates(model)
@@ -58,6 +59,7 @@ def fix(model: nn.Module, at_most: int | None = None) -> dict[str, Tensor]:
     masks."""
     found = gates(model)
     if not found:
+        check_ungated(model)  # gates of other kinds
         raise ValueError("model: has no gated layer; call pruning.gate(model) first")
     if at_most is not None and (
         isinstance(at_most, bool) or not isinstance(at_most, int) or at_most < 1

@@ -44,6 +44,8 @@ PENALTIES = ("sum", "target")
 class HardConcrete(nn.Module):
     """Parametrization θ ↦ θ ⊙ z. Made by `gate`; holds log α."""
 
+    hardening = "pruning.methods.l0.harden(model, weights)"  # what makes masks of such gates
+
     def __init__(self, weight: Tensor, temperature: float, init: float):
         super().__init__()
         location = math.log(init) - math.log1p(-init)
@@ -112,6 +114,7 @@ def gates(model: nn.Module) -> dict[str, HardConcrete]:
         if isinstance(each, HardConcrete)
     }
     if not found:
+        masks.check_ungated(model)  # gates of other kinds
         raise ValueError("model: has no hard-concrete gate; call l0.gate(model) first")
     return found
 

@@ -18,6 +18,7 @@ schedule included (the paper's goes on at step k); layers may have shares of the
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from pruning.bounds import Count, Fraction, Positive, Rate
 from pruning.methods import scores, shares
+from pruning.networks.prunable import selected
 from pruning.training import Callback
 from pruning.training.recipes import (
     Adam,
@@ -42,12 +44,15 @@ class Rewinding(Callback):
 
     Parameters
     ----------
-    weights : how many of the weights of `pruning.prunable` are kept after the last round,
-        exactly. A pruned model loses weights from those that it has left.
+    weights : how many of the weights of `pruning.prunable`, but for those that `ignore`
+        leaves out, are kept after the last round, exactly. A pruned model loses weights from
+        those that it has left.
     rounds : how often weights are removed, at least 1. The model is trained once more
         afterwards.
     early : k as a fraction of the first training, in [0, 1).
     allocation : how layers share the weights, see `pruning.methods.shares`.
+    ignore : weights that lose nothing and are not counted: keys of `pruning.prunable` or
+        modules above them.
 
     All parameters are rewound, and the running statistics of batch norm. Other buffers stay as
     they are. In a loop of your own: `save` at step k of the first training, `prune_and_rewind`
@@ -61,6 +66,7 @@ class Rewinding(Callback):
         rounds: int,
         early: float = 0.02,
         allocation: shares.Shares = "global",
+        ignore: Iterable[str] | None = None,
     ):
         if rounds < 1:
             raise ValueError(f"rounds: got {rounds!r}, needs 1 or more")
@@ -72,13 +78,15 @@ class Rewinding(Callback):
             early,
             allocation,
         )
+        self.ignore = ignore
         self.saved: dict[str, Tensor] = {}  # W_k, the biases and the statistics at k
         self.full: dict[str, int] = {}  # weights that are left before the first round
         self.done = 0
 
     def save(self, model: nn.Module) -> None:
         """Keep the weights to rewind to. Raises ValueError for more weights than are left."""
-        self.full = shares.left(model, self._final(model))
+        names = [key for key, _, _ in selected(model, ignore=self.ignore)]
+        self.full = shares.left(model, self._final(model, names), names)
         self.saved = {name: value.clone() for name, value in _rewound(model).items()}
 
     @torch.no_grad()
@@ -88,14 +96,15 @@ class Rewinding(Callback):
             raise RuntimeError(
                 "rewinding: needs `save` before, and no more than `rounds` rounds"
             )
-        kept = shares.descending(self.full, self._final(model), self.rounds)[self.done]
-        shares.keep_largest(model, scores.magnitude(model), kept)
+        final = self._final(model, self.full)
+        kept = shares.descending(self.full, final, self.rounds)[self.done]
+        shares.keep_largest(model, scores.magnitude(model, ignore=self.ignore), kept)
         for name, value in _rewound(model).items():
             value.copy_(self.saved[name])
         self.done += 1
 
-    def _final(self, model: nn.Module) -> dict[str, int] | int:
-        return shares.by_layer(shares.sizes(model), self.weights, self.allocation)
+    def _final(self, model: nn.Module, names: Iterable[str]) -> dict[str, int] | int:
+        return shares.by_layer(shares.sizes(model, names), self.weights, self.allocation)
 
     def start(self, model: nn.Module) -> None:
         """Before the first training: for k = 0 the weights to rewind to."""

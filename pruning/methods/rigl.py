@@ -21,6 +21,7 @@ moments.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -47,13 +48,16 @@ class RigL(Callback):
 
     Parameters
     ----------
-    weights : how many of the weights of `pruning.prunable` are kept, exactly, at every step.
+    weights : how many of the weights of `pruning.prunable`, but for those that `ignore`
+        leaves out, are kept, exactly, at every step.
     allocation : how layers share them, see `pruning.methods.shares`; "erdos-renyi" in the
         paper.
     fraction, until : α in [0, 1) and T_end in (0, 1] of Eq. 1.
     every : ΔT, steps between two updates.
     masks : where to start, by the keys of `pruning.prunable`; layers that are not named stay
         as they are. None draws masks of all layers at random.
+    ignore : without `masks`, weights that stay as they are: keys of `pruning.prunable` or
+        modules above them.
 
     In a loop of your own: `start` before the optimizer is built, `after_step` after each of
     its steps, with the fraction of the training that has passed, and `finish` in the end.
@@ -76,6 +80,7 @@ class RigL(Callback):
         every: int = 100,
         until: float = 0.75,
         masks: dict[str, Tensor] | None = None,
+        ignore: Iterable[str] | None = None,
     ):
         if allocation == "global":
             raise ValueError(
@@ -87,8 +92,10 @@ class RigL(Callback):
             )
         if every < 1:
             raise ValueError(f"every: got {every!r}, needs 1 step or more")
+        if masks is not None and ignore is not None:
+            raise ValueError("masks, ignore: got both, needs one; masks name the layers")
         self.weights, self.allocation, self.fraction = weights, allocation, fraction
-        self.every, self.until, self.given = every, until, masks
+        self.every, self.until, self.given, self.ignore = every, until, masks, ignore
         self.steps = 0
         self.names: list[str] = []  # of the layers that have masks
         self.gradients: dict[str, Tensor] = {}  # of this step, of W ⊙ mask
@@ -97,7 +104,10 @@ class RigL(Callback):
     def start(self, model: nn.Module) -> None:
         """Mask the layers."""
         self.finish(model)
-        found, self.steps = shares.owners(model, self.given, "masks"), 0
+        drawn = self.given
+        if drawn is None:
+            drawn = scores.random_scores(model, ignore=self.ignore)
+        found, self.steps = shares.owners(model, drawn, "masks"), 0
         for key, (module, parameter) in found.items():
             if (
                 masks.is_parametrized(module, parameter)
@@ -109,8 +119,10 @@ class RigL(Callback):
                     " torch.nn.utils.parametrize.remove_parametrizations makes it plain"
                 )
         if self.given is None:
-            kept = shares.by_layer(shares.sizes(model), self.weights, self.allocation)
-            shares.keep_largest(model, scores.random_scores(model), kept)
+            sizes = shares.sizes(model, found)
+            shares.keep_largest(
+                model, drawn, shares.by_layer(sizes, self.weights, self.allocation)
+            )
         else:
             for name, (module, parameter) in found.items():
                 masks.set_mask(module, self.given[name], parameter)

@@ -69,6 +69,7 @@ class Gate(nn.Module):
     """Parametrization θ^w ↦ θ^w ⊙ g. Made by `gates.gate`; holds the logits ℓ and the last
     sample's sum."""
 
+    hardening = "pruning.harden(model)"  # what makes masks of such gates
     stacked = 0  # 1 where the first dimension counts networks
     _task = -1  # of autograd's engine, in which the sample was drawn; −1 outside
 
@@ -206,6 +207,8 @@ class OutputGate(Gate):
 
 class BiasGate(nn.Module):
     """Parametrization of a bias by the `OutputGate` of its layer's weight: b ↦ b ⊙ g."""
+
+    hardening = Gate.hardening
 
     def __init__(self, gate: OutputGate):
         super().__init__()

@@ -37,7 +37,7 @@ from pruning.networks.layers import (
     visit_layers,
     weights,
 )
-from pruning.networks.masks import effective, find_gates, kept, set_mask
+from pruning.networks.masks import check_ungated, effective, kept, set_mask
 from pruning.networks.notices import say_emptied
 from pruning.networks.positions import Positions
 from pruning.networks.prunable import Model, check_untied, check_weight, listed
@@ -397,9 +397,8 @@ def owners(model: nn.Module, scores: Scores) -> dict[str, tuple[nn.Module, str]]
     if not scores:
         raise ValueError("scores: got none, needs the score of at least one layer")
     known = {key: (module, parameter) for key, module, parameter in listed(model)}
-    check_untied(model, scores)
-    if gated := sorted(find_gates(model).keys() & scores.keys()):
-        raise ValueError(f"model: layers {gated} are gated; call pruning.harden(model) first")
+    check_untied(model, scores, "leave both out of the scores, as ignore={places} does it")
+    check_ungated(model, scores)
     for name, score in scores.items():
         if name not in known:
             raise ValueError(f"scores: got layer {name!r}, needs some of {sorted(known)}")

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.networks import masks
-from pruning.networks.prunable import check_untied, prunable, selected
+from pruning.networks.prunable import OWN, check_untied, prunable, selected
 
 Allocation = Literal["global", "uniform", "erdos-renyi"]
 Shares = Allocation | Sequence[float]
@@ -155,9 +155,9 @@ def owners(
     if unknown := sorted(wanted - known.keys()):
         raise ValueError(f"{argument}: got layer {unknown[0]!r}, needs some of {list(known)}")
     found = {key: owner for key, owner in known.items() if key in wanted}
-    check_untied(model, found)
-    if gated := sorted(masks.find_gates(model).keys() & found.keys()):
-        raise ValueError(f"model: layers {gated} are gated; call pruning.harden(model) first")
+    left_out = "" if names is None else f"leave both out of the {argument}, or "
+    check_untied(model, found, left_out + OWN)
+    masks.check_ungated(model, found)
     return found
 
 

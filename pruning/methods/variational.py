@@ -53,6 +53,8 @@ def kl_divergence(log_alpha: Tensor) -> Tensor:
 class Noise(nn.Module):
     """Parametrization θ ↦ θ + σ·ε. Made by `dropout`; holds log σ²."""
 
+    hardening = "pruning.methods.variational.harden(model, weights)"  # makes masks of such
+
     def __init__(self, weight: nn.Parameter, init: float, sampling: str):
         super().__init__()
         self.log_sigma2 = nn.Parameter(torch.full_like(weight, init, dtype=torch.float32))
@@ -163,6 +165,7 @@ def noises(model: nn.Module) -> dict[str, Noise]:
         key: each for key, each in masks.find_gates(model).items() if isinstance(each, Noise)
     }
     if not found:
+        masks.check_ungated(model)  # gates of other kinds
         raise ValueError(
             "model: has no variational dropout; call variational.dropout(model) first"
         )

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from pruning.networks import columns
 from pruning.networks.batches import BATCH, Batches, batches, call, evaluating
-from pruning.networks.masks import effective, find_gates
+from pruning.networks.masks import check_ungated, effective
 from pruning.networks.positions import (
     Positions,
     real_positions,
     rows_that_count,
     say_padded,
 )
-from pruning.networks.prunable import check_untied, prunable, selected
+from pruning.networks.prunable import OWN, check_untied, prunable, selected
 
 LAYERS = (nn.Linear, nn.Conv2d)
 
@@ -64,10 +64,7 @@ def weights(
     for weights that are not finite.
     """
     chosen = {key: Weight(key, *owner) for key, *owner in selected(model, layers, ignore)}
-    if gated := [key for key in find_gates(model) if key in chosen]:
-        raise ValueError(
-            f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first"
-        )
+    check_ungated(model, chosen)
     for key, weight in chosen.items():
         if not weight.value().numel():
             raise ValueError(
@@ -87,11 +84,8 @@ def layers(model: nn.Module) -> dict[str, nn.Module]:
     found = {name: layer for name, layer, _ in prunable(model) if isinstance(layer, LAYERS)}
     if not found:
         raise ValueError("model: has no Linear or Conv2d layer")
-    check_untied(model, found)
-    if gated := find_gates(model):
-        raise ValueError(
-            f"model: layers {sorted(gated)} are gated; call pruning.harden(model) first"
-        )
+    check_untied(model, found, OWN)
+    check_ungated(model)
     return found
 
 

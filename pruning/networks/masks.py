@@ -12,7 +12,7 @@ as well, and `set_mask` takes them over.
     neither                                 the weight, of which exact zeros count as removed
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -130,6 +130,23 @@ def find_gates(model: nn.Module) -> dict[str, nn.Module]:
         for each in _list(module, parameter)
         if hasattr(each, "mask") and not isinstance(each, Mask)
     }
+
+
+def check_ungated(model: nn.Module, among: Container[str] | None = None) -> None:
+    """Raise ValueError for gates on the weights `among` (keys of `prunable`; None: all), and
+    say what makes masks of them: the attribute ``hardening`` of their class."""
+    gated = {
+        key: each for key, each in find_gates(model).items() if among is None or key in among
+    }
+    if gated:
+        calls = {
+            getattr(each, "hardening", f"what makes a Mask of a {type(each).__name__}")
+            for each in gated.values()
+        }
+        raise ValueError(
+            f"model: layers {sorted(gated)} are gated; call {' and '.join(sorted(calls))},"
+            " which makes masks of the gates"
+        )
 
 
 def find_mask(module: nn.Module, parameter: str = "weight") -> Mask | None:
@@ -267,7 +284,8 @@ def check_free(key: str, module: nn.Module, parameter: str, argument: str = "mod
     """Raise ValueError for a weight that is no plain parameter, as gates and noise need it."""
     if is_masked(module, parameter):
         raise ValueError(
-            f"{argument}: {key!r} carries a mask; call pruning.finalize(model) before gating"
+            f"{argument}: {key!r} carries a mask; call pruning.finalize(model) before gating,"
+            " after which gates can reopen what was pruned"
         )
     kinds = [type(each).__name__ for each in _list(module, parameter)]
     if kinds:
@@ -306,12 +324,11 @@ def finalize(model: Model) -> Model:
     becomes the parameter.
 
     In place; returns the same model. Nothing keeps removed weights at 0 in later training.
-    Raises ValueError, before anything is changed, for gates, which `harden` turns into masks
-    first, and for a mask that is not made of 0 and 1. A model without masks is returned as it
-    is.
+    Raises ValueError, before anything is changed, for gates, which `harden` (for others than
+    `gate`'s that of their own module) turns into masks first, and for a mask that is not made
+    of 0 and 1. A model without masks is returned as it is.
     """
-    if gated := find_gates(model):
-        raise ValueError(f"model: {sorted(gated)} are gated; call pruning.harden(model) first")
+    check_ungated(model)
     check_masks(model)
     for module in list(model.modules()):
         pruned = [

@@ -232,12 +232,23 @@ def _held(module: nn.Module, parameter: str) -> tuple[nn.Module, nn.Parameter | 
     return module, own.get(parameter, own.get(f"{parameter}_orig"))
 
 
-def check_untied(model: nn.Module, keys: Iterable[str]) -> None:
-    """Raise ValueError where a parameter of these keys belongs to other modules too."""
+# what helps where a weight is tied, see `check_untied`
+IGNORE = "ignore={places} leaves both out"
+OWN = (
+    "give each a parameter of its own, for instance by"
+    " layer.weight = torch.nn.Parameter(layer.weight.detach().clone())"
+)
+
+
+def check_untied(model: nn.Module, keys: Iterable[str], remedy: str = IGNORE) -> None:
+    """Raise ValueError where a parameter of these keys belongs to other modules too.
+
+    remedy : what the caller's user can do, with {places} for the list of both.
+    """
     shared = tied(model)
     for key in keys:
         if key in shared:
             raise ValueError(
                 f"model: {key!r} shares its weight with {shared[key]}, which would not see a"
-                f" gate or mask on it; ignore={[key, *shared[key]]} leaves both out"
+                f" gate or mask on it; {remedy.format(places=[key, *shared[key]])}"
             )

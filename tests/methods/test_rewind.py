@@ -215,3 +215,16 @@ def test_every_parameter_and_every_batch_norm_comes_back_and_no_other_buffer():
     del early["1.parametrizations.weight.0.scale"], found["1.parametrizations.weight.0.scale"]
     assert found.keys() == early.keys()
     assert all(torch.equal(found[key], early[key]) for key in early)
+
+
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
+def test_ignored_layers_lose_nothing_and_are_not_counted(allocation):
+    model = models.mlp((8, 12, 3))  # 96 and 36 weights
+    rewinding = rewind.Rewinding(24, 2, early=0, allocation=allocation, ignore=["2"])
+    rewinding.start(model)
+    for count in (48, 24):
+        rewinding.finish(model)
+        assert int(masks.mask_of(model[0]).sum()) == count
+        assert not masks.is_masked(model[2])
+    with pytest.raises(ValueError, match="ignore: got '4', needs some of"):
+        rewind.Rewinding(24, 2, early=0, ignore=["4"]).start(models.mlp((8, 12, 3)))

@@ -299,3 +299,20 @@ def test_each_weight_of_a_recurrent_layer_has_its_own_mask():
     lstm = torch.nn.utils.parametrizations.weight_norm(nn.LSTM(4, 5), "weight_hh_l0")
     with pytest.raises(ValueError, match="'weight_hh_l0' is computed from several tensors"):
         rigl.RigL(weights=40).start(lstm)
+
+
+def test_ignored_layers_stay_as_they_are_and_are_not_counted():
+    model = models.mlp((8, 12, 3), "silu")  # 96 and 36 weights
+    callback, dense = started(model, ignore=["2"]), model[2].weight.detach().clone()
+    before = masks.masks(model)["0"]
+    assert kept(model) == [50, 36]
+    assert not masks.is_masked(model[2])
+    model(torch.randn(9, 8)).square().sum().backward()
+    callback.after_step(model, 0.0)
+    assert kept(model) == [50, 36]
+    assert not torch.equal(masks.masks(model)["0"], before)
+    assert torch.equal(model[2].weight, dense)
+    with pytest.raises(ValueError, match="ignore: got '4', needs some of"):
+        started(models.mlp((8, 12, 3)), ignore=["4"])
+    with pytest.raises(ValueError, match="masks, ignore: got both"):
+        rigl.RigL(50, masks={"0": before}, ignore=["2"])

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch_models import MODELS, Attention, Recurrent, mlp, steps
 
 import pruning
+from pruning.methods import l0, variational
 from pruning.networks.masks import effective, find_mask, mask_of, original, set_mask
 from pruning.networks.prunable import prunable
 
@@ -247,3 +249,48 @@ def test_masks_that_are_set_in_inference_mode_are_trained_on():
     model(x).sum().backward()
     mask = pruning.masks(model)["0"]
     assert not model[0].parametrizations.weight.original.grad[~mask].any()
+
+
+@pytest.mark.parametrize(
+    ("gated", "call"),
+    [
+        (pruning.gate, "pruning.harden(model)"),
+        (l0.gate, "pruning.methods.l0.harden(model, weights)"),
+        (variational.dropout, "pruning.methods.variational.harden(model, weights)"),
+    ],
+)
+def test_what_makes_masks_of_gates_is_said_of_each_kind(gated, call):
+    hardens = {
+        "pruning.harden(model)": pruning.harden,
+        "pruning.methods.l0.harden(model, weights)": lambda model: l0.harden(model, 9),
+        "pruning.methods.variational.harden(model, weights)": lambda model: variational.harden(
+            model, 9
+        ),
+    }
+    others = [harden for name, harden in hardens.items() if name != call]
+    for use in (pruning.finalize, pruning.magnitude, *others):
+        with pytest.raises(ValueError, match=re.escape(f"['0', '2'] are gated; call {call},")):
+            use(gated(mlp()))
+    model = pruning.finalize(hardens[call](gated(mlp())))
+    assert type(model[0]) is nn.Linear
+
+
+def test_a_kind_of_gate_without_advice_is_named():
+    class Own(nn.Module):
+        def forward(self, weight):
+            return weight
+
+        def mask(self):
+            return torch.ones(5, 6) > 0
+
+    model = mlp()
+    nn.utils.parametrize.register_parametrization(model[0], "weight", Own())
+    with pytest.raises(
+        ValueError, match=r"\['0'\] are gated; call what makes a Mask of a Own"
+    ):
+        pruning.finalize(model)
+
+
+def test_gates_on_a_pruned_model_say_that_they_reopen_what_was_pruned():
+    with pytest.raises(ValueError, match="after which gates can reopen what was pruned"):
+        pruning.gate(masked(mlp()))

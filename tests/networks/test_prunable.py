@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 import pruning
+from pruning.methods import l0
 from pruning.networks.masks import set_mask
 from pruning.networks.prunable import selected, tied, uncovered
 
@@ -140,3 +141,59 @@ def test_a_mask_on_one_of_two_layers_with_the_same_weight_is_refused(change):
     scores = pruning.magnitude(model, ignore=["0", "1"])
     pruning.prune_by_score(model, scores, 0.5)
     assert list(scores) == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        (pruning.gate, r"; ignore=\['0', '1'\] leaves both out"),
+        (pruning.SET(0.5, 3).start, r"; ignore=\['0', '1'\] leaves both out"),
+        (pruning.DeepR(0.5, lambda p: 0.1).start, r"; ignore=\['0', '1'\] leaves both out"),
+        (pruning.RigL(8).start, r"; ignore=\['0', '1'\] leaves both out"),
+        (
+            pruning.RigL(8, masks={"1": torch.ones(4, 4) > 0}).start,
+            "; leave both out of the masks, or give each a parameter of its own",
+        ),
+        (pruning.Rewinding(8, 1, 0).start, r"; ignore=\['0', '1'\] leaves both out"),
+        (
+            lambda model: pruning.GradualPruning(model, 8),
+            r"; score=lambda model: pruning\.magnitude\(model, ignore=\['0', '1'\]\) leaves",
+        ),
+        (
+            lambda model: pruning.prune_by_score(model, {"0": torch.rand(4, 4)}, 0.5),
+            r"; leave both out of the scores, as ignore=\['0', '1'\] does it",
+        ),
+        (
+            l0.gate,
+            "; give each a parameter of its own, for instance by layer.weight = torch.nn.Par",
+        ),
+    ],
+)
+def test_what_helps_with_a_shared_weight_is_said_of_each_caller(change, remedy):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    with pytest.raises(ValueError, match=f"shares its weight with .*{remedy}"):
+        change(model)
+
+
+def test_what_is_advised_for_a_shared_weight_works():
+    def tied():
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+        model[1].weight = model[0].weight
+        return model
+
+    both = ["0", "1"]
+    for start in (
+        pruning.SET(0.5, 3, ignore=both).start,
+        pruning.DeepR(0.5, lambda p: 0.1, ignore=both).start,
+        pruning.RigL(8, ignore=both).start,
+        lambda model: pruning.prune_by_score(
+            model, pruning.magnitude(model, ignore=both), 0.5
+        ),
+    ):
+        model = tied()
+        start(model)
+        assert [int(mask.sum()) for mask in pruning.masks(model).values()] == [16, 16, 8]
+    model = tied()
+    model[1].weight = nn.Parameter(model[1].weight.detach().clone())
+    l0.gate(model)
