@@ -41,7 +41,7 @@ def convert_state_dict(
     `finalize` the model that the state dict comes from first, which merges the two.
     """
     given, found = dict(state_dict), {}
-    for name, module in model.named_modules():
+    for name, module in model.named_modules(remove_duplicate=False):
         prefix = f"{name}." if name else ""
         for parameter in _parameters(module):
             taken = _take(state_dict, given, prefix, parameter)

@@ -70,6 +70,19 @@ def test_a_converted_state_dict_loads_and_gives_the_same_outputs(kind, start, to
         )
 
 
+@pytest.mark.parametrize("to", FORMS)
+@pytest.mark.parametrize("start", FORMS)
+def test_a_module_with_two_names_is_converted_under_both(start, to):
+    def make():
+        shared = nn.Linear(4, 4)
+        return nn.Sequential(shared, nn.Tanh(), shared, nn.Linear(4, 2))
+
+    model, other, x = half_removed(FORMS[start](make())), FORMS[to](make()), torch.randn(5, 4)
+    state = pruning.convert_state_dict(model.state_dict(), other)
+    other.load_state_dict(state)
+    assert torch.allclose(other.eval()(x), model(x), atol=1e-6)
+
+
 @pytest.mark.parametrize("to", [*FORMS, "output gates"])
 def test_gates_on_outputs_take_their_biases_along(to):
     def make():
