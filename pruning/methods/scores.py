@@ -475,9 +475,11 @@ def prune_by_score(
     input_means : from `input_statistics`, to move what the removed weights gave on average, W
         · E[x], into the biases (STADE's correction; layers without a bias are left alone).
 
-    In place; returns the model. Warns of layers that lose all their weights. Raises
-    ValueError, before anything is changed, for values out of range, unknown layers, a weight
-    that other modules hold too, other shapes, and NaN.
+    In place; returns the model. An optimizer that holds the weights goes on; its saved state
+    or a moving average from before does not fit afterwards, because parametrizing puts a
+    weight behind its bias in ``model.parameters()``. Warns of layers that lose all their
+    weights. Raises ValueError, before anything is changed, for values out of range, unknown
+    layers, a weight that other modules hold too, other shapes, and NaN.
     """
     found = _checked(model, scores, sparsity, scope)
     if input_means is not None:
