@@ -25,6 +25,7 @@ from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from pruning.networks.masks import check_masks
 from pruning.networks.operations import aten
+from pruning.networks.prunable import untie
 
 MANY = 16  # times as many samples as the examples, to see whether a number is followed
 UNBOUNDED = 2**40  # samples; torch.export's bounds are symbols that compare with numbers
@@ -43,6 +44,7 @@ class Graph:
     examples: dict[fx.Node, Tensor]  # nodes that stand for inputs
     outputs: TreeSpec | None  # how the outputs are nested; None where there is one tensor
     buffers: set[fx.Node] = field(default_factory=set)  # of the tensors, those nobody trains
+    names: dict[str, str] = field(default_factory=dict)  # of any name, the one in `tensors`
 
     @property
     def results(self) -> list[fx.Node]:
@@ -85,9 +87,11 @@ def plain_copy(model: nn.Module) -> nn.Module:
                 type(module).__name__, type(module).__bases__, dict(vars(type(module)))
             )
             for name in list(module.parametrizations):
+                untie(plain, module, name)
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
         for key, hook in list(module._forward_pre_hooks.items()):
             if isinstance(hook, prune.BasePruningMethod):
+                untie(plain, module, hook._tensor_name)
                 prune.remove(module, hook._tensor_name)
             elif hasattr(hook, "compute_weight"):  # weight_norm and spectral_norm, as hooks
                 hook.remove(module)
@@ -122,12 +126,11 @@ def arguments(example_inputs: Examples) -> tuple[tuple[Tensor, ...], dict[str, T
 
 def two_samples(example_inputs: Examples) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
     """`arguments`, with one sample given twice: torch.export takes a batch of one for a
-    constant."""
+    constant. All are copies, because it takes one tensor in two places for one input."""
 
     def two(example: Tensor) -> Tensor:
-        return (
-            torch.cat([example, example]) if example.dim() and len(example) == 1 else example
-        )
+        one = example.dim() and len(example) == 1
+        return torch.cat([example, example]) if one else example.detach().clone()
 
     args, kwargs = arguments(example_inputs)
     return tuple(map(two, args)), {name: two(value) for name, value in kwargs.items()}
@@ -174,7 +177,7 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
             f" example_inputs: {reason}"
         ) from error
     _check_batches(program)
-    graph = _from_export(program, [*args, *kwargs.values()])
+    graph = _from_export(program, [*args, *kwargs.values()], first_names(plain))
     if any(graph.fixed):
         _check_branches(graph, plain, args, kwargs)
     return graph
@@ -269,17 +272,30 @@ SIMPLER = {
 }
 
 
-def _from_export(program: ExportedProgram, examples: list[Tensor]) -> Graph:
+def first_names(model: nn.Module) -> dict[str, str]:
+    """Of every name of a parameter or buffer, its first one in ``model.named_parameters()`` or
+    ``named_buffers()``: a shared tensor has several, of which torch.export takes the last."""
+    first: dict[int, str] = {}
+    named = itertools.chain(
+        model.named_parameters(remove_duplicate=False),
+        model.named_buffers(remove_duplicate=False),
+    )
+    return {name: first.setdefault(id(value), name) for name, value in named}
+
+
+def _from_export(
+    program: ExportedProgram, examples: list[Tensor], names: dict[str, str]
+) -> Graph:
     tensors, inputs, buffers = {}, {}, set()
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
     remaining = iter(examples)
     for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
         if spec.kind is InputKind.USER_INPUT:
             inputs[node] = next(remaining)
-        elif spec.target in program.state_dict:
-            tensors[node] = spec.target, program.state_dict[spec.target].detach()
         else:
-            tensors[node] = spec.target, program.constants[spec.target].detach()
+            held = program.state_dict.get(spec.target)
+            value = program.constants[spec.target] if held is None else held
+            tensors[node] = names.get(spec.target, spec.target), value.detach()
         if spec.kind is InputKind.BUFFER:
             buffers.add(node)
     changed = [
@@ -292,7 +308,7 @@ def _from_export(program: ExportedProgram, examples: list[Tensor]) -> Graph:
         )
     tree = program.call_spec.out_spec
     out = None if tree.is_leaf() else tree
-    return Graph(program.graph, tensors, inputs, out, buffers)
+    return Graph(program.graph, tensors, inputs, out, buffers, names)
 
 
 def trace_chain(model: nn.Module, features: int) -> Graph:
@@ -310,4 +326,4 @@ def trace_chain(model: nn.Module, features: int) -> Graph:
         node: (name, value.detach())
         for node, (name, value) in zip(held, tensors.items(), strict=True)
     }
-    return Graph(traced.graph, named, {last: example}, None)
+    return Graph(traced.graph, named, {last: example}, None, names=first_names(plain))

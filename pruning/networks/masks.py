@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from pruning.networks.pickling import forget_flat_weights, make_picklable
-from pruning.networks.prunable import Model, key_of, prunable, weights_of
+from pruning.networks.prunable import Model, key_of, prunable, untie, weights_of
 
 
 class Mask(nn.Module):
@@ -321,7 +321,8 @@ def finalize(model: Model) -> Model:
     loads, pickles and deep-copies as one that was never pruned. Masks of
     ``torch.nn.utils.prune`` are made permanent too. A masked weight that is parametrized
     otherwise (weight norm, for instance) loses that as well: its value in evaluation mode
-    becomes the parameter.
+    becomes the parameter. A masked weight that another module holds too, without the mask, is
+    no longer shared.
 
     In place; returns the same model. Nothing keeps removed weights at 0 in later training.
     Raises ValueError, before anything is changed, for gates, which `harden` (for others than
@@ -335,12 +336,14 @@ def finalize(model: Model) -> Model:
             name.removesuffix("_mask") for name in module._buffers if name.endswith("_mask")
         ]
         for parameter in [name for name in pruned if is_pruned(module, name)]:
+            untie(model, module, parameter)
             prune.remove(module, parameter)
             _restore_order(module, parameter)
         for parameter in (
             list(module.parametrizations) if parametrize.is_parametrized(module) else ()
         ):
             if find_mask(module, parameter) is not None:
+                untie(model, module, parameter)
                 _remove_parametrizations(module, parameter)
                 _restore_order(module, parameter)
     return model

@@ -217,6 +217,19 @@ def tied(model: nn.Module) -> dict[str, list[str]]:
     return found
 
 
+def untie(model: nn.Module, module: nn.Module, parameter: str) -> None:
+    """Give a masked or otherwise computed weight a parameter of its own where other modules
+    hold it too: written into theirs, its value would change what they compute."""
+    owner, held = _held(module, parameter)
+    others = (each for each in model.modules() if each is not owner)
+    if held is not None and any(
+        value is held for each in others for value in each._parameters.values()
+    ):
+        name = next(name for name, value in owner._parameters.items() if value is held)
+        own = nn.Parameter(held.detach().clone(), requires_grad=held.requires_grad)
+        owner._parameters[name] = own
+
+
 def _place(name: str, parameter: str) -> str:
     """How a parameter is called where nothing is masked or gated."""
     layer, _, inner = name.partition(".parametrizations.")
@@ -224,7 +237,8 @@ def _place(name: str, parameter: str) -> str:
 
 
 def _held(module: nn.Module, parameter: str) -> tuple[nn.Module, nn.Parameter | None]:
-    """The module and the parameter from which a weight is computed, under a mask or gate."""
+    """The module and the parameter from which a weight is computed, under a mask or gate; None
+    where several are in its place."""
     if hasattr(module, "parametrizations") and parameter in module.parametrizations:
         owner = module.parametrizations[parameter]
         return owner, owner._parameters.get("original")

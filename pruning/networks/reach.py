@@ -155,9 +155,10 @@ def reach(
     nothing = {
         node: torch.zeros_like(each.depends, dtype=torch.bool) for node, each in found.items()
     }
-    effective = {}
-    for node, (name, _) in graph.tensors.items():
-        effective[name] = arrived[id(found[node].nonzero)] & (found[node].nonzero > 0)
+    effective: dict[str, Tensor] = {}
+    for node, (name, _) in graph.tensors.items():  # torch.export has a node for each name
+        used = arrived[id(found[node].nonzero)] & (found[node].nonzero > 0)
+        effective[name] = effective[name] | used if name in effective else used
     return Reach(
         {node: rules.value_of(each) for node, each in signals.items()},
         {node: each.depends.detach() > 0 for node, each in found.items()},

@@ -26,10 +26,11 @@ def effective_masks(
     weight}.
 
     Keys are those of `pruning.masks`. A weight that the forward pass does not use is on no
-    path. Raises as `effective_weights`."""
-    kept = masks(model)
-    parameters = {key: _parameter(model, key) for key in kept}
-    graph = graph_of(model, example_inputs)
+    path; one that it uses in several places is on those of all of them, under each of its
+    keys. Raises as `effective_weights`."""
+    kept, graph = masks(model), graph_of(model, example_inputs)
+    plain = {key: _parameter(model, key) for key in kept}
+    parameters = {key: graph.names.get(name, name) for key, name in plain.items()}
     found = reach(graph, {name: kept[key] for key, name in parameters.items()}).effective
     return {
         key: found[name] if name in found else kept[key] & False

@@ -3,6 +3,7 @@ import itertools
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 from torch_models import Recurrent
 
 import pruning
@@ -190,3 +191,96 @@ def test_chain_names_match_named_modules():
     model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Linear(2, 1)))
     assert [name for name, _ in chain(model)] == ["0", "1.0", "1.1"]
     assert [name for name, _ in chain(nn.Linear(2, 2))] == [""]
+
+
+class TwoNames(nn.Module):
+    """One layer under two names, which reads two inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = nn.Linear(5, 4)
+        self.right = self.left
+        self.out = nn.Linear(8, 1)
+
+    def forward(self, x, y):
+        return self.out(torch.cat([self.left(x).relu(), self.right(y).relu()], 1))
+
+
+def test_a_layer_with_two_names_has_effective_weights():
+    model, x, y = TwoNames(), torch.randn(4, 5), torch.randn(4, 5)
+    with torch.no_grad():
+        model.out.weight[0, [0, 4, 1]] = 0  # neuron 0 is read nowhere, neuron 1 on the right
+    for examples in [(x, x), (x, y)]:  # one tensor as two inputs is two inputs
+        report = pruning.sparsity_report(model, examples)
+        assert dict(zip(report.layer, report.effective, strict=True)) == {"left": 15, "out": 5}
+        small = pruning.compact(model, examples)
+        torch.testing.assert_close(small(x, y), model(x, y))
+        assert {name.split(".")[0] for name, _ in small.named_parameters()} == {"left", "out"}
+
+
+def tied_layers():
+    model = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5))
+    model[2].weight = model[0].weight
+    with torch.no_grad():
+        model[0].weight[0] = 0
+        model[0].bias[0] = -1  # so that the ReLU gives 0
+        model[0].weight[:, 0] = 0
+    return model
+
+
+def repeated_layer():
+    layer = tied_layers()[0]
+    return nn.Sequential(layer, nn.ReLU(), layer)
+
+
+@pytest.mark.parametrize(
+    ("make", "wanted"), [(tied_layers, {"0": 16, "2": 16}), (repeated_layer, {"0": 16})]
+)
+@pytest.mark.parametrize("examples", [None, torch.randn(3, 5)])
+def test_a_weight_used_twice_counts_under_each_key(make, wanted, examples):
+    model, x = make(), torch.randn(6, 5)
+    report = pruning.sparsity_report(model, examples)
+    assert dict(zip(report.layer, report.effective, strict=True)) == wanted
+    assert report.kept.tolist() == report.effective.tolist()
+    torch.testing.assert_close(pruning.compact(model, examples)(x), model(x))
+
+
+class Words(nn.Module):
+    def __init__(self, head_first):
+        super().__init__()
+        parts = {"embedding": nn.Embedding(9, 6), "head": nn.Linear(6, 9, bias=False)}
+        for name in sorted(parts, reverse=head_first):
+            self.add_module(name, parts[name])
+        self.middle = nn.Linear(6, 6)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, ids):
+        return self.head(self.middle(self.embedding(ids)).relu())
+
+
+@pytest.mark.parametrize("head_first", [False, True])
+def test_a_tied_head_counts_wherever_it_is_defined(head_first):
+    model, ids = Words(head_first), torch.randint(9, (4, 3))
+    report = pruning.sparsity_report(model, ids)
+    assert dict(zip(report.layer, report.effective, strict=True)) == {"head": 54, "middle": 36}
+    torch.testing.assert_close(pruning.compact(model, ids)(ids), model(ids))
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda layer: prune.random_unstructured(layer, "weight", 10),
+        lambda layer: set_mask(layer, torch.rand(5, 5) < 0.5),
+        parametrizations.spectral_norm,
+    ],
+)
+@pytest.mark.parametrize("at", [0, 2])
+def test_a_weight_that_others_hold_unmasked_is_kept_apart(compute, at):
+    model, x = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5)), torch.randn(6, 5)
+    model[2].weight = model[0].weight
+    compute(model[at])
+    outputs = model.eval()(x).detach()
+    for examples in (None, x):
+        torch.testing.assert_close(pruning.compact(model, examples)(x), outputs)
+    torch.testing.assert_close(model(x), outputs)
+    torch.testing.assert_close(pruning.finalize(model)(x), outputs)
