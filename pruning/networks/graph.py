@@ -25,7 +25,7 @@ from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from pruning.networks.masks import check_masks
 from pruning.networks.operations import aten
-from pruning.networks.prunable import untie
+from pruning.networks.prunable import prunable, untie
 
 MANY = 16  # times as many samples as the examples, to see whether a number is followed
 UNBOUNDED = 2**40  # samples; torch.export's bounds are symbols that compare with numbers
@@ -45,6 +45,7 @@ class Graph:
     outputs: TreeSpec | None  # how the outputs are nested; None where there is one tensor
     buffers: set[fx.Node] = field(default_factory=set)  # of the tensors, those nobody trains
     names: dict[str, str] = field(default_factory=dict)  # of any name, the one in `tensors`
+    weights: frozenset[int] = frozenset()  # addresses of the data of what can be pruned
 
     @property
     def results(self) -> list[fx.Node]:
@@ -178,6 +179,7 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
         ) from error
     _check_batches(program)
     graph = _from_export(program, [*args, *kwargs.values()], first_names(plain))
+    graph.weights = frozenset(getattr(m, name).data_ptr() for _, m, name in prunable(plain))
     if any(graph.fixed):
         _check_branches(graph, plain, args, kwargs)
     return graph

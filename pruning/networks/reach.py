@@ -21,7 +21,7 @@ from torch import Tensor, fx
 
 from pruning.networks import rules
 from pruning.networks.graph import Graph
-from pruning.networks.operations import nodes_in, operation
+from pruning.networks.operations import nodes_in, operation, where
 from pruning.networks.rules import Signal
 
 
@@ -81,13 +81,15 @@ def forward(
             nonzero = (value != 0).to(torch.float32)
             signals[node] = Signal(value, torch.zeros_like(nonzero), nonzero, False)
         elif node.op == "call_function":
-            _call(node, signals, variable)
+            _call(node, signals, variable, graph)
         elif node.op == "placeholder":
             signals[node] = None  # an argument that was left out
     return signals
 
 
-def _call(node: fx.Node, signals: dict[fx.Node, object], variable: set[fx.Node]) -> None:
+def _call(
+    node: fx.Node, signals: dict[fx.Node, object], variable: set[fx.Node], graph: Graph
+) -> None:
     def signal(argument):
         return signals[argument] if isinstance(argument, fx.Node) else argument
 
@@ -115,7 +117,24 @@ def _call(node: fx.Node, signals: dict[fx.Node, object], variable: set[fx.Node])
         followed = rules.depends(node, _mapped(tuple(node.args), signal), result)
     else:
         followed = rules.constant(node, _mapped(tuple(node.args), signal), result)
+        if followed is None:
+            _check_weights(node, graph)
+            followed = rules.plain(result)
     signals[node] = followed
+
+
+def _check_weights(node: fx.Node, graph: Graph) -> None:
+    """Raise TypeError where an operation that cannot be followed computes with weights."""
+    waiting = [] if rules.shape_only(node) else [node]
+    while waiting:
+        each = waiting.pop()
+        name, value = graph.tensors.get(each, (None, None))
+        if name is not None and value.data_ptr() in graph.weights:
+            raise TypeError(
+                f"model: {where(node)} runs {node.target} on the weight {name!r}, through"
+                " which paths cannot be followed"
+            )
+        waiting += each.all_input_nodes
 
 
 def reach(

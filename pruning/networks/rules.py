@@ -81,32 +81,82 @@ def shape_only(node: fx.Node) -> bool:
     return operation(node) in SHAPE_ONLY
 
 
+class _Linked(torch.autograd.Function):
+    """Truth values that depend on others; backwards they are one with the sum of these."""
+
+    @staticmethod
+    def forward(ctx, sums, truth):
+        ctx.save_for_backward(truth)
+        return truth.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (truth,) = ctx.saved_tensors
+        return (gradient > 0.5).to(gradient.dtype) * truth, None
+
+
 def constant(node: fx.Node, args: tuple, value: object) -> object:
     """The signal of what is computed from parameters alone; paths to those parameters lead
-    through it."""
-    if isinstance(value, (list, tuple)):
-        if moved(node):
-            parts = mover(node)(*_replaced(args, "nonzero"))
-            return tuple(
-                Signal(each, torch.zeros_like(part), part, False)
-                for each, part in zip(value, parts, strict=True)
-            )
-        return tuple(_constant(each) for each in value)
-    if operation(node) in PRODUCTS | SUMS_OF_PRODUCTS:
-        linked = any_of(node.target(*_replaced(args, "nonzero"))) * (value != 0)
-    elif moved(node):
+    through it. None for an operation without a rule."""
+    if moved(node):
         linked = mover(node)(*_replaced(args, "nonzero"))
-    elif entry_by_entry(node) and any(isinstance(each, Signal) for each in args):
-        parts = [each.nonzero for each in args if isinstance(each, Signal)]
-        linked = any_of(sum(parts).expand(value.shape)) * (value != 0)
-    else:
-        return _constant(value)
-    return Signal(value, torch.zeros_like(linked), linked, False)
+        if isinstance(value, (list, tuple)):
+            return tuple(map(_parameters, value, linked))
+        return _parameters(value, linked)
+    sums = _sources(node, args)
+    if sums is None:
+        return None
+    if isinstance(value, (list, tuple)):  # a maximum comes with its position
+        first, *rest = value
+        return _parameters(first, _linked(node, first, sums, args)), *map(plain, rest)
+    if operation(node) in {*LAYERS, *SUMS_OF_PRODUCTS, aten.mul, aten.div}:
+        return _parameters(value, any_of(sums))
+    return _parameters(value, _linked(node, value, sums, args))
 
 
-def _constant(value: Tensor) -> Signal:
-    nonzero = (value != 0).to(torch.float32)
+def _parameters(value: Tensor, nonzero: Tensor) -> Signal:
     return Signal(value, torch.zeros_like(nonzero), nonzero, False)
+
+
+def plain(value: object) -> object:
+    """The signal of what no path leads through."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(plain, value))
+    return _parameters(value, (value != 0).to(torch.float32))
+
+
+def _sources(node: fx.Node, args: tuple) -> Tensor | None:
+    """Of a result that is computed from parameters alone, sums over the truth values of the
+    entries that it depends on; None without a rule."""
+    kind = operation(node)
+    if kind in {aten.mul, aten.div}:
+        x, y = (each.nonzero if _is_signal(each) else float(each != 0) for each in args[:2])
+        return x * y
+    if kind in LAYERS:
+        return node.target(args[0].nonzero, args[1].nonzero, None, *args[3:])
+    if kind in SUMS_OF_PRODUCTS:
+        return node.target(*_replaced(args, "nonzero"))
+    if kind in REDUCTIONS and not _of_two(kind, args):
+        return _reduced(node, args[0].nonzero)
+    if kind in SOFTMAX:
+        return args[0].nonzero.sum(args[1], keepdim=True)
+    found = [each.nonzero for each in args if _is_signal(each)]
+    return sum(found) if entry_by_entry(node) and found else None
+
+
+def _linked(node: fx.Node, value: Tensor, sums: Tensor, args: tuple) -> Tensor:
+    """Truth values of a function of parameters. An entry is no constant 0 if it is not 0 now,
+    or if one that it comes from is 0 by chance, as a weight may be that is not trained yet."""
+    truth = value != 0
+    if entry_by_entry(node):
+        for each in filter(_is_signal, args):
+            truth = truth | ((each.nonzero > 0) & (each.value == 0))
+    return _Linked.apply(sums.expand(value.shape), truth.to(torch.float32))
+
+
+def _of_two(kind: object, args: tuple) -> bool:
+    """Whether a maximum or minimum is that of two tensors, entry by entry."""
+    return kind in {aten.max, aten.min} and len(args) > 1 and _is_signal(args[1])
 
 
 def _replaced(args: tuple, attribute: str) -> tuple:
@@ -147,9 +197,7 @@ def depends(node: fx.Node, args: tuple, value: object) -> object:
         return _signal(value, _windows(node, x.depends, value))
     if kind in WHOLE_WINDOWS:
         return _whole_windows(node, x, args, value)
-    if kind in REDUCTIONS and not (
-        kind in {aten.max, aten.min} and len(args) > 1 and _is_signal(args[1])
-    ):
+    if kind in REDUCTIONS and not _of_two(kind, args):
         return _reduction(node, x, value)
     if kind is aten.embedding:
         return _signal(value, args[1].depends.unsqueeze(-1) * x.nonzero.any(0))
@@ -212,7 +260,7 @@ def _batch_norm(args: tuple, value: object) -> object:
     x, weight = args[:2]
     scale = 1.0 if weight is None else weight.nonzero.view(1, -1, *[1] * (x.value.dim() - 2))
     if isinstance(value, (list, tuple)):
-        return (_signal(value[0], x.depends * scale), *(_constant(each) for each in value[1:]))
+        return (_signal(value[0], x.depends * scale), *map(plain, value[1:]))
     return _signal(value, x.depends * scale)
 
 
@@ -310,13 +358,18 @@ def _whole_windows(node: fx.Node, x: Signal, args: tuple, value: object) -> obje
 
 
 def _reduction(node: fx.Node, x: Signal, value: object) -> object:
-    dim = argument(node, "dim")
-    keep = bool(argument(node, "keepdim", False))
-    every = dim is None or (isinstance(dim, (list, tuple)) and not dim)
-    found = x.depends.sum() if every else x.depends.sum(dim, keepdim=keep)
+    found = _reduced(node, x.depends)
     if isinstance(value, (list, tuple)):
         return tuple(_signal(each, found) for each in value)
     return _signal(value, found.expand(value.shape))
+
+
+def _reduced(node: fx.Node, truth: Tensor) -> Tensor:
+    """Sums over the dimensions that a reduction removes."""
+    dim = argument(node, "dim")
+    keep = bool(argument(node, "keepdim", False))
+    every = dim is None or (isinstance(dim, (list, tuple)) and not dim)
+    return truth.sum() if every else truth.sum(dim, keepdim=keep)
 
 
 def _moved(node: fx.Node, args: tuple, value: object) -> object:

@@ -425,3 +425,68 @@ def test_a_layer_that_is_used_several_times_makes_no_network_larger(uses):
     small = pruning.compact(model, x)
     assert sum(p.numel() for p in small.parameters()) <= before
     torch.testing.assert_close(small(x), model(x))
+
+
+WRITTEN = {  # functions of parameters alone that the input meets later
+    "a factor below a half": lambda m, x: m.b(F.linear(x, m.a.weight * 0.3).tanh()),
+    "a negative factor": lambda m, x: m.b(F.linear(x, -2 * m.a.weight).tanh()),
+    "a divisor": lambda m, x: m.b(F.linear(x, m.a.weight / torch.tensor(4)).tanh()),
+    "signs that are whole numbers": lambda m, x: m.b(F.linear(x, m.a.weight * m.sign).tanh()),
+    "a small scale": lambda m, x: m.b(m.a(x).tanh() * ((m.g + 1) * 0.1)),
+    "one and a scale of 0": lambda m, x: m.b(m.a(x).tanh() * (1 + m.g)),
+    "exp of 0": lambda m, x: m.b(m.a(x).tanh() * m.g.exp()),
+    "a divisor that is exp of 0": lambda m, x: m.b(m.a(x).tanh() / m.g.exp()),
+    "the cosine of 0": lambda m, x: m.b(m.a(x).tanh() * m.g.cos()),
+    "softplus of weights": lambda m, x: m.b(F.linear(x, F.softplus(m.a.weight)).tanh()),
+    "softmax of weights": lambda m, x: m.b(F.linear(x, m.a.weight.softmax(-1)).tanh()),
+    "a mean of weights": lambda m, x: F.linear(
+        x, m.a.weight * m.b.weight.mean(0, keepdim=True).mT
+    ),
+    "standardised weights": lambda m, x: m.b(
+        F.linear(x, (m.a.weight - m.a.weight.mean(1, True)) / m.a.weight.std()).tanh()
+    ),
+    "a small branch": lambda m, x: x[:, :3] + F.linear(m.a(x).tanh(), m.b.weight * 0.1),
+    "a layer of another's weights": lambda m, x: F.linear(
+        x, F.linear(m.b.weight, m.a.weight.mT)
+    ),
+}
+
+
+class Written(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 5, bias=False), nn.Linear(5, 3, bias=False)
+        self.g, self.function = nn.Parameter(torch.zeros(5)), function
+        self.register_buffer("sign", torch.tensor([1, -1, 1, -1, 1, 1]))
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_weights_that_are_computed_with_before_they_meet_the_input(name):
+    torch.manual_seed(0)
+    model, x = Written(WRITTEN[name]).double(), torch.randn(7, 6, dtype=torch.float64)
+    pruning.prune_by_score(model, pruning.random_scores(model), 0.4)
+    before, changing = model(x), 0
+    for _, layer, _ in pruning.prunable(model):
+        mask = layer.parametrizations.weight[0].keep.flatten()
+        weight = layer.parametrizations.weight.original.data.view(-1)
+        for place in mask.nonzero().flatten().tolist():
+            value = weight[place].item()
+            weight[place] += 0.7
+            changing += not torch.equal(model(x), before)
+            weight[place] = value
+    assert pruning.effective_weights(model, x) == changing > 0
+    torch.testing.assert_close(pruning.compact(model, x)(x), before)
+
+
+def test_an_operation_on_weights_that_cannot_be_followed_is_refused():
+    model, x = Written(lambda m, x: m.b(F.linear(x, m.a.weight.cumsum(0)))), torch.randn(3, 6)
+    for use in (pruning.effective_weights, pruning.compact):
+        with pytest.raises(
+            TypeError, match=r"runs aten.cumsum.default on the weight 'a.weight'"
+        ):
+            use(model, x)
+    position = Written(lambda m, x: m.b(m.a(x) + m.g.cumsum(0)))  # g is no weight
+    assert pruning.effective_weights(position, x) == 45
