@@ -104,6 +104,9 @@ def _replace(
         new = [graph.nodes.placeholder(f"{node.name}_{part}") for part in ("weight", "bias")]
     graph.tensors[new[0]] = name, weight
     graph.tensors[new[1]] = f"{name}_bias", bias
+    parts = (*layer.args[1:3], *node.args[1:3])
+    if any(graph.is_trained(part) for part in parts if part is not None):
+        graph.trained.update(new)
     for user in list(node.users) if is_tuple(node) else [node]:
         user.replace_all_uses_with(instead)
         graph.nodes.erase_node(user)

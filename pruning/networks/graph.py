@@ -25,7 +25,7 @@ from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from pruning.networks.masks import check_masks
 from pruning.networks.operations import aten
-from pruning.networks.prunable import prunable, untie
+from pruning.networks.prunable import listed, untie
 
 MANY = 16  # times as many samples as the examples, to see whether a number is followed
 UNBOUNDED = 2**40  # samples; torch.export's bounds are symbols that compare with numbers
@@ -45,6 +45,7 @@ class Graph:
     outputs: TreeSpec | None  # how the outputs are nested; None where there is one tensor
     buffers: set[fx.Node] = field(default_factory=set)  # of the tensors, those nobody trains
     names: dict[str, str] = field(default_factory=dict)  # of any name, the one in `tensors`
+    trained: set[fx.Node] = field(default_factory=set)  # of the tensors, those with a gradient
     weights: frozenset[int] = frozenset()  # addresses of the data of what can be pruned
 
     @property
@@ -59,6 +60,16 @@ class Graph:
             value.dim() > 0 and not free_symbols(node.meta["val"].shape[0])
             for node, value in self.examples.items()
         ]
+
+    def is_trained(self, node: fx.Node) -> bool:
+        """Whether something with a gradient is among what a constant is computed from."""
+        waiting = [node]
+        while waiting:
+            each = waiting.pop()
+            if each in self.trained:
+                return True
+            waiting += each.all_input_nodes
+        return False
 
     def nested(self, results: Sequence[object]) -> object:
         """Outputs as the model nests them, from those of `results`' order."""
@@ -179,7 +190,7 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
         ) from error
     _check_batches(program)
     graph = _from_export(program, [*args, *kwargs.values()], first_names(plain))
-    graph.weights = frozenset(getattr(m, name).data_ptr() for _, m, name in prunable(plain))
+    graph.weights = frozenset(getattr(m, name).data_ptr() for _, m, name in listed(plain))
     if any(graph.fixed):
         _check_branches(graph, plain, args, kwargs)
     return graph
@@ -288,7 +299,7 @@ def first_names(model: nn.Module) -> dict[str, str]:
 def _from_export(
     program: ExportedProgram, examples: list[Tensor], names: dict[str, str]
 ) -> Graph:
-    tensors, inputs, buffers = {}, {}, set()
+    tensors, inputs, buffers, trained = {}, {}, set(), set()
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
     remaining = iter(examples)
     for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
@@ -298,6 +309,8 @@ def _from_export(
             held = program.state_dict.get(spec.target)
             value = program.constants[spec.target] if held is None else held
             tensors[node] = names.get(spec.target, spec.target), value.detach()
+            if value.requires_grad:
+                trained.add(node)
         if spec.kind is InputKind.BUFFER:
             buffers.add(node)
     changed = [
@@ -310,7 +323,7 @@ def _from_export(
         )
     tree = program.call_spec.out_spec
     out = None if tree.is_leaf() else tree
-    return Graph(program.graph, tensors, inputs, out, buffers, names)
+    return Graph(program.graph, tensors, inputs, out, buffers, names, trained)
 
 
 def trace_chain(model: nn.Module, features: int) -> Graph:
@@ -328,4 +341,9 @@ def trace_chain(model: nn.Module, features: int) -> Graph:
         node: (name, value.detach())
         for node, (name, value) in zip(held, tensors.items(), strict=True)
     }
-    return Graph(traced.graph, named, {last: example}, None, names=first_names(plain))
+    trained = {
+        node for node, value in zip(held, tensors.values(), strict=True) if value.requires_grad
+    }
+    return Graph(
+        traced.graph, named, {last: example}, None, names=first_names(plain), trained=trained
+    )

@@ -116,8 +116,9 @@ def _macs(network: nn.Module, one: Arguments, of_zeros: bool = True) -> int:
     skipped, hooks = [], []
 
     def skip(module: nn.Module, inputs: object, outputs: Tensor) -> None:
-        places = outputs.numel() // len(module.weight)
-        skipped.append(places * int((module.weight == 0).sum()))
+        if len(module.weight):
+            places = outputs.numel() // len(module.weight)
+            skipped.append(places * int((module.weight == 0).sum()))
 
     if not of_zeros:
         hooks = [m.register_forward_hook(skip) for _, m, _ in prunable(network)]

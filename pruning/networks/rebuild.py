@@ -67,8 +67,9 @@ class Shape(nn.Module):
         return f"{self.sizes}"
 
 
-def smaller_layer(node: fx.Node, cuts: Cuts, reach: Reach) -> nn.Module:
-    """The module of a layer, without the inputs and outputs that are cut."""
+def smaller_layer(node: fx.Node, graph: Graph, cuts: Cuts, reach: Reach) -> nn.Module:
+    """The module of a layer, without the inputs and outputs that are cut; what was frozen
+    stays so."""
     kind, fold = operation(node), cuts.folds[node]
     weight = reach.values[node.args[1]]
     bias_node = argument(node, "bias")
@@ -101,9 +102,13 @@ def smaller_layer(node: fx.Node, cuts: Cuts, reach: Reach) -> nn.Module:
         weight = weight[rows][:, fold.keep]
         weight = weight.transpose(0, 1) if kind in TRANSPOSED else weight
     bias = None if bias is None else bias[rows]
-    return _module(
+    layer = _module(
         node, weight.contiguous().clone(), bias, groups, int(rows.sum()), int(fold.keep.sum())
     )
+    layer.weight.requires_grad_(graph.is_trained(node.args[1]))
+    if layer.bias is not None:  # one that takes over constants is trained with the weights
+        layer.bias.requires_grad_(graph.is_trained(bias_node or node.args[1]))
+    return layer
 
 
 def _channel_dim(node: fx.Node, reach: Reach) -> int:
@@ -115,7 +120,7 @@ def _module(
 ):
     kind = KINDS[operation(node)]
     if kind is nn.Linear:
-        layer = nn.Linear(1, 1, bias=bias is not None)
+        layer = nn.Linear(1, 1, bias=bias is not None, device="meta")
         layer.out_features, layer.in_features = weight.shape
     else:
         names = [
@@ -171,8 +176,15 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
         name = path(
             (graph.tensors[node][0] if node in graph.tensors else node.name).replace(".", "_")
         )
-        trained = value.is_floating_point() and node not in graph.buffers
-        modules[name] = nn.Parameter(value) if trained else value
+        trained = value.is_floating_point() and graph.is_trained(node)
+        kept = (
+            node in graph.tensors and node not in graph.buffers
+        )  # a parameter, if a frozen one
+        modules[name] = (
+            nn.Parameter(value, requires_grad=trained)
+            if trained or (kept and value.is_floating_point())
+            else value
+        )
         return nodes.get_attr(name)
 
     def use(node: fx.Node) -> fx.Node:
@@ -195,7 +207,7 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
             name = (
                 graph.tensors[node.args[1]][0] if node.args[1] in graph.tensors else node.name
             )
-            layer = smaller_layer(node, cuts, found)
+            layer = smaller_layer(node, graph, cuts, found)
             uses = layers.setdefault(node.args[1], [])
             same = next((n for n in uses if _alike(layer, modules[n])), None)
             if same is None:
