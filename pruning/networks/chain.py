@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from pruning.networks.graph import Examples, Graph, trace, trace_chain
+from pruning.networks.graph import Examples, Graph, computes_weight, trace, trace_chain
 from pruning.networks.operations import aten, operation
 from pruning.networks.prunable import WEIGHTED
 
@@ -61,7 +61,8 @@ def chain(
     whose computation cannot be read off: one with branches, with a ``forward`` of its own, or
     with forward hooks. The message ends with `instead`, what the caller can do."""
     kind = type(model).__name__
-    if model._forward_hooks and not any(True for _ in model.children()):
+    before = (hook for hook in model._forward_pre_hooks.values() if not computes_weight(hook))
+    if model._forward_hooks or any(True for _ in before):
         raise TypeError(
             f"model: {prefix or 'the model itself'}, a {kind}, has forward hooks; {instead}"
         )

@@ -78,6 +78,12 @@ class Graph:
         )
 
 
+def computes_weight(hook: object) -> bool:
+    """Whether a forward pre-hook is one of torch's that compute a weight: a mask of
+    ``torch.nn.utils.prune``, or the old weight norm and spectral norm."""
+    return isinstance(hook, prune.BasePruningMethod) or hasattr(hook, "compute_weight")
+
+
 def plain_copy(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose weights are what the model computes with: no masks,
     gates, weight norm, spectral norm or other parametrizations, and no in-place

@@ -35,8 +35,8 @@ def hardware_report(
     The dense model is the model itself with its removed weights stored as zeros. Both run in
     torch and, where the packages onnx, onnxscript and onnxruntime are installed, in ONNX
     Runtime; a compact network of Linear and Conv2d layers also runs as sparse matrices (SciPy
-    CSR). All of them take turns, and the latencies are medians, with as many threads as torch
-    uses.
+    CSR). A runtime that has no numbers of the model's precision is left out. All of them take
+    turns, and the latencies are medians, with as many threads as torch uses.
 
     Parameters
     ----------
@@ -143,12 +143,14 @@ def in_torch(network: nn.Module) -> Form:
 
 def in_onnx_runtime(network: nn.Module, example_inputs: Examples) -> Form | None:
     """A network in ONNX Runtime, and the bytes of its files; None where the packages are
-    missing. It uses as many threads as torch does now."""
+    missing, and for bfloat16. It uses as many threads as torch does now."""
     try:
         import onnxruntime
         import onnxscript  # noqa: F401, the exporter needs it
     except ImportError:
         return None
+    if any(value.dtype is torch.bfloat16 for value in network.state_dict().values()):
+        return None  # its layers have no kernels of that precision on a CPU, NumPy no numbers
     program = onnx_program(network, example_inputs)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -237,6 +239,8 @@ def in_csr(network: nn.Module) -> Form | None:
 
 
 def _can_be_csr(module: nn.Module, parameter: str) -> bool:
+    if getattr(module, parameter).dtype not in (torch.float32, torch.float64):
+        return False  # SciPy has no smaller numbers
     plain = type(module) is nn.Linear or (
         type(module) is nn.Conv2d
         and module.groups == 1

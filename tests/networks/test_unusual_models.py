@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import pruning
+from pruning.networks import compact as compacting
 from pruning.networks import models
 from pruning.networks.masks import set_mask
 from pruning.networks.prunable import output_dim, prunable
@@ -490,3 +491,65 @@ def test_an_operation_on_weights_that_cannot_be_followed_is_refused():
             use(model, x)
     position = Written(lambda m, x: m.b(m.a(x) + m.g.cumsum(0)))  # g is no weight
     assert pruning.effective_weights(position, x) == 45
+
+
+def test_what_was_frozen_stays_frozen_and_tables_stay_tables():
+    model = Written(lambda m, x: m.b(m.a(x).tanh() / (m.scale + 1e-3)) * m.g[:3].exp())
+    model.register_buffer("scale", torch.arange(1.0, 6.0))
+    model.a.weight.requires_grad_(False)
+    pruning.prune_by_score(model, pruning.magnitude(model), 0.5)
+    x = torch.randn(4, 6)
+    before = torch.get_rng_state()
+    small = pruning.compact(model, x)
+    assert torch.equal(torch.get_rng_state(), before)
+    trained = {name: p.requires_grad for name, p in small.named_parameters()}
+    weights = {name: trained.pop(name) for name in ("a.weight", "b.weight")}
+    assert weights == {"a.weight": False, "b.weight": True}
+    assert list(trained.values()) == [True], "the exponential of g alone"
+    chain = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    chain[0].requires_grad_(False)
+    flags = {name: p.requires_grad for name, p in pruning.compact(chain).named_parameters()}
+    assert list(flags.values()) == [False, False, True, True]
+
+
+def test_small_outputs_are_checked_as_strictly_as_large_ones():
+    exact = torch.randn(5, 3, dtype=torch.float64)
+    for scale in (1e-6, 1.0, 1e6):
+        outputs = (scale * exact).float()
+        assert compacting._error(outputs, outputs + 1e-7 * scale, scale * exact) is None
+        assert compacting._error(outputs, torch.zeros(5, 3), scale * exact) > 0.1 * scale
+        assert compacting._error(outputs, outputs * (1 + 1e-3), scale * exact) is not None
+    # what is left of numbers near 1 is rounded as they are
+    rest = 1e-7 * torch.ones(5, 3)
+    assert compacting._error(rest, 0 * rest, rest.double() + 6e-8) is None
+
+
+def test_hooks_around_a_chain_need_example_inputs():
+    def chain():
+        return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
+
+    for place in (lambda m: m, lambda m: m[0]):
+        shifted, cut = chain(), chain()
+        place(shifted).register_forward_pre_hook(lambda module, args: ((args[0] - 3) * 2,))
+        place(cut).register_forward_hook(lambda module, args, output: output * 2)
+        for model in (shifted, cut):
+            for use in (pruning.compact, pruning.feature_importance):
+                with pytest.raises(TypeError, match="has forward hooks"):
+                    use(model)
+            x = torch.randn(4, 6)
+            torch.testing.assert_close(pruning.compact(model, x)(x), model(x))
+    masked = chain()
+    torch.nn.utils.prune.l1_unstructured(masked[0], "weight", 0.5)
+    assert pruning.compact(masked)[1].weight.shape[1] <= 6
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_hardware_of_emptied_layers_and_of_half_precision(dtype):
+    layers = nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2), nn.ReLU(), nn.Linear(2, 2)
+    model = nn.Sequential(*layers).to(dtype)
+    with pytest.warns(UserWarning, match="no weight is left"):
+        pruning.prune_by_score(model, {"2": torch.zeros(2, 8)}, 0.99)
+    report = pruning.hardware_report(model, torch.randn(1, 4, dtype=dtype), rounds=1)
+    runtimes = set(report[report.network == "compact"].runtime)
+    assert ("SciPy CSR" in runtimes) == (dtype is torch.float32)
+    assert ("ONNX Runtime" in runtimes) == (dtype is not torch.bfloat16)
