@@ -1,11 +1,12 @@
 """Chains: nested ``nn.Sequential`` whose layers run one after another. They need no example
 inputs."""
 
+import itertools
 from collections.abc import Iterator
 
 from torch import nn
 
-from pruning.networks.graph import Examples, Graph, computes_weight, trace, trace_chain
+from pruning.networks.graph import Examples, Graph, of_weights, trace, trace_chain
 from pruning.networks.operations import aten, operation
 from pruning.networks.prunable import WEIGHTED
 
@@ -61,8 +62,8 @@ def chain(
     whose computation cannot be read off: one with branches, with a ``forward`` of its own, or
     with forward hooks. The message ends with `instead`, what the caller can do."""
     kind = type(model).__name__
-    before = (hook for hook in model._forward_pre_hooks.values() if not computes_weight(hook))
-    if model._forward_hooks or any(True for _ in before):
+    hooks = itertools.chain(model._forward_pre_hooks.values(), model._forward_hooks.values())
+    if not all(of_weights(hook) for hook in hooks):
         raise TypeError(
             f"model: {prefix or 'the model itself'}, a {kind}, has forward hooks; {instead}"
         )

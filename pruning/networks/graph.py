@@ -78,10 +78,11 @@ class Graph:
         )
 
 
-def computes_weight(hook: object) -> bool:
-    """Whether a forward pre-hook is one of torch's that compute a weight: a mask of
-    ``torch.nn.utils.prune``, or the old weight norm and spectral norm."""
-    return isinstance(hook, prune.BasePruningMethod) or hasattr(hook, "compute_weight")
+def of_weights(hook: object) -> bool:
+    """Whether a hook around a forward pass has to do with weights alone: one of this package,
+    a mask of ``torch.nn.utils.prune``, or the old weight norm and spectral norm."""
+    torchs = isinstance(hook, prune.BasePruningMethod) or hasattr(hook, "compute_weight")
+    return torchs or str(getattr(hook, "__module__", "")).startswith("pruning.")
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
