@@ -213,7 +213,7 @@ def effective(module: nn.Module, parameter: str = "weight") -> Tensor:
         originals = [getattr(held, f"original{i}") for i in range(held.ntensors)]
         weight, rest = rest[0](*originals), rest[1:]
     for each in rest:
-        weight = weight * each.mask() if hasattr(each, "mask") else _evaluated(each, weight)
+        weight = weight * each.mask() if isinstance(each, Mask) else _evaluated(each, weight)
     return weight.detach()
 
 

@@ -10,6 +10,7 @@ import pruning
 from pruning import training
 from pruning.methods import l0
 from pruning.networks import masks, models
+from pruning.networks.graph import plain_copy
 
 
 @pytest.mark.parametrize("log_alpha", [-3.0, -1.0, 0.0, 1.5])
@@ -216,3 +217,17 @@ def test_training_starts_with_the_gates_that_it_is_told():
         torch.testing.assert_close(
             gating.log_alpha.sigmoid(), torch.full_like(gating.log_alpha, 0.8)
         )
+
+
+def test_what_reads_weights_reads_those_that_the_layer_computes_with():
+    torch.manual_seed(0)
+    model = l0.gate(models.mlp((5, 4, 2), "relu"))
+    for gating in l0.gates(model).values():  # ẑ lies between 0 and 1 for most
+        torch.nn.init.normal_(gating.log_alpha)
+    model.eval()
+    for _, layer, _ in pruning.prunable(model):
+        assert torch.equal(masks.effective(layer), layer.weight)
+    plain = plain_copy(model)
+    torch.testing.assert_close(
+        pruning.feature_importance(model), pruning.feature_importance(plain)
+    )
