@@ -158,6 +158,7 @@ class Gate(nn.Module):
         if strict:
             name_other_form(state_dict, f"{prefix}logits", args[-1])
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *args)
+        self.forget()  # the sample is of other weights
 
     def __getstate__(self):
         # The last sample belongs to an autograd graph, which can be neither copied nor

@@ -368,3 +368,10 @@ def test_a_hardened_layer_keeps_its_precision(dtype):
     model = pruning.harden(pruning.gate(net().to(dtype)))
     assert model[0].weight.dtype == model(torch.randn(4, 6).to(dtype)).dtype == dtype
     assert model[0].parametrizations.weight[0].keep.dtype == dtype
+
+
+def test_a_sample_of_other_weights_is_forgotten():
+    model, x = pruning.gate(net()), torch.randn(4, 6)
+    model(x)
+    model.load_state_dict({key: 0 * value for key, value in model.state_dict().items()})
+    assert not any(layer.weight.any() for _, layer, _ in pruning.prunable(model))
