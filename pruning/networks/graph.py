@@ -6,9 +6,11 @@ takes milliseconds. What a module is called, how often it is used, whether it is
 keyword, and whether its class overrides ``forward`` makes no difference: only the operations
 count."""
 
+import contextlib
 import copy
 import inspect
 import itertools
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -208,10 +210,25 @@ def _exported(
 ) -> ExportedProgram:
     named = inspect.signature(plain.forward).bind(*args, **kwargs).arguments
     dynamic = {name: _any_batch(value) for name, value in named.items()}
-    with warnings.catch_warnings(), torch.enable_grad():
+    with warnings.catch_warnings(), torch.enable_grad(), _without_logs():
         warnings.simplefilter("ignore")
         program = export(plain, args, kwargs, dynamic_shapes=dynamic, strict=False)
         return program.run_decompositions(SIMPLER)
+
+
+@contextlib.contextmanager
+def _without_logs() -> Iterator[None]:
+    """What fails in tracing is raised, so that torch need not log it too."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    log.addFilter(_drop)
+    try:
+        yield
+    finally:
+        log.removeFilter(_drop)
+
+
+def _drop(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _check_branches(

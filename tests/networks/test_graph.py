@@ -490,3 +490,19 @@ def test_a_default_of_double_precision_changes_nothing():
     torch.testing.assert_close(small(x), expected)
     assert report.effective.sum() == pruning.effective_weights(model, x)
     torch.testing.assert_close(importance, pruning.feature_importance(model))
+
+
+def test_a_first_dimension_that_is_fixed_is_followed_without_a_word(capfd):
+    class Convolution(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 2)
+            self.register_buffer("adjacency", torch.rand(7, 7) / 7)
+
+        def forward(self, x):
+            return self.second(torch.relu(self.adjacency @ self.first(x)))
+
+    model, x = Convolution(), torch.randn(7, 4)
+    assert pruning.effective_weights(model, x) == 30
+    torch.testing.assert_close(pruning.compact(model, x)(x), model(x))
+    assert capfd.readouterr() == ("", "")
