@@ -110,7 +110,8 @@ def constant(node: fx.Node, args: tuple, value: object) -> object:
         first, *rest = value
         return _parameters(first, _linked(node, first, sums, args)), *map(plain, rest)
     if operation(node) in {*LAYERS, *SUMS_OF_PRODUCTS, aten.mul, aten.div}:
-        return _parameters(value, any_of(sums))
+        truth = (sums > 0.5) | (value != 0)  # a layer has a bias too
+        return _parameters(value, _Linked.apply(sums, truth.to(torch.float32)))
     return _parameters(value, _linked(node, value, sums, args))
 
 

@@ -447,6 +447,9 @@ WRITTEN = {  # functions of parameters alone that the input meets later
         F.linear(x, (m.a.weight - m.a.weight.mean(1, True)) / m.a.weight.std()).tanh()
     ),
     "a small branch": lambda m, x: x[:, :3] + F.linear(m.a(x).tanh(), m.b.weight * 0.1),
+    "a layer that gives its bias alone": lambda m, x: m.b(
+        m.a(x).tanh() * F.linear(0.0 * m.g, m.a.weight.mT, m.g.new_ones(6))[:5]
+    ),
     "a layer of another's weights": lambda m, x: F.linear(
         x, F.linear(m.b.weight, m.a.weight.mT)
     ),
