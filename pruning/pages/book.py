@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -39,8 +40,10 @@ KERNEL = [
     "--HistoryManager.enabled=False",
     "--IPKernelApp.exec_lines=['__import__(\"gc\").set_threshold(100_000, 20, 20)']",
 ]
-# each takes about 1 GB
-MOST_KERNELS = 4
+MOST_KERNELS = 4  # each takes about 1 GB
+SVG = "image/svg+xml"
+PATHS = re.compile(r'\bd="[^"]*"')  # the only numbers of an SVG that may be rounded
+DECIMALS = re.compile(r"(\.\d\d)\d+")
 
 
 class BookError(RuntimeError):
@@ -249,7 +252,7 @@ def render(root: Path) -> None:
         "--quiet",
     ]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode >= 0:  # below 0 it was killed
+    if done.returncode > 0:  # below 0 it was killed
         begun.unlink()
     if done.returncode:
         raise BookError(f"jupyter-book failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
@@ -261,9 +264,22 @@ def render(root: Path) -> None:
             unused.unlink()
     for notebook in (html / "_sources").rglob("*.ipynb"):  # 1 MB of indentation
         content = json.loads(notebook.read_text(encoding="utf-8"))
+        for cell in content["cells"]:
+            for output in cell.get("outputs", []):
+                if drawing := output.get("data", {}).get(SVG):
+                    output["data"][SVG] = lighter("".join(drawing))
         compact = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         notebook.write_text(compact, encoding="utf-8")
+    for image in (html / "_images").glob("*.svg"):
+        image.write_text(lighter(image.read_text(encoding="utf-8")), encoding="utf-8")
     text = "".join(page.read_text(encoding="utf-8") for page in html.rglob("*.html"))
     for image in (html / "_images").glob("*"):
         if image.name not in text:
             image.unlink()  # a figure of an earlier build
+    begun.unlink()
+
+
+def lighter(svg: str) -> str:
+    """A drawing whose paths have two decimals, a hundredth of a point, in place of six: they
+    are most of what a figure weighs."""
+    return PATHS.sub(lambda path: DECIMALS.sub(r"\1", path[0]), svg)

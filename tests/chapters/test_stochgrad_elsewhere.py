@@ -146,7 +146,7 @@ def test_leads_and_figures():
     assert (table["p, Adam"] < 0.05).tolist() == [True, False, False, True]
     assert tables.leads([]) is tables.late([]) is tables.PENDING
     page = tables.shown(table)
-    assert page.loc["lead over Adam"].tolist() == ["+2.0", "+0.0", "+0.0", "+2.0"]
+    assert page.loc["lead over Adam"].tolist() == ["+2.0", "0.0", "0.0", "+2.0"]
     assert page.loc["Adam", "VGG"] == table.loc["VGG", "Adam"]
     assert tables.shown(tables.PENDING) is tables.PENDING
     late = tables.late(evidence())

@@ -116,6 +116,12 @@ def test_prose_has_its_numbers(pages):
     assert "{glue" not in "".join(pages.values())
 
 
+def test_a_drawing_gets_lighter_in_its_paths_alone():
+    figure = '<g id="m1.23456"><path d="M 10.123456 -0.5 \nL 7 8.999999 z" x="1.23456"/></g>'
+    light = '<g id="m1.23456"><path d="M 10.12 -0.5 \nL 7 8.99 z" x="1.23456"/></g>'
+    assert book.lighter(figure) == light == book.lighter(light)
+
+
 def test_second_build_executes_nothing(pages, capsys):
     assert cli.main(["book"]) == 0
     said = capsys.readouterr().out

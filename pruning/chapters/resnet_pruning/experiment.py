@@ -452,7 +452,7 @@ def _grid(base: Config, seeds: range, methods=MAIN) -> list[Config]:
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """The runs of a profile, those that matter most first.
 
-    "quick": ResNet-20 on digits, Adam and StochGradAdam, two seeds. "paper": CIFAR-10, the
+    "quick": ResNet-20 on digits, Adam and StochGradAdam, one seed. "paper": CIFAR-10, the
     author's networks and recipe, ResNet-56 first, three seeds; ResNet-20 with all controls;
     He's networks with augmentation and cosine decay. "cpu": the runs that fit two cores,
     ResNet-20 on CIFAR-10 for 20 epochs, three seeds: Adam and StochGradAdam, the author's β₁
@@ -469,7 +469,7 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
             lr=1e-2,
             study="quick",
         )
-        return _grid(base, range(seeds or 2), ("adam", "stochgradadam"))
+        return _grid(base, range(seeds or 1), ("adam", "stochgradadam"))
     if profile == "paper":
         n = range(seeds or 3)
         runs = _grid(Config(), n, MAIN[:2])
