@@ -212,13 +212,14 @@ def test_tables_and_sentences():
     said = tables.answer(evidence(), income)[0]
     assert "On Income it is 0.70 [0.45, 0.95] with 100 % of the weights and" in said
     assert said.endswith(
-        "and 0.90 with 2 % of the weights, but there 0.50 over the features with a path."
+        "and 0.90 with 2 % of the weights. In the latter networks it is 0.50 over the features"
+        " with a path."
     )
     assert tables.on_income(income).loc["2 %"].tolist()[2:] == ["0.90", "0.90", "0.50"]
     assert "30.0 % by information, 51.0 [48.5, 53.5] % at random and 91.0" in second
     # the least information has the weight of loss 0.1, of a mean and a median of 0.2
     assert "by 0.50 times as much as an average weight in layer 1 and 0.50 times" in second
-    assert "compare as 0.50 and 0.50." in second
+    assert "ratios are 0.50 and 0.50." in second
 
 
 @pytest.mark.parametrize(

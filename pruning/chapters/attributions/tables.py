@@ -151,7 +151,7 @@ def _said_of_income(income: Sequence[Record]) -> str:
         for part, density in zip(parts, ends, strict=True)
     )
     return (
-        f" On Income it is {most} and {least}, but there"
+        f" On Income it is {most} and {least}. In the latter networks it is"
         f" {_interval(map(_over_paths, parts[1]))} over the features with a path."
     )
 
@@ -220,12 +220,12 @@ def answer(evidence: list[Record], income: Sequence[Record] = ()) -> list[str]:
     )
     medians = joined(f"{median:.2f}" for _, median in lowest)
     second = (
-        f"{_guide(after)} With 75 % of the weights of each layer removed the accuracy is"
+        f"{_guide(after)} With 75 % of the weights of each layer removed, the accuracy is"
         f" {said['information']} by information, {said['random']} at random and"
         f" {said['relative']} by relative importance. How safe such weights are depends on the"
         " layer. A weight of the quarter with the least information, removed alone, changes"
-        f" the loss by {means}. The medians compare as {medians}. The table under Figure 3 has"
-        " the correlations for two estimates of the information."
+        f" the loss by {means}. For medians these ratios are {medians}. The table under"
+        " Figure 3 has the correlations for two estimates of the information."
     )
     return [first, second]
 

@@ -29,7 +29,7 @@ def answers(curves: list[Record], budgeted: list[Record]) -> dict[str, str]:
             f"With at most {PAPER_WEIGHTS} of its {LENET_WEIGHTS:,} weights the network"
             f" classifies **{percent_interval(small.test_accuracy)}** of MNIST's test images"
             f" correctly ({small.seed.nunique()} seeds; brackets are 95 % intervals). The"
-            " paper reports more than 94 %. With the settings of this chapter it is"
+            " paper reports more than 94 %. The settings of this chapter give"
             f" {percent_interval(few.test_accuracy)} (*Figure 2*). The settings and the budget"
             " behind the first number come from the next chapter."
         ),
