@@ -157,7 +157,10 @@ def test_the_answer_says_what_is_measured_and_what_is_not():
     holds, leads, networks, temperature, pending = tables.answer(whole, mnist, dense)
     assert "so the cost is 5.6 [" in holds
     assert "MNIST?** In part: it costs more accuracy than on MNIST. On Fashion-" in holds
-    assert "On MNIST it is 2.0 points. The errors grow 1.6 times, and on MNIST 2.0" in holds
+    assert (
+        "On MNIST it is 2.0 points. The number of errors grows 1.6 times, and on MNIST 2.0"
+        in holds
+    )
     assert (
         "MNIST?** Yes. On Fashion" in tables.answer(whole, [{"test_accuracy": 0.9}], dense)[0]
     )
@@ -178,7 +181,7 @@ def test_the_answer_says_what_is_measured_and_what_is_not():
         # the deviation of each is 0.2 points, so the interval is 2 ± 2.776 · 0.2 · √(2/3)
         assert (
             f"On {name}, with 10 % of the weights τ = 0.01, 0.1, 1 and 10 reach 86.0, 87.0,"
-            " 88.0 and 87.0 % (last minus first +1.0 [0.5, 1.5] points); with 1 % "
+            " 88.0 and 87.0 % (highest τ minus lowest +1.0 [0.5, 1.5] points); with 1 % "
             in temperature
         )
     assert "stay open" not in temperature
@@ -186,7 +189,8 @@ def test_the_answer_says_what_is_measured_and_what_is_not():
     temperature = tables.answer(much, mnist, dense)[3]
     assert "With τ = 0.01 too many gates stay open" in temperature
     assert (
-        "τ = 0.1, 1 and 10 reach 87.0, 88.0 and 87.0 % (last minus first +0.0" in temperature
+        "τ = 0.1, 1 and 10 reach 87.0, 88.0 and 87.0 % (highest τ minus lowest +0.0"
+        in temperature
     )
     none = [r | {"kept": 60_000} if r["study"] == "temperature" else r for r in whole]
     assert "10 % of the weights no temperature meets" in tables.answer(none, mnist, dense)[3]

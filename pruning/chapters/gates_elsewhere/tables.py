@@ -271,8 +271,8 @@ def _holds(tested: list[Record], mnist: list[Record], dense_on_mnist: list[Recor
         f"{found} On Fashion-MNIST {PAPER_WEIGHTS} weights classify"
         f" **{percent_interval(ours)}** correctly. All 266,200 weights classify"
         f" {percent_interval(whole)}, so the cost is"
-        f" {lost:.1f}{said} points. On MNIST it is {easier:.1f} points. The errors grow"
-        f" {_growth(ours, whole)} times, and on MNIST {_growth(*there)} times.{rival}"
+        f" {lost:.1f}{said} points. On MNIST it is {easier:.1f} points. The number of errors"
+        f" grows {_growth(ours, whole)} times, and on MNIST {_growth(*there)} times.{rival}"
     )
 
 
@@ -351,16 +351,16 @@ def _pixels(evidence: list[Record]) -> str:
         few[f"central.{side}"].map(lambda pair, k=k: 100 * pair[k]) for k in (0, 1)
     )
     kept = {
-        REPRODUCED: "Representatives do. With 0.15 % of the weights the neighbours of an"
+        REPRODUCED: "Representatives hold. With 0.15 % of the weights the neighbours of an"
         " important pixel matter less than with 4 %, and less than if the same importances lay"
         " on pixels drawn at random",
-        PARTLY: "Representatives do in part. With 0.15 % of the weights the neighbours of an"
+        PARTLY: "Representatives hold in part. With 0.15 % of the weights the neighbours of an"
         " important pixel matter less than with 4 %. But they would do so too if the same"
         " importances lay on pixels drawn at random",
     }.get(
         verdict,
-        "Representatives do not. With 0.15 % of the weights the neighbours of an important"
-        " pixel do not matter less than with 4 %",
+        "Representatives do not hold. With 0.15 % of the weights the neighbours of an"
+        " important pixel do not matter less than with 4 %",
     )
     low, high = interval(share - variance) or (0.0, 0.0)
     centre = (
@@ -455,7 +455,7 @@ def _by_tau(accuracy: dict[float, pandas.Series]) -> str:
     if len(means) == 1:
         return reach
     first, *_, last = accuracy.values()
-    return f"{reach} (last minus first {difference(last, first)} points)"
+    return f"{reach} (highest τ minus lowest {difference(last, first)} points)"
 
 
 def _neurons(evidence: list[Record]) -> str:
@@ -470,14 +470,14 @@ def _neurons(evidence: list[Record]) -> str:
     few = groups[min(groups)]
     hidden = np.mean(few["sizes"].tolist(), axis=0)[1:-1]
     said = (
-        f"They can. On MNIST, with {100 * min(groups):g} % of the weights allowed, they leave"
+        f"Yes. On MNIST, with {100 * min(groups):g} % of the weights allowed, they leave"
         f" {hidden[0]:.0f} and {hidden[1]:.0f} of 300 and 100 hidden neurons, and the network"
         f" of {few.kept.mean():,.0f} weights classifies"
         f" **{mean_interval(few.test_accuracy)} %** correctly."
     )
     names = {
-        "scratch_accuracy": "the same sizes trained from scratch",
-        "narrow_accuracy": "a network from scratch whose layers are narrowed alike",
+        "scratch_accuracy": "networks of the same sizes trained from scratch",
+        "narrow_accuracy": "networks trained from scratch whose layers are narrowed alike",
     }
     # every comparison is two-sided, and all of them together are one family
     apart = {
@@ -493,6 +493,6 @@ def _neurons(evidence: list[Record]) -> str:
         said += (
             f" Against {other} they are clearly ahead at {ahead} and clearly behind at"
             f" {behind} of {len(apart[name])} densities; the differences are {means} points,"
-            " the fewest weights first."
+            " from the fewest weights to the most."
         )
     return minus(said)

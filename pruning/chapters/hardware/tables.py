@@ -83,7 +83,7 @@ def costs(evidence: list[Record], network: str) -> pandas.DataFrame:
             "left (%)": 100 * grouped.left.median(),
             "file (kB)": grouped.bytes.median() / 1000,
             "one image (µs)": 1e6 * grouped.one.median(),
-            "shortest, by the clock (µs)": 1e6 * grouped.one_wall.min(),
+            "shortest, wall clock (µs)": 1e6 * grouped.one_wall.min(),
             "1,000 images (CPU ms)": 1000 * grouped.thousand.median(),
             "seeds": grouped.seed.nunique(),
         }
@@ -110,7 +110,9 @@ def energy(evidence: list[Record]) -> str:
     """Whether the machine had a counter of energy, in a sentence."""
     if any(record["energy_counter"] for record in evidence):
         return "The machine has a counter of energy, which was not read."
-    return "Energy is not measured, since the machine has no counter of it that we can read."
+    return (
+        "Energy is not measured, because the machine has no energy counter that we can read."
+    )
 
 
 def machine(evidence: list[Record]) -> str:
@@ -138,7 +140,7 @@ def answer(evidence: list[Record]) -> list[str]:
         said.append(
             f"**{title}.** In ONNX Runtime the compact network classifies a batch faster than"
             f" the dense one at {_from(outputs)} if whole neurons or channels are removed. It"
-            f" does so at {_from(scattered)} if single weights are. With"
+            f" does so at {_from(scattered)} if single weights are removed. With"
             f" {100 * least.left.median():.2g} % left in whole neurons or channels, the"
             f" fastest form ({best}) takes {100 * ratio[best]:.0f} % of the time of the dense"
             f" network in torch, and {same:.0f} % of its time in ONNX Runtime."
@@ -161,7 +163,8 @@ def _files(row: pandas.Series) -> str:
     whole, single = (row[PATTERNS[name], "file"] for name in ("outputs", "scattered"))
     return (
         f"Its file in ONNX Runtime is smaller than the dense one at {_from(whole)} if whole"
-        f" neurons or channels are removed, and at {_from(single)} if single weights are."
+        f" neurons or channels are removed, and at {_from(single)} if single weights are"
+        " removed."
     )
 
 
@@ -179,7 +182,7 @@ def _taken(evidence: list[Record]) -> str:
     return (
         f" In torch a process takes {dense} with the dense network and {compact} with the"
         f" compact one. In ONNX Runtime it takes {other} with the compact one ({network})."
-        " Nearly all of that is the libraries."
+        " The libraries account for nearly all of it."
     )
 
 
