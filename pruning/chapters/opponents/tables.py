@@ -205,8 +205,9 @@ def answer(table: pandas.DataFrame) -> list[str]:
     compared = table[table.lead.notna()]
     clear = int((compared.p < LEVEL).sum())
     first = (
-        f"Gates are clearly ahead in {clear} of {len(compared)} comparisons. They entered the"
-        " search with settings from earlier validation runs, and the opponents with guesses."
+        f"Gates are clearly ahead in {clear} of {len(compared)} comparisons. Their"
+        " search began with settings from earlier validation runs, that of the opponents with"
+        " guesses."
     )
     return [first, *(margin(table, weights) for weights in SHARES)]
 
@@ -232,7 +233,7 @@ def missing(evidence: list[Record]) -> str:
     return (
         f"The comparison is not complete. It lacks up to {runs} runs:"
         f" {'; '.join(lacking)}. A method may have some seeds already. Until all are on"
-        " record, it stands with the best settings found so far, and the lead of the gates"
+        " record, it is shown with the best settings found so far, and the lead of the gates"
         " may shrink."
     )
 
@@ -244,7 +245,7 @@ def caption(tested: list[Record]) -> str:
         1,
         "The distance from the first row to the second is the lead of the best method. A dot"
         " is a seed, and the bar is the 95 % interval of the mean. An open symbol means that"
-        " gates are not clearly ahead of the method. A method below the left edge stands at"
+        " gates are not clearly ahead of the method. A method below the left edge is drawn at"
         " the edge, with its number.",
         origin(
             "paper", data_of(tested), f"{len(tested)} runs, up to {len(seeds)} seeds a method"

@@ -136,7 +136,7 @@ def answer(evidence: list[Record]) -> list[str]:
     said = {
         "Does StochGradAdam help other networks?": _helps(evidence),
         "Which sampling rate is best, from 0.5 to 1?": _rates(evidence),
-        "Does it generalise in the long term?": _long(evidence),
+        "Does StochGradAdam generalise in the long term?": _long(evidence),
     }
     return answered(said, COMMAND)
 
@@ -260,7 +260,7 @@ def _rates(evidence: list[Record]) -> str:
         )
     if not parts:
         return ""
-    return f"Half of the weights are removed. {' '.join(parts)}"
+    return f"All accuracies are those with half of the weights removed. {' '.join(parts)}"
 
 
 def _over_adam(groups: dict[float, pandas.Series]) -> str:
