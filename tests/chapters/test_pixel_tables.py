@@ -77,8 +77,8 @@ def test_the_answer_says_what_the_records_do(evidence):
     )
     assert (
         "at most 2 images, 3 pick a single one, and 2 find at least 10 % and 1 finds at least"
-        " 20 % of the digit's images. The most precise of the networks' own pairs has 30 %."
-        in said["G8"]
+        " 20 % of the digit's images. The most precise of the networks' own pairs has a"
+        " precision of 30 %." in said["G8"]
     )
     without = tables.answer([r for r in evidence if r["study"] != "support"], CLAIMS)["G8"]
     assert "as precise as the paper says. The most precise" in without

@@ -53,9 +53,9 @@ def test_the_answer_says_what_the_records_do(runs):
         "**15,000 times** as long in the median (10,000 to 20,000) for 30 samples"
         in said["G9"]
     )
-    assert "it is 500 times for each" in said["G9"]
+    assert "it is 500 times as long for each" in said["G9"]
     assert "takes 80 times as long" in said["G9"]
-    assert "so the 2,000 times that the verdict asks for" in said["G9"]
+    assert "so the factor of 2,000 that the verdict requires" in said["G9"]
     assert "hold **50 %** of the importance, and they are 25 % of the area" in said["G5"]
     assert "60 % of the pixels' variance" in said["G5"]
 

@@ -108,9 +108,9 @@ def answer(evidence: list[Record], board: dict[str, Claim]) -> dict[str, str]:
             f" {100 * two['value']:.0f} % as in the paper. Of all images {base:.0f} % are that"
             f" digit. On the training images {pairs['reaching']:,} of {pairs['pairs']:,} pairs"
             f" are as precise as the paper says{picked}. The most precise of the networks' own"
-            f" pairs has {100 * found.precision.max():.0f} %. If the paper means accuracy,"
-            f" ours is {accuracy} %, and always answering “no” has {100 - base:.0f} %. The"
-            f" rule finds {recall} % of the digit's images"
+            f" pairs has a precision of {100 * found.precision.max():.0f} %. If the paper"
+            f" means accuracy, ours is {accuracy} %, and always answering “no” has"
+            f" {100 - base:.0f} %. The rule finds {recall} % of the digit's images"
             " (Figures 4 and 5)."
         ),
     }

@@ -135,11 +135,11 @@ def answer(
             "Reading the weights is much **faster**: SHAP with `GradientExplainer` takes"
             f" **{_round(ratio.median())} times** as long in the median"
             f" ({_round(ratio.min())} to {_round(ratio.max())}) for {frame.explained.max()}"
-            " samples. The time grows with the samples: it is"
-            f" {_round((ratio / frame.explained).median())} times for each. To shuffle the"
-            f" features takes {_round(shuffled.median())} times as long as to read the"
-            f" weights. The paper gives no number, so the {board['G9']['factor']:,} times that"
-            " the verdict asks for are our choice."
+            " samples. The time grows with the number of samples: it is"
+            f" {_round((ratio / frame.explained).median())} times as long for each. Shuffling"
+            f" the features takes {_round(shuffled.median())} times as long as reading the"
+            f" weights. The paper gives no number, so the factor of {board['G9']['factor']:,}"
+            " that the verdict requires is our choice."
         ),
         "G5": (
             f"On MNIST the central {side} × {side} pixels hold"
