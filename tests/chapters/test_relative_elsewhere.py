@@ -126,7 +126,7 @@ def test_the_answer_counts_both_sides():
     assert "We tried 0, 0.01, 0.1, 0.3 and 1 in" in aware
     # both deviate by 0.1 points: 0.5 ± 2.776 · 0.1 · √(2/3)
     assert "at λ = 0.3, and 89.60 [89.35, 89.85] % without a penalty. The" in aware
-    assert "The difference, +0.50 [0.27, 0.73] points, is that of the λ that is" in aware
+    assert "The difference is +0.50 [0.27, 0.73] points. This λ was chosen" in aware
     worse = [r | {"test_accuracy": r["test_accuracy"] - 0.1 * r["activity"]} for r in whole]
     assert "The highest mean, 89.60 [89.35, 89.85] %, is without a" in tables._aware(worse)
     assert "from 40 to 60 % for ReLU (width 40 to 60 %)" in blind

@@ -331,8 +331,8 @@ def _moved(evidence: list[Record]) -> str:
     clear = sum(found is not None and (found[0] > 0 or found[1] < 0) for found in ends)
     return (
         f"Moved one at a time, they change the mean accuracy {joined(parts)}. The 95 %"
-        f" interval of {clear} of these {len(ends)} changes excludes 0, which does not yet"
-        " take their number into account."
+        f" interval of {clear} of these {len(ends)} changes excludes 0; this is not corrected"
+        " for their number."
     )
 
 
@@ -349,9 +349,9 @@ def _aware(evidence: list[Record]) -> str:
         )
     return (
         f"{said} The highest mean is {mean_interval(groups[best])} % at λ = {best:g}, and"
-        f" {mean_interval(groups[0.0])} % without a penalty. The difference,"
-        f" {difference(groups[best], groups[0.0], 2)} points, is that of the λ that is best on"
-        " the test set."
+        f" {mean_interval(groups[0.0])} % without a penalty. The difference is"
+        f" {difference(groups[best], groups[0.0], 2)} points. This λ was chosen on the test"
+        " set."
     )
 
 

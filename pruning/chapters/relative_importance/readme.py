@@ -16,6 +16,6 @@ def headline(claim: dict, found: pandas.DataFrame) -> str:
         "With 75 % of its weights pruned by relative importance, a network classifies"
         f" **{100 * ours.mean():.2f} %** of MNIST's test images correctly (mean of"
         f" {len(ours)} seeds). The paper reports {100 * claim['value']:.2f} %. A validation"
-        " split chose among the ways in which the paper's definition can be read. The way"
-        f" that gives the method its name reaches at most {100 * named:.2f} %."
+        " split chose among our readings of the paper's definition. The reading that gives the"
+        f" method its name reaches at most {100 * named:.2f} %."
     )

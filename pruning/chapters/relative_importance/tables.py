@@ -103,7 +103,7 @@ def _reached(claim: dict, runs: pandas.DataFrame) -> str:
         f" **{percent_interval(picked)}** of MNIST's test images correctly, under the reading"
         f" of the method that a validation split chose ({len(picked)} seeds; brackets are 95 %"
         f" intervals). The paper reports {100 * claim['value']:.2f} %. The normalised"
-        f" contribution, from which the method has its name, reaches at most"
+        f" contribution, which gives the method its name, reaches at most"
         f" {percent_interval(normalised)}. {rules.counted(claim, runs)} (*Figure 3*)."
     )
 
@@ -142,9 +142,9 @@ def _changed(claim: dict, runs: pandas.DataFrame) -> str:
     return (
         f"Pruning-aware training makes the pruned network clearly more accurate in"
         f" **{better.sum()} of {len(better)}** cases{f' ({named})' if named else ''} and"
-        f" clearly less accurate in {worse.sum()}, by {signed(means.min())} to"
-        f" {signed(means.max())} points (*Figure 5* has the ReLU network at 75 %). The paper"
-        " gives no number."
+        f" clearly less accurate in {worse.sum()}. The mean changes reach from"
+        f" {signed(means.min())} to {signed(means.max())} points (*Figure 5* has the ReLU"
+        " network at 75 %). The paper gives no number."
     )
 
 
@@ -185,13 +185,13 @@ def behind(evidence: list[Record], sparsities: Iterable[float] = (0.75, 0.9, 0.9
     for sparsity in sparsities:
         column = mean[sparsity].drop([*HIDDEN, "unpruned"], errors="ignore")
         above = column[column > column["relative"]].sort_values(ascending=False)
-        named = joined(map(name, above.index)) if len(above) else "no score"
-        parts.append(f"of {named} with {100 * sparsity:g} % removed")
+        named = joined(map(name, above.index)) if len(above) else "none"
+        parts.append(f"{named} with {100 * sparsity:g} % removed")
     one = evidence[0]
     tuned = ", after fine-tuning," if one["finetune_epochs"] else ""
     return (
-        f"At {words.training(one['activity'])}{tuned} the means above that of relative"
-        f" importance are those {'; '.join(parts)}."
+        f"At {words.training(one['activity'])}{tuned} these scores have a higher mean than"
+        f" relative importance: {'; '.join(parts)}."
     )
 
 
@@ -229,9 +229,9 @@ def best_over_penalties(evidence: list[Record]) -> str:
     method, activity = mean.idxmax()
     ours = mean["relative"].idxmax()
     return (
-        f"The most accurate network of all is that of {name(method)} at"
-        f" {words.training(activity)} ({mean.max():.2f} %). Relative importance has its best"
-        f" at {words.training(ours)} ({mean['relative', ours]:.2f} %)."
+        f"The highest mean of all is that of {name(method)} at {words.training(activity)}"
+        f" ({mean.max():.2f} %). Relative importance has its highest at"
+        f" {words.training(ours)} ({mean['relative', ours]:.2f} %)."
     )
 
 
