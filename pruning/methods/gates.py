@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 from pruning.methods.sampling import BiasGate, Gate, OutputGate, gates, new_pass
 from pruning.methods.watching import watch_optimizers
-from pruning.networks.masks import check_free, parametrize_apart
+from pruning.networks.masks import check_free, find_gates, parametrize_apart
 from pruning.networks.prunable import WEIGHTED, Model, output_dim, selected
 
 Granularity = Literal["weight", "output"]
@@ -160,6 +160,12 @@ def _kept(model: nn.Module, target: float | None = None) -> tuple[Tensor, int]:
     gradient is wanted."""
     found = [module for module in model.modules() if isinstance(module, Gate)]
     if not found:
+        if others := find_gates(model):
+            kinds = sorted({type(each).__name__ for each in others.values()})
+            raise ValueError(
+                f"model: the gates of {sorted(others)} are of the kind {', '.join(kinds)};"
+                " needs gates that pruning.gate put there"
+            )
         raise ValueError("model: has no gated layer; call pruning.gate(model) first")
     sampled = [each for each in found if each.training]
     if sampled and all(each.kept is None for each in sampled):

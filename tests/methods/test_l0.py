@@ -231,3 +231,10 @@ def test_what_reads_weights_reads_those_that_the_layer_computes_with():
     torch.testing.assert_close(
         pruning.feature_importance(model), pruning.feature_importance(plain)
     )
+
+
+def test_the_density_of_other_gates_is_not_asked_of_l0():
+    model = l0.gate(torch.nn.Sequential(torch.nn.Linear(4, 3)))
+    model(torch.ones(2, 4))
+    with pytest.raises(ValueError, match=r"\['0'\] are of the kind HardConcrete"):
+        pruning.density(model)
