@@ -123,6 +123,12 @@ def larger(ours: pandas.Series, theirs: pandas.Series) -> float:
     )
 
 
+def both_sides(one: float, other: float) -> float:
+    """Two-sided p-value, from the one-sided ones of either direction: where leads and lags are
+    both counted, each may be chance."""
+    return min(1.0, 2 * min(one, other))
+
+
 def welch(ours: pandas.Series, theirs: pandas.Series) -> tuple[float, float] | None:
     """Welch's 95 % interval of the difference of two means, for runs that are not pairs; None
     of fewer than MIN_SEEDS values or without any spread."""

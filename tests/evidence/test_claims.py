@@ -9,6 +9,7 @@ import scipy.stats
 from pruning import chapters, cli
 from pruning.chapters.relative_importance.rules import (
     best_in_cells,
+    clear,
     gains,
     improves,
     leads,
@@ -275,6 +276,20 @@ def test_best_in_cells_compares_with_the_best_threshold_of_each(wanda, tanh, exp
         best_in_cells(CLAIM, records.table(found).query("seed < 2"))[0]
         == statistics.NOT_MEASURED
     )
+
+
+def test_leads_and_lags_are_tests_of_two_sides():
+    # of two degrees of freedom p is 0.037 on one side and 0.074 on both
+    near = pandas.Series([1.0, 2.0, 3.0])
+    far = near + 5
+    p = scipy.stats.ttest_1samp(near, 0).pvalue
+    assert p / 2 < statistics.LEVEL < p
+    for sign in (1, -1):
+        sides = clear([("near", sign * near)]), clear([("far", sign * far)])
+        assert [[bool(side.iloc[0]) for side in found] for found in sides] == [
+            [False, False],
+            [sign > 0, sign < 0],
+        ]
 
 
 def test_leads_are_of_the_seeds_and_cells_of_the_method_itself():

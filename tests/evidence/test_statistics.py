@@ -48,6 +48,13 @@ def test_per_cents_and_their_intervals_stay_between_0_and_100():
     assert statistics.percent_interval(low) == f"1.00 [0.00, {1 + half:.2f}] %"
 
 
+def test_both_sides_of_a_test_are_twice_the_smaller():
+    values = pandas.Series([0.2, 0.5, -0.1, 0.4])
+    sides = statistics.above(values), statistics.above(-values)
+    assert statistics.both_sides(*sides) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert statistics.both_sides(1.0, 1.0) == 1  # too few seeds on either side
+
+
 def test_welch_s_interval_of_a_difference():
     ours, theirs = pandas.Series([1.0, 2.0, 3.0]), pandas.Series([2.0, 4.0, 6.0, 8.0])
     # variances of the means 1/3 and 5/3; degrees of freedom 2² / ((1/3)²/2 + (5/3)²/3)

@@ -11,9 +11,9 @@ from pruning.evidence.statistics import (
     LEVEL,
     MIN_SEEDS,
     above,
+    both_sides,
     difference,
     holm,
-    interval,
     joined,
     mean_interval,
 )
@@ -104,8 +104,8 @@ def _cell(network: str, removed: str) -> str:
 def leads(evidence: list[Record]) -> pandas.DataFrame:
     """One row a network and sparsity of which all scores have three seeds or more: the lead of
     relative importance over the best other score, in points, with its 95 % interval, that
-    score, and the p-values that it is not ahead and not behind. Scores prune the same trained
-    networks, so the seeds are pairs (t-tests, Holm)."""
+    score, and the p-value that they are level. Scores prune the same trained networks, so the
+    seeds are pairs (two-sided t-tests, Holm)."""
     rows = []
     for name in NETWORKS.values():
         picked = best_thresholds(of(evidence, name, "table"))
@@ -133,16 +133,13 @@ def leads(evidence: list[Record]) -> pandas.DataFrame:
                     "its accuracy": groups[rival].mean(),
                     "lead": gain.mean(),
                     "with interval": _gained(gain),
-                    "ahead": above(gain),
-                    "behind": above(-gain),
+                    "p": both_sides(above(gain), above(-gain)),
                 }
             )
     table = pandas.DataFrame(rows)
     if table.empty:
         return PENDING
-    for side in ("ahead", "behind"):
-        table[side] = holm(table[side])
-    return table
+    return table.assign(p=holm(table.p))
 
 
 def _gained(gain: pandas.Series) -> str:
@@ -197,8 +194,7 @@ def shown(table: pandas.DataFrame) -> pandas.DataFrame:
             "relative": [f"{mean:.1f}" for mean in table["relative importance"]],
             "best other": rival,
             "lead": table["with interval"].tolist(),
-            "p, ahead": [f"{p:.2g}" for p in table.ahead],
-            "p, behind": [f"{p:.2g}" for p in table.behind],
+            "p": [f"{p:.2g}" for p in table.p],
         }
     )
     said.index = pandas.Index(map(_cell, table.network, table.removed), name="network")
@@ -289,7 +285,8 @@ def _ahead(evidence: list[Record]) -> str:
     table = leads(evidence)
     if table is PENDING:
         return ""
-    ahead, behind = ((table[side] < LEVEL).sum() for side in ("ahead", "behind"))
+    clear = table.p < LEVEL
+    ahead, behind = ((clear & (sign * table.lead > 0)).sum() for sign in (1, -1))
     word = in_how_many(ahead, len(table)) if ahead or behind else "The seeds do not decide it."
     low, high = (
         table["with interval"][at] for at in (table.lead.idxmin(), table.lead.idxmax())
@@ -323,16 +320,16 @@ def _moved(evidence: list[Record]) -> str:
                 f"by {signed(change.min(), 1)} to {signed(change.max(), 1)} points in"
                 f" {NAMED[NETWORKS[cell[:2]]]} with {100 * cell[2]:.0f} % removed"
             )
-    ends = [
-        interval(pandas.Series(values))
-        for row in _changes(evidence).values()
-        for values in row.values()
+    changes = [
+        pandas.Series(values) for row in _changes(evidence).values() for values in row.values()
     ]
-    clear = sum(found is not None and (found[0] > 0 or found[1] < 0) for found in ends)
+    chances = [both_sides(above(each), above(-each)) for each in changes]
+    alone, clear = (sum(p < LEVEL for p in values) for values in (chances, holm(chances)))
+    are = "is" if clear == 1 else "are"
     return (
         f"Moved one at a time, they change the mean accuracy {joined(parts)}. The 95 %"
-        f" interval of {clear} of these {len(ends)} changes excludes 0; this is not corrected"
-        " for their number."
+        f" interval of {alone} of these {len(changes)} changes excludes 0. Once their number"
+        f" is taken into account, {clear or 'none'} {are} clear."
     )
 
 

@@ -19,6 +19,7 @@ from pruning.evidence.statistics import (
     PARTLY,
     REPRODUCED,
     above,
+    both_sides,
     estimate,
     holm,
     interval,
@@ -119,20 +120,27 @@ def leads(claim: dict, runs: pandas.DataFrame) -> pandas.DataFrame:
 
 def clear(differences: Iterable[tuple[Any, pandas.Series]]) -> tuple[pandas.Series, ...]:
     """In which of the cells, pairs of a name and differences, the mean is clearly above 0, and
-    in which clearly below (t-tests, Holm, 5 %)."""
+    in which clearly below (two-sided t-tests, Holm, 5 %)."""
     names, values = zip(*differences, strict=True)
+    sure = holm(both_sides(above(each), above(-each)) for each in values) < LEVEL
+    index = pandas.Index(names, tupleize_cols=False)
     return tuple(
-        pandas.Series(
-            holm(above(sign * each) for each in values) < LEVEL,
-            index=pandas.Index(names, tupleize_cols=False),
-        )
+        pandas.Series(sure & [sign * each.mean() > 0 for each in values], index=index)
         for sign in (1, -1)
     )
 
 
+def clearly_above(differences: Iterable[tuple[Any, pandas.Series]]) -> pandas.Series:
+    """In which of the cells, pairs of a name and differences, the mean is clearly above 0,
+    where nobody asks whether it is below (one-sided t-tests, Holm, 5 %)."""
+    names, values = zip(*differences, strict=True)
+    index = pandas.Index(names, tupleize_cols=False)
+    return pandas.Series(holm(above(each) for each in values) < LEVEL, index=index)
+
+
 def best_in_cells(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null, in every cell: the rows that `ours` selects are not more accurate than the best of
-    `others` under its best threshold (paired t-tests, Holm). Rejected in every cell:
+    `others` under its best threshold (two-sided paired t-tests, Holm). Rejected in every cell:
     reproduced; in some: partly.
     """
     if (
@@ -165,7 +173,8 @@ def changes(claim: dict, runs: pandas.DataFrame) -> pandas.DataFrame:
 
 def improves(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null, in every cell: the rows that `ours` selects are not more accurate than those that
-    `base` selects (paired t-tests, Holm). Rejected in every cell: reproduced; in some: partly.
+    `base` selects (two-sided paired t-tests, Holm). Rejected in every cell: reproduced; in
+    some: partly.
     What pruning costs either network, against itself unpruned, stands beside it."""
     selected = [chosen(evidence, claim[key]) for key in ("ours", "base")]
     if any(part.empty for part in selected):
@@ -207,8 +216,8 @@ def over_control(claim: dict, runs: pandas.DataFrame) -> tuple[Any, int]:
 
 def gains(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     """Null, in every cell: the pruned network is not more accurate than the unpruned network
-    that was fine-tuned alike (paired t-tests, Holm). Rejected in a cell whose mean reaches
-    `value`: reproduced; in any other: partly."""
+    that was fine-tuned alike (one-sided paired t-tests, Holm). Rejected in a cell whose mean
+    reaches `value`: reproduced; in any other: partly."""
     if evidence.empty:
         return NOT_MEASURED, 0, ""
     groups, absent = over_control(claim, evidence)
@@ -216,7 +225,7 @@ def gains(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     if not groups.ngroups:
         return NOT_MEASURED, 0, note.lstrip()
     mean, seeds = groups.mean(), int(groups.count().min())
-    ahead, _ = clear(groups)
+    ahead = clearly_above(groups)
     best = mean.idxmax()
     said = (
         f"The pruned network is at most {estimate(_group(groups, best))} points above the"

@@ -144,7 +144,7 @@ def _changed(claim: dict, runs: pandas.DataFrame) -> str:
         f" **{better.sum()} of {len(better)}** cases{f' ({named})' if named else ''} and"
         f" clearly less accurate in {worse.sum()}. The mean changes reach from"
         f" {signed(means.min())} to {signed(means.max())} points (*Figure 5* has the ReLU"
-        " network at 75 %). The paper gives no number."
+        " network at 75 %). The paper's abstract gives no number."
     )
 
 
@@ -152,7 +152,7 @@ def _gained(claim: dict, runs: pandas.DataFrame) -> str:
     groups, absent = rules.over_control(claim, runs)
     said = ""
     if groups.ngroups:
-        means, (ahead, _) = groups.mean(), rules.clear(groups)
+        means, ahead = groups.mean(), rules.clearly_above(groups)
         best = means.idxmax()
         said = (
             "The best pruned network is"

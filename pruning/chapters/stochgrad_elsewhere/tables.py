@@ -11,6 +11,8 @@ from pruning.evidence.records import Record
 from pruning.evidence.statistics import (
     LEVEL,
     MIN_SEEDS,
+    both_sides,
+    chance,
     difference,
     holm,
     joined,
@@ -186,21 +188,34 @@ def _by_rate(evidence: list[Record]) -> dict[str, Rates]:
 
 def _every_rate(evidence: list[Record]) -> tuple[bool, str]:
     """Whether StochGradAdam is clearly ahead in some network at some pruning rate; and in how
-    many, with the differences where these are few."""
+    many, with the differences where these are few. All cases are one family, two-sided. Where
+    none is clear, the one with the smallest p stands for them."""
     by_rate = _by_rate(evidence)
     # the first rate is the unpruned network
     cases = [(name, rate) for name in by_rate for rate in list(by_rate[name][OURS])[1:]]
     pairs = [(by_rate[name][OURS][rate], by_rate[name][THEIRS][rate]) for name, rate in cases]
+    chances = holm(both_sides(larger(a, b), larger(b, a)) for a, b in pairs)
+    leads = [ours.mean() - theirs.mean() for ours, theirs in pairs]
     more, less = (
-        [case for case, p in zip(cases, holm(values), strict=True) if p < LEVEL]
-        for values in ([larger(a, b) for a, b in pairs], [larger(b, a) for a, b in pairs])
+        [
+            case
+            for case, p, lead in zip(cases, chances, leads, strict=True)
+            if p < LEVEL and sign * lead > 0
+        ]
+        for sign in (1, -1)
     )
     said = (
         f"Over all {len(cases)} cases of a network and a pruning rate, after the last epoch,"
         f" it is clearly ahead in {_named(more)} and clearly behind in {_named(less)}."
     )
-    if len(more) <= FEW:
-        said += "".join(_closely(by_rate, *case) for case in more)
+    close = more if len(more) <= FEW else []
+    least = chances.argmin()
+    if not more and not less and chances[least] < 1:
+        close = [cases[least]]
+        said += f" The smallest p, corrected for their number, is {chance(chances[least])}."
+    said += "".join(_closely(by_rate, *case) for case in close)
+    if close:
+        said += " Each interval is for one difference."
     return bool(more), said
 
 
