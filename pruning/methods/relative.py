@@ -1,9 +1,9 @@
 r"""Relative importance of weights (Hussien, Afifi, Nguyen, Cheriet 2024, arXiv:2410.16151).
 
-One reading of a paper whose full text was not available to us: its words are in the abstract,
-the formulas are ours, and the chapter shows how much the reading matters. A weight's
-contribution c to its neuron is defined and summed up over data in
-`pruning.methods.contributions`. With μ and σ the mean and standard deviation of c over the
+One reading of a paper whose full text was not available to us: its words come from the
+abstract and from summaries by others, the formulas are ours, and the chapter shows how much
+the reading matters. A weight's contribution c to its neuron is defined and summed up over data
+in `pruning.methods.contributions`. With μ and σ the mean and standard deviation of c over the
 samples and l = 0, 1, … the layer,
 
     score = s^l · (α·|μ| + β·σ)      or      s^l · |μ|^α · σ^β

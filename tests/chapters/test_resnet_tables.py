@@ -436,8 +436,8 @@ def test_the_headline_names_the_smaller_network_that_stands_in():
     for one in small:  # the last epoch alone is not what counts
         one["pruned_accuracy"] = 0.9
     said = readme.headline(claim, records.table(small))
-    assert said.startswith("A small network, ResNet-20 after 20 epochs, keeps **60.0 %** with")
-    assert "StochGradAdam, and 40.0 % with Adam (mean of 3 seeds;" in said
+    assert said.startswith("A small network, ResNet-20, keeps **60.0 %** with half of")
+    assert "40.0 % with Adam (mean of 3 seeds and of the last 10 of 20 epochs;" in said
     # 20 ± t · 10 / √3, and t = 4.303 with two degrees of freedom
     assert "the difference is 20.0 [−4.8, 44.8] points)." in said
     assert "reports 60.00 % and 30.00 % for ResNet-56, which is not measured yet" in said

@@ -183,7 +183,9 @@ def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
         "The paper says that StochGradAdam is ahead before pruning and at every rate (Figures"
         " 1 and 3)."
     )
-    said["S3"].append("The paper shows wider weights and gives no number (Figure 6).")
+    said["S3"].append(
+        "The paper shows wider weights. What we have of it gives no number (Figure 6)."
+    )
     return {key: " ".join(sentences) for key, sentences in said.items()}
 
 
