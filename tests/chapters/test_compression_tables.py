@@ -63,8 +63,16 @@ def test_answers_quote_the_records():
     assert "**96.10 [95.85, 96.35] %**" in said["G1"]  # 0.961 ± 4.303 · 0.001 / √3
     assert "95.10 [94.85, 95.35] % (*Figure 2*)" in said["G1"]
     assert "**2 of 3** comparisons" in said["G2"]
+    assert "Equal density" not in said["G2"]  # all keep as many
     for number in ("**85.10 [", "84.10 [", "76.10 [", "83.10 [", "82.10 ["):
         assert number in said["G3"]
+
+
+def test_an_answer_says_where_gates_keep_more_weights():
+    kept = {"gates": 110, "set": 100, "deepr": 120, "dense": 80}
+    runs = [run(m, 0.5, s, 0.9, kept=count) for m, count in kept.items() for s in SEEDS]
+    said = tables.answers(runs + INCOME, runs)["G2"]
+    assert "so gates keep up to 10 % more than SET and up to 38 % more than a dense" in said
 
 
 def test_tables_have_a_row_a_setting():

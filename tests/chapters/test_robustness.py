@@ -217,6 +217,18 @@ def test_the_answer_shows_both_comparisons():
     assert early.startswith("+0.0 under noise")
 
 
+def test_the_answer_says_where_gates_trained_longer():
+    assert "trained for" not in tables.answer(evidence())[1]
+    longer = [r | {"epochs": 75} if r["method"] == "gates" else r for r in evidence()]
+    assert "trained for" not in tables.answer(longer)[1]  # no dense network did
+    again = [record("dense", 0.2, 0.95, falling(0.012), s, epochs=75) for s in range(3)]
+    second = tables.answer(longer + again)[1]
+    assert (
+        "Gates trained for 80 epochs, and the whole dense networks for 20. After 80" in second
+    )
+    assert "the narrow ones are down to half at ε = 0.012" in second
+
+
 def test_the_answer_is_no_or_yes_where_both_comparisons_agree():
     harder = [r for r in evidence() if r["method"] != "magnitude"]
     first, second, _ = tables.answer(harder)
