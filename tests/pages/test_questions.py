@@ -27,6 +27,8 @@ OPEN = {
         "sampling rate",
         "steps of 20 %",
         "computation",
+        "explained",
+        "ImageNet",
         "long term",
     ),
     "Relative importance": (
