@@ -206,7 +206,7 @@ def test_the_answer_shows_both_comparisons():
     assert "half of the images right at ε = 0.061" in first
     assert "that accuracy (95.5 %) are down to half at ε = 0.021" in first
     assert "after one epoch (96.0 %) are down to half at ε = 0.051" in first
-    assert "The gates minus these are +1.0 [0.8, 1.2] % of a pixel" in first
+    assert "The ε of the gates minus that of these is +1.0 [0.8, 1.2] % of a pixel" in first
     assert "We compare 2 kinds of pruned networks with dense ones twice" in second
     both = "1 is harder to fool (gates, 10 %) and 1 is easier to fool (magnitude, 30 %)."
     assert f"nearest clean accuracy {both}" in second

@@ -83,7 +83,7 @@ def test_moves_are_clear_where_the_spread_of_all_of_them_says_so():
     table = tables.moves(found)
     assert tables.clear(table) == (
         "Of 4 moves 2 clearly gain (τ: 10, with 470 weights; weight rate: 0.003) and 1 clearly"
-        " loses (weight rate: 0.03). 3 seeds do not tell the other 1 from no move."
+        " loses (weight rate: 0.03). With 3 seeds the other 1 cannot be told from no move."
     )
     expected = "On a validation split, 2 of 4 moved settings gain clearly, and 1 lose clearly"
     assert tables.tallied(table) == expected

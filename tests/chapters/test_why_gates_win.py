@@ -237,7 +237,7 @@ def test_what_moves_is_compared_with_what_does_not():
     assert table.change.tolist() == ["–", "−1.00"]
     said = tables.moving_says(table)
     assert "ends at 96.00 %" in said
-    assert "by so many points: 10 % by −1.00 (1 network, measured" in said
+    assert "changes this accuracy by −1.00 at 10 % (1 network, measured" in said
     assert "no evidence yet, with 1 of 3 networks" in said
     found += [run(0.0, n, 0.96 + 0.01 * n) for n in (1, 2)]
     found += [run(0.1, n, 0.945 + 0.01 * n, 300) for n in (1, 2)]
@@ -331,9 +331,9 @@ def test_settings_are_clear_or_not():
     assert temperature.gain.tolist() == pytest.approx([-4, 0, 0.02])
     assert np.isnan(temperature.p.iloc[1])
     assert tables.conditions_say(table) == (
-        "Clearly gain: keep probability at the start 0.5 (+1.0 points, 399 weights). Clearly"
-        " lose: temperature τ 0.1 (−4.0 points, 800 weights). The p-values are corrected for"
-        " all moves of that chapter."
+        "These values clearly gain: keep probability at the start 0.5 (+1.0 points, 399"
+        " weights). These values clearly lose: temperature τ 0.1 (−4.0 points, 800 weights)."
+        " The p-values are corrected for all moves of that chapter."
     )
     few = [r for r in found if r["seed"] < 2]
     assert "too few to tell" in tables.conditions_say(tables.conditions(few))

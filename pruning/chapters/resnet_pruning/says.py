@@ -148,7 +148,8 @@ def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
         said["S1"].append(still_missing(evidence, claim))
         if runs:
             said["S1"].append(
-                "A smaller network stands in. It does not decide the paper's claims."
+                "Here a smaller network takes their place, which does not decide the paper's"
+                " claims."
             )
     for part in runs:
         network = part[0]["network"]

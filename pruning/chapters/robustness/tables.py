@@ -225,8 +225,9 @@ def answer(evidence: list[Record]) -> list[str]:
         f" {epsilon[few]}, where ε is how far it may change each pixel. Narrow dense networks"
         f" of about that accuracy ({clean[narrow]}) are down to half at {epsilon[narrow]}."
         f" Whole dense networks that stopped training after one epoch ({clean[early]}) are"
-        f" down to half at {epsilon[early]}. The gates minus these are"
-        f" {table.loc[(few, early), 'half at ε']} % of a pixel (brackets are 95 % intervals)."
+        f" down to half at {epsilon[early]}. The ε of the gates minus that of these is"
+        f" {table.loc[(few, early), 'half at ε']} % of a pixel's range (brackets are 95 %"
+        " intervals)."
     )
     if len(kinds) == 1:
         second = "Other kinds of pruned networks are not on record yet."

@@ -155,8 +155,8 @@ def clear(table: pandas.DataFrame) -> str:
         for verb, part in (("gain", sure[sure.gain > 0]), ("lose", sure[sure.gain < 0]))
     ]
     return (
-        f"Of {len(tested)} moves {joined(parts)}. {table.seeds.min()} seeds do not tell the"
-        f" other {len(tested) - len(sure)} from no move."
+        f"Of {len(tested)} moves {joined(parts)}. With {table.seeds.min()} seeds the other"
+        f" {len(tested) - len(sure)} cannot be told from no move."
     )
 
 
@@ -198,9 +198,9 @@ def answers(evidence: list[Record], earlier: list[Record]) -> list[str]:
         f" (*Figure 1*; brackets are 95 % intervals over {most.count()} seeds at"
         f" {PAPER_WEIGHTS} weights and at least {groups.count().min()} with fewer). The paper"
         f" stops at {PAPER_WEIGHTS} with above 94 %.",
-        f"What limits them we do not know. {tallied(moves(ablation))} (*Figure 2*). The chosen"
-        f" settings together gain {gained(ablation, CHOSEN)} there, on the images that they"
-        f" were chosen by. On the test set they reach {percent_interval(without)}, and the"
+        f"We do not know what limits them. {tallied(moves(ablation))} (*Figure 2*). The chosen"
+        f" settings together gain {gained(ablation, CHOSEN)} there, on the images by which"
+        f" they were chosen. On the test set they reach {percent_interval(without)}, and the"
         f" settings before reach {percent_interval(before)}{_unclear(without, before)}. With a"
         f" budget of {PAPER_WEIGHTS} weights the new settings reach the"
         f" {100 * most.mean():.2f} % above{_by_seed(listed(evidence), free)}.",

@@ -196,7 +196,9 @@ def conditions_say(table: pandas.DataFrame) -> str:
         for verb, sign in (("gain", 1), ("lose", -1))
     }
     said = " ".join(
-        f"Clearly {verb}: {joined(found)}." if found else f"No value clearly {verb}s."
+        f"These values clearly {verb}: {joined(found)}."
+        if found
+        else f"No value clearly {verb}s."
         for verb, found in parts.items()
     )
     return minus(f"{said} The p-values are corrected for all moves of that chapter.")
@@ -221,14 +223,14 @@ def moving_says(table: pandas.DataFrame) -> str:
         return "Runs with an exchange are not on record yet."
     still = table[table.fraction == 0].after.iloc[0]
     changes = [
-        f"{100 * row.fraction:g} % by {row.change}"
+        f"{row.change} at {100 * row.fraction:g} %"
         for row in table[table.fraction > 0].itertuples()
     ]
     count = int(table.networks.min())
     said = (
-        f"Without an exchange further training ends at {still:.2f} %. Beside it, an exchange"
-        f" changes the accuracy by so many points: {joined(changes)} ({_networks(count)},"
-        " measured on the test set)."
+        f"Without an exchange further training ends at {still:.2f} %. In points, an exchange"
+        f" changes this accuracy by {joined(changes)} ({_networks(count)}, measured on the"
+        " test set)."
     )
     if count < MIN_SEEDS:
         return (
@@ -280,7 +282,7 @@ def arms_say(table: pandas.DataFrame) -> str:
         f" with which the gated training began {said['first']} %. Every loss of wiring costs"
         " more. If only each pixel's and each neuron's number of connections is kept,"
         f" {said['degrees']} % are left. If the pixels change places, it is"
-        f" {said['pixels']} %, and on random wirings whose every weight lies on a path"
+        f" {said['pixels']} %, and on random wirings with all weights on paths"
         f" {said['paths']} %. If only the number of weights of each layer is kept, most of"
         f" them lie on no path, and {said['layers']} % are left."
     )
@@ -322,10 +324,10 @@ def answer(
     said = [
         "They found **the wiring**, that is, which connections to keep. If new weights are"
         " trained on the connections of a network of gates, the accuracy is"
-        f" **{mean_interval(wiring, 1)} %**. On a random wiring of the same shape, whose every"
-        f" weight lies on a path, it is **{mean_interval(random, 1)} %** (*Figure 1*). The"
-        f" {len(wiring)} networks of {networks[0]['kept']} weights on MNIST have"
-        f" {mean_interval(own, 1)} % themselves. Brackets are 95 % intervals.",
+        f" **{mean_interval(wiring, 1)} %**. On a random wiring of the same shape, with all"
+        f" weights on paths, it is **{mean_interval(random, 1)} %** (*Figure 1*). The"
+        f" {len(wiring)} networks of {networks[0]['kept']} weights on MNIST themselves reach"
+        f" {mean_interval(own, 1)} %. Brackets are 95 % intervals.",
         "The signs of the trained weights are worth another"
         f" {mean_interval(signs - wiring, 1)} points, and their sizes"
         f" {mean_interval(own - signs, 1)}.",
@@ -387,8 +389,8 @@ def moral(again: list[Record], networks: Sequence[Record]) -> str:
         return "**The records do not say yet what gates find.**"
     return (
         f"New weights on the wiring of the gates lose {mean_interval(own - wiring, 1)} points,"
-        f" and on a random wiring of the same shape {mean_interval(own - random, 1)}. **What"
-        " gates find is which connections to keep. That alone is worth"
+        f" and on a random wiring of the same shape {mean_interval(own - random, 1)}. **Gates"
+        " find which connections to keep. That alone is worth"
         f" {mean_interval(share, 0)} % of their lead over a random network of the same"
         " shape.**"
     )
