@@ -29,6 +29,7 @@ from pruning.networks import masks
 from pruning.networks.notices import notice, say_emptied
 from pruning.networks.prunable import check_untied, prunable
 from pruning.training import Callback
+from pruning.training.loop import check_progress
 from pruning.training.recipes import (
     Adam,
     HoldThenCosine,
@@ -148,11 +149,7 @@ class GradualPruning:
     def step(self, progress: float) -> None:
         """Remove what the schedule asks for. `progress` is the fraction of the training that
         has passed, in [0, 1]; ValueError for any other number, such as a count of steps."""
-        if not 0 <= progress <= 1:
-            raise ValueError(
-                f"progress: got {progress!r}, needs the fraction of the training that has"
-                " passed, in [0, 1]"
-            )
+        check_progress(progress)
         due = self._due(progress)
         if due > self.done:
             self._prune(due)

@@ -28,6 +28,7 @@ from pruning.bounds import Count, Fraction, Positive, Rate
 from pruning.methods import scores, shares
 from pruning.networks.prunable import selected
 from pruning.training import Callback
+from pruning.training.loop import check_progress
 from pruning.training.recipes import (
     Adam,
     HoldThenCosine,
@@ -112,7 +113,9 @@ class Rewinding(Callback):
             self.save(model)
 
     def after_step(self, model: nn.Module, progress: float) -> None:
-        """Keep the weights at k."""
+        """Keep the weights at k. Raises ValueError for progress outside [0, 1], such as a
+        count of steps."""
+        check_progress(progress)
         if not self.saved and progress >= self.early:
             self.save(model)
 

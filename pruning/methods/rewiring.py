@@ -22,6 +22,9 @@ their first gradient does not depend on their own value; layers share the connec
 Erdős–Rényi rule in DeepR too (its paper sets them by hand); the optimizer may be Adam, which
 keeps its moments at a place that goes dormant.
 
+Where ``torch.distributed`` runs several processes, `start` and `after_step` are collective
+calls: what rank 0 draws is taken by all ranks, so that replicas stay equal.
+
 Frozen weights (``requires_grad=False``) are masked by `start` and stay as they are from then
 on. A layer that has no gradient in a step (its ``grad`` is None while another's is not) stays
 as it is in that step.
@@ -37,7 +40,8 @@ from pruning.bounds import Amount, Fraction, Rate
 from pruning.methods import shares
 from pruning.networks.masks import find_mask, is_parametrized, is_pruned, original, set_mask
 from pruning.networks.prunable import selected
-from pruning.training import Callback
+from pruning.training import Callback, ranks
+from pruning.training.loop import check_progress
 from pruning.training.recipes import Adam, HoldThenCosine, Method, Phase, Problem, setting
 
 
@@ -97,7 +101,8 @@ class _Rewiring(Callback):
             weight = original(module, parameter)
             keep = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
             keep[_random_indices(~keep, counts[key])] = True
-            set_mask(module, keep.view_as(weight), parameter)
+            mask = set_mask(module, keep.view_as(weight), parameter)
+            ranks.take_from_first(mask.keep)
             self.places[key] = names[module], parameter
 
     def masked(self, model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
@@ -150,7 +155,8 @@ class SET(_Rewiring):
     of its steps, with the fraction of the training that has passed.
 
     Frozen layers keep the masks of `start`, and a layer without a gradient in a step is not
-    rewired then. Raises ValueError for values out of range.
+    rewired then. Raises ValueError for values out of range, in `after_step` for progress
+    outside [0, 1], such as a count of steps.
     """
 
     def __init__(
@@ -184,6 +190,7 @@ class SET(_Rewiring):
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Rewire where the next of the equal parts of the training begins."""
+        check_progress(progress)
         if self.places and int(progress * (self.rewirings + 1)) <= self.done:
             return
         moving = self.moving(model)
@@ -203,6 +210,7 @@ class SET(_Rewiring):
             weight[grown] = 0
             _write(whole, weight)
             _write(keep, mask)
+            ranks.take_from_first(whole, keep)
 
 
 class DeepR(_Rewiring):
@@ -220,7 +228,8 @@ class DeepR(_Rewiring):
     of its steps, with the fraction of the training that has passed.
 
     Frozen layers keep the weights and masks of `start`, and a layer without a gradient in a
-    step stays as it is then. Raises ValueError for values out of range.
+    step stays as it is then. Raises ValueError for values out of range, in `after_step` for
+    progress outside [0, 1], such as a count of steps.
     """
 
     def __init__(
@@ -264,6 +273,7 @@ class DeepR(_Rewiring):
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Drift, noise, and the exchange of connections."""
+        check_progress(progress)
         moving = self.moving(model)
         drift = self.rate(progress) * self.l1  # ηα
         for key, (weight, mask) in moving.items():
@@ -281,6 +291,7 @@ class DeepR(_Rewiring):
                 keep[crossed[: len(grown)]] = 0
                 keep[grown] = 1
                 _write(mask, keep)
+            ranks.take_from_first(weight, mask)
 
 
 @dataclass(frozen=True)

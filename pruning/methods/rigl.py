@@ -32,7 +32,8 @@ from torch.utils.hooks import RemovableHandle
 from pruning.bounds import Fraction, Positive, Rate
 from pruning.methods import scores, shares
 from pruning.networks import masks
-from pruning.training import Callback
+from pruning.training import Callback, ranks
+from pruning.training.loop import check_progress
 from pruning.training.recipes import Adam, HoldThenCosine, Method, Phase, Problem, setting
 
 
@@ -65,10 +66,13 @@ class RigL(Callback):
     Weights grow by the gradient of the whole step before an update. Where several backward
     passes are accumulated for one step, the gradient is their sum. A layer that had no
     gradient in that step, because it is frozen or the loss does not depend on it, is left as
-    it is.
+    it is, and so is one whose gradient is not finite: a GradScaler skips that step. Where
+    ``torch.distributed`` runs several processes, `start` and `after_step` are collective
+    calls: masks begin as those of rank 0 and grow by the sum of all ranks' gradients.
 
     Raises ValueError for values out of range; layers cannot compete here, so "global" is
-    refused. `after_step` raises RuntimeError where an update is due and no layer has had a
+    refused. `after_step` raises ValueError for progress outside [0, 1], such as a count of
+    steps, and raises RuntimeError where an update is due and no layer has had a
     gradient, although some are trained.
     """
 
@@ -129,6 +133,7 @@ class RigL(Callback):
         self.names = list(found)
         for name, owner in found.items():
             mask = masks.find_mask(*owner)
+            ranks.take_from_first(mask.keep)
             self.hooks.append(mask.register_forward_hook(partial(self._watch, name)))
 
     def _watch(self, name: str, mask: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
@@ -144,12 +149,17 @@ class RigL(Callback):
     @torch.no_grad()
     def after_step(self, model: nn.Module, progress: float) -> None:
         """Move weights, every ΔT steps."""
+        check_progress(progress)
         self.steps += 1
         gradients, self.gradients = self.gradients, {}
         share = moving(progress, self.fraction, self.until)
         if self.steps % self.every or not share:
             return
         found = shares.owners(model, self.names)
+        for name, owner in found.items():
+            gradient = ranks.summed(gradients.get(name), masks.original(*owner))
+            if gradient is not None:
+                gradients[name] = gradient
         if not gradients and (
             not found or any(masks.original(*owner).requires_grad for owner in found.values())
         ):
@@ -159,7 +169,7 @@ class RigL(Callback):
                 " before `after_step`"
             )
         for name, (module, parameter) in found.items():
-            if name not in gradients:
+            if name not in gradients or not gradients[name].isfinite().all():
                 continue
             weight = masks.original(module, parameter)
             keep = masks.mask_of(module, parameter).reshape(-1)

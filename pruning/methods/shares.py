@@ -16,6 +16,7 @@ A budget is a number of weights and is met exactly. It counts all weights of `pr
 those that a method names.
 """
 
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
@@ -72,15 +73,18 @@ def by_layer(
     number or sum.
     """
     counts = [shape.numel() for shape in sizes.values()]
-    if not 1 <= weights <= sum(counts):
-        raise ValueError(f"weights: got {weights!r}, needs a number from 1 to {sum(counts)}")
+    whole = isinstance(weights, numbers.Integral) and not isinstance(weights, bool)
+    if not (whole and 1 <= weights <= sum(counts)):
+        raise ValueError(
+            f"weights: got {weights!r}, needs a whole number from 1 to {sum(counts)}"
+        )
     if isinstance(allocation, str):
         if allocation not in SHARES:
             raise ValueError(
                 f"allocation: got {allocation!r}, needs one of {SHARES} or a share a layer"
             )
         if allocation == "global":
-            return weights
+            return int(weights)
         if allocation == "erdos-renyi":
             kept = erdos_renyi([*map(tuple, sizes.values())], weights / sum(counts))
         else:

@@ -25,6 +25,7 @@ from torch import Tensor, distributed
 from torch.optim import Optimizer
 
 from pruning.methods.noise import bernoulli_
+from pruning.training import ranks
 
 REFUSED = ("amsgrad", "capturable", "decoupled_weight_decay", "differentiable")
 
@@ -126,12 +127,7 @@ class StochGradAdam(Optimizer):
 
     def _generator(self, device: torch.device) -> torch.Generator | None:
         """What masks on a device are drawn from."""
-        ranks = (
-            distributed.is_available()
-            and distributed.is_initialized()
-            and distributed.get_world_size() > 1
-        )
-        if self.generator is not None or not ranks:
+        if self.generator is not None or not ranks.several():
             return self.generator
         if not self._shared:
             seed = [int(torch.randint(2**62, ()))]

@@ -53,6 +53,15 @@ class Callback:
         """Restore what `state` returned; called after `start`."""
 
 
+def check_progress(progress: float) -> None:
+    """Raise ValueError unless `progress` is the fraction of a training, in [0, 1]."""
+    if not 0 <= progress <= 1:
+        raise ValueError(
+            f"progress: got {progress!r}, needs the fraction of the training that has passed,"
+            " in [0, 1]"
+        )
+
+
 def adam(model: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer:
     """torch's Adam in its fused form, the fastest on the CPU and on a GPU."""
     return torch.optim.Adam(model.parameters(), lr=lr, fused=True)

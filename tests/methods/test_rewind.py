@@ -65,6 +65,8 @@ def test_bad_input_is_named():
         with pytest.raises(ValueError, match=f"early: got {early}"):
             rewind.Rewinding(10, rounds=1, early=early)
     assert rewind.Rewinding(10, rounds=1).early == 0.02
+    with pytest.raises(ValueError, match="progress: got 7, needs the fraction"):
+        rewind.Rewinding(10, rounds=1).after_step(models.mlp((4, 3)), 7)
     with pytest.raises(RuntimeError, match="save"):
         rewind.Rewinding(10, rounds=1).prune_and_rewind(models.mlp((4, 3)))
 

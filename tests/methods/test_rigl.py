@@ -145,6 +145,31 @@ def test_an_update_before_any_backward_is_refused():
     callback.after_step(model, 0.0)
 
 
+def test_a_gradient_that_overflowed_moves_no_weight_of_its_layer():
+    model, x = TwoHeads(), torch.randn(9, 8)
+    callback = started(model)
+    before = masks.masks(model)
+    used, idle = model(x)
+    (used.square().sum() + (idle.square().sum() * 1e38) * 1e38).backward()
+    callback.after_step(model, 0.0)
+    after = masks.masks(model)
+    assert [key for key in after if torch.equal(after[key], before[key])] == ["trunk", "idle"]
+    used, idle = model(x)
+    (used.square().sum() + idle.square().sum()).backward()
+    callback.after_step(model, 0.0)
+    after = masks.masks(model)
+    assert not any(torch.equal(after[key], before[key]) for key in after)
+
+
+@pytest.mark.parametrize("progress", [7, -0.1, math.nan])
+def test_a_count_of_steps_is_no_progress(progress):
+    model = models.mlp((8, 6, 3), "silu")
+    callback = started(model)
+    with pytest.raises(ValueError, match=rf"progress: got {progress}, needs the fraction"):
+        callback.after_step(model, progress)
+    assert callback.steps == 0
+
+
 def test_a_gradient_serves_one_update_only():
     model = TwoHeads()
     callback = started(model)

@@ -183,7 +183,7 @@ def test_a_score_of_some_layers_counts_those_and_names_the_others():
     assert not parametrize.is_parametrized(model[0])
     with (
         pytest.warns(UserWarning, match="have no score"),
-        pytest.raises(ValueError, match="weights: got 55, needs a number from 1 to 54"),
+        pytest.raises(ValueError, match="weights: got 55, needs a whole number from 1 to 54"),
     ):
         pruning.GradualPruning(
             model, weights=55, score=lambda m: pruning.magnitude(m, ignore=["0"])

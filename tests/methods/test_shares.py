@@ -171,7 +171,9 @@ def test_free_weights_are_plain_parameters():
     ("weights", "allocation", "said"),
     [
         (0, "global", "weights: got 0"),
-        (266_201, "global", "needs a number from 1 to 266200"),
+        (404.0, "uniform", r"weights: got 404\.0, needs a whole number"),
+        (True, "global", "weights: got True, needs a whole number"),
+        (266_201, "global", "needs a whole number from 1 to 266200"),
         (404, "neuron", "allocation: got 'neuron'"),
         (404, (0.5, 0.5), "needs 3"),
         (404, (0.5, 0.6, 0.1), r"got \(0.5, 0.6, 0.1\), needs 3, none below 0, of sum 1"),

@@ -330,5 +330,7 @@ def test_weights_without_a_score_do_not_count(allocation):
     for key, mask in masks.masks(chain).items():
         assert torch.equal(found.pop(f"chain.{key}"), mask)
     assert all(mask.all() for mask in found.values())
-    with pytest.raises(ValueError, match="weights: got 201, needs a number from 1 to 200"):
+    with pytest.raises(
+        ValueError, match="weights: got 201, needs a whole number from 1 to 200"
+    ):
         synflow.prune(WithIdle(models.mlp((6, 12, 8, 4))), x, 201)
