@@ -75,11 +75,17 @@ def percent_interval(values: pandas.Series) -> str:
     return f"{mean_interval(100 * values, within=(0, 100))} %"
 
 
+def wilson(right: pandas.Series) -> tuple[float, float]:
+    """Wilson's 95 % interval of the share of the booleans that are true."""
+    found = stats.binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
 def share(right: pandas.Series) -> str:
     """How many of the booleans are true, in per cent, with Wilson's 95 % interval: "80 % [49,
     94]"."""
-    found = stats.binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-    return f"{100 * right.mean():.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]"
+    low, high = wilson(right)
+    return f"{100 * right.mean():.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def chance(p: float) -> str:

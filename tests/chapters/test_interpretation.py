@@ -12,6 +12,7 @@ import torch
 import pruning
 from pruning import comparison
 from pruning.chapters.pathways import experiment as pathways
+from pruning.chapters.pathways import tables as pathways_tables
 from pruning.chapters.pathways.rules import pathways as pathways_rule
 from pruning.chapters.pixel_representatives import experiment as pixel_representatives
 from pruning.chapters.pixel_representatives import pixels
@@ -217,6 +218,35 @@ def test_profiles_and_wrong_configs():
 
 def frame(rows):
     return records.table(rows)
+
+
+def test_an_answer_says_what_the_verdict_asks_for_and_what_seeds_leave_open():
+    def networks(wrong):
+        return [
+            {
+                "task": task,
+                "seed": seed,
+                "alpha": 0.03,
+                "false_paths": int(seed < wrong.get(task, 0)),
+                "missing_paths": 0,
+                "symmetry_same_role": [0.9],
+                "symmetry_other": [0.1],
+            }
+            for task in pathways.TASKS
+            for seed in range(10)
+        ]
+
+    # Wilson's interval of 8 in 10 ends at 94 %, that of 4 in 10 at 69 %
+    said = pathways_tables.answer(networks({"sharing": 2, "irrelevance": 6}), [], 0.9)
+    assert "the verdict asks for 90 % in every task, which is our choice." in said
+    assert said.endswith(
+        "The interval of sharing includes that share, so more seeds may change the verdict."
+    )
+    two = pathways_tables.answer(networks({"sharing": 2, "independence": 3}), [], 0.75)
+    assert "The interval of independence includes that" in two
+    two = pathways_tables.answer(networks({"sharing": 2, "independence": 2}), [], 0.9)
+    assert "The intervals of independence and sharing include that share" in two
+    assert pathways_tables.answer(networks({}), [], 0.9).endswith("our choice.")
 
 
 def test_rules_of_these_chapters():
