@@ -61,6 +61,18 @@ def test_answers_quote_the_runs_that_the_rules_look_at():
     assert "less accurate in 0. The mean changes reach from +0.50" in said["R3"]
 
 
+def test_who_changes_biases_too_is_told_from_masks_alone():
+    assert "biases" not in tables.answers(CLAIMS, FOUND)["R2"]
+    level = [run(s, 0.979, "wanda") for s in SEEDS]
+    better = [run(s, 0.985, "stade corrected") for s in SEEDS]
+    ours = [run(s, 0.979) for s in SEEDS]
+    rest = [r for r in FOUND if r.get("kind") == "relative" or r["activity"] == 0]
+    said = tables.answers(CLAIMS, [*rest, *ours, *level, *better])["R2"]
+    assert "clearly behind in 1 (" in said
+    assert "(STADE, bias corrected) changes biases too" in said
+    assert "Without it the method is clearly ahead in 1 and clearly behind in 0." in said
+
+
 def test_means_above_the_paper_are_told_from_those_clearly_above_it():
     """Three combinations, accuracies ± 0.001. Of 0.9792 the interval starts at 0.9767, above
     0.9763; its p-value, that of t = 0.0029 √3 / 0.001 = 5.02 with 2 degrees of freedom, is

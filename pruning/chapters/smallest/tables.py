@@ -272,8 +272,7 @@ def drawn(evidence: list[Record], weights: int = PAPER_WEIGHTS) -> Record:
 
 def ahead(ours: list[Record], others: list[Record]) -> str:
     """At how many of its densities each competitor has a lower mean than ours with no more
-    weights, a hundredth of them overlooked. A density at which it keeps no weight at all does
-    not count.
+    weights. A density at which it keeps no weight at all does not count.
     """
 
     def points(evidence):
@@ -289,10 +288,7 @@ def ahead(ours: list[Record], others: list[Record]) -> str:
             point for point in points(records.select(others, method=method)) if point.kept
         ]
         beaten = sum(
-            any(
-                mine.kept <= 1.01 * point.kept and mine.mean > point.mean
-                for mine in points(ours)
-            )
+            any(mine.kept <= point.kept and mine.mean > point.mean for mine in points(ours))
             for point in theirs
         )
         name = "dense networks" if method == "dense" else methods.find(method).short
