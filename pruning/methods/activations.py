@@ -122,18 +122,33 @@ def activations_after(
 
 class Activity:
     """What `activity_penalty` collects; `take` gives Σ over layers and forward passes of mean
-    |output|, and starts anew."""
+    |output|, and starts anew.
+
+    Passes without gradients (a validation under ``torch.no_grad``) do not count, nor do those
+    that checkpointing repeats in the backward pass."""
 
     def __init__(self):
         self.means: list[Tensor] = []
+
+    def collect(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+        """Forward hook of an activation."""
+        if not torch.is_grad_enabled():
+            return
+        mean = output.abs().mean()  # checkpointing repeats it, and must find it again
+        if torch._C._current_graph_task_id() == -1:  # not within a backward pass
+            self.means.append(mean)
 
     def take(self) -> Tensor:
         """The sum over all calls of hidden layers since the last `take`: of two passes over
         half a batch it is twice that of one over the whole.
 
-        0-dim tensor with gradient. Raises RuntimeError if no forward pass came before."""
+        0-dim tensor with gradient. Raises RuntimeError if no forward pass came before, or
+        none with gradients."""
         if not self.means:
-            raise RuntimeError("activity: no forward pass since the last take()")
+            raise RuntimeError(
+                "activity: no forward pass with gradients since the last take(); under"
+                " checkpointing needs checkpoint(…, use_reentrant=False)"
+            )
         total, self.means = sum(self.means[1:], self.means[0]), []
         return total
 
@@ -143,8 +158,8 @@ def activity_penalty(model: nn.Module) -> Iterator[Activity]:
     """Collect the mean |neuron output| of every hidden layer, for pruning-aware training.
 
     Hidden outputs are those of activation modules, so logits do not count. ``take()`` gives
-    the sum over layers, not their mean, of all forward passes since the last ``take()``.
-    Raises ValueError for a model without such a module.
+    the sum over layers, not their mean, of all forward passes with gradients since the last
+    ``take()``. Raises ValueError for a model without such a module.
 
     Examples
     --------
@@ -157,12 +172,7 @@ def activity_penalty(model: nn.Module) -> Iterator[Activity]:
             f"model: has none of {[kind.__name__ for kind in ACTIVATIONS]} to collect from"
         )
     activity = Activity()
-    hooks: list = [
-        module.register_forward_hook(
-            lambda module, args, output: activity.means.append(output.abs().mean())
-        )
-        for module in modules
-    ]
+    hooks: list = [module.register_forward_hook(activity.collect) for module in modules]
     try:
         yield activity
     finally:

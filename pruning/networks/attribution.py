@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pruning.networks.batches import evaluating
+
 
 class LogitDifference(nn.Module):
     """(batch, features) ↦ (batch, 1): logit of class `positive` minus that of `negative`."""
@@ -70,13 +72,21 @@ def integrated_gradients(
 ) -> Tensor:
     """Integrated gradients (Sundararajan et al. 2017) from one baseline, (inputs, features).
 
-    The path integral by the midpoint rule; each row sums to f(input) − f(baseline) up to its
-    error.
+    The path integral by the midpoint rule, with the model in evaluation mode; each row sums to
+    f(input) − f(baseline) up to its error. Raises ValueError for a model with several outputs,
+    of which `LogitDifference` makes one.
     """
     gradients = torch.zeros_like(inputs)
-    for alpha in (torch.arange(steps) + 0.5) / steps:
-        point = (baseline + alpha * (inputs - baseline)).requires_grad_()
-        gradients += torch.autograd.grad(model(point).sum(), point)[0]
+    with evaluating(model), torch.enable_grad():
+        for alpha in (torch.arange(steps) + 0.5) / steps:
+            point = (baseline + alpha * (inputs - baseline)).requires_grad_()
+            outputs = model(point)
+            if outputs.numel() != len(inputs):
+                raise ValueError(
+                    f"model: gave outputs of shape {tuple(outputs.shape)} for {len(inputs)}"
+                    " inputs, needs one number an input, as LogitDifference gives it"
+                )
+            gradients += torch.autograd.grad(outputs.sum(), point)[0]
     return (inputs - baseline) * gradients / steps
 
 
@@ -85,15 +95,17 @@ def permutation_importance(
     model: nn.Module, inputs: Tensor, targets: Tensor, repeats: int = 5, seed: int = 0
 ) -> Tensor:
     """How much the cross entropy of a classifier rises when a feature is shuffled among the
-    samples (Breiman 2001), the mean over `repeats`, at least 0, (features,)."""
+    samples (Breiman 2001), with the model in evaluation mode, the mean over `repeats`, at
+    least 0, (features,)."""
     generator = torch.Generator().manual_seed(seed)
-    base = nn.functional.cross_entropy(model(inputs), targets)
     rises = torch.zeros(inputs.shape[1])
-    for feature in range(inputs.shape[1]):
-        for _ in range(repeats):
-            shuffled = inputs.clone()
-            shuffled[:, feature] = inputs[
-                torch.randperm(len(inputs), generator=generator), feature
-            ]
-            rises[feature] += nn.functional.cross_entropy(model(shuffled), targets) - base
+    with evaluating(model):
+        base = nn.functional.cross_entropy(model(inputs), targets)
+        for feature in range(inputs.shape[1]):
+            for _ in range(repeats):
+                shuffled = inputs.clone()
+                shuffled[:, feature] = inputs[
+                    torch.randperm(len(inputs), generator=generator), feature
+                ]
+                rises[feature] += nn.functional.cross_entropy(model(shuffled), targets) - base
     return (rises / repeats).clamp_min(0)

@@ -83,6 +83,8 @@ class Checkpoint:
                 f"callbacks.{k}.{name}": value for name, value in callback.state().items()
             }
         tensors["random.cpu"] = torch.get_rng_state()
+        if (generator := getattr(optimizer, "generator", None)) is not None:
+            tensors["random.optimizer"] = generator.get_state()
         if any(value.is_cuda for value in tensors.values()):
             tensors["random.cuda"] = torch.cuda.get_rng_state()
         if progress.order is not None:
@@ -152,6 +154,8 @@ class Checkpoint:
             except ValueError as error:
                 raise CheckpointError(f"{self.path}: {error}; delete it") from error
         torch.set_rng_state(tensors["random.cpu"])
+        if "random.optimizer" in tensors:
+            optimizer.generator.set_state(tensors["random.optimizer"])
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"])
         self.seconds = state["seconds"]

@@ -154,6 +154,7 @@ def fit(
     ------
     ValueError : inputs and targets of different lengths or none, epochs or batch_size out of
         range, a checkpoint of a stack.
+    TypeError : an optimizer or a learning rate scheduler in place of a function.
     TrainingError : the loss of an epoch is not finite; the model is left at the end of that
         epoch, the checkpoint at its last good state.
     CheckpointError : the checkpoint is another training's, or damaged.
@@ -171,6 +172,12 @@ def fit(
         raise ValueError(
             "checkpoint: got one for a stack of networks, needs None; a stack starts anew"
         )
+    for name, given in {"optimizer": optimizer, "schedule": schedule}.items():
+        if given is not None and not callable(given):
+            raise TypeError(
+                f"{name}: got a {type(given).__name__}, needs a function: optimizer(model)"
+                " builds one, schedule(progress) gives a factor on its learning rates"
+            )
     callbacks, device = list(callbacks), inputs.device
     settings = {
         "epochs": epochs,
@@ -257,7 +264,7 @@ def fit(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss and the fraction of samples whose largest logit is the right one."""
+    """Mean loss and the fraction of targets whose largest logit is the right one."""
 
     loss: float
     accuracy: float
@@ -274,17 +281,22 @@ def evaluate(
     """Cross entropy and accuracy (a fraction) of a classifier in evaluation mode, over all
     samples.
 
-    `precision` as in `fit`. Each module of the model is left in the mode it was in. Raises
-    ValueError for no samples, for inputs and targets of different lengths, and for targets
-    that are no class of the model's.
+    The model maps a batch to (batch, classes), or to (batch, classes, …) for a class at each
+    place, such as a pixel, over which the means are taken too; `targets` are shaped as the
+    outputs without the classes, int64. `precision` as in `fit`. Each module of the model is
+    left in the mode it was in. Raises ValueError for no samples, for inputs and targets of
+    different lengths, for outputs without two classes or more, and for targets of another
+    shape, another dtype, or that are no class of the model's.
     """
     if len(inputs) != len(targets) or len(inputs) == 0:
         raise ValueError(
             f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many, at"
             " least one"
         )
-    if targets.is_floating_point():
-        raise ValueError(f"targets: got {targets.dtype}, needs the indices of classes")
+    if targets.dtype != torch.int64:
+        raise ValueError(
+            f"targets: got {targets.dtype}, needs the indices of classes, torch.int64"
+        )
     modes = {module: module.training for module in model.modules()}
     model.eval()
     loss, right, seen = 0.0, 0, 0
@@ -292,6 +304,7 @@ def evaluate(
         for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
             with torch.autocast(x.device.type, precision, enabled=precision is not None):
                 logits = model(x)
+            _check_classes(logits, y)
             logits = logits if precision is None else logits.float()
             if (wrong := (y < 0) | (y >= logits.shape[1])).any():
                 at = wrong.nonzero()[0, 0].item()
@@ -305,4 +318,20 @@ def evaluate(
     finally:
         for module, training in modes.items():
             module.training = training
-    return Evaluation(loss / len(targets), right / len(targets))
+    return Evaluation(loss / targets.numel(), right / targets.numel())
+
+
+def _check_classes(logits: Tensor, targets: Tensor) -> None:
+    """Raise ValueError unless there are logits of two classes or more for each target."""
+    if not isinstance(logits, Tensor) or logits.dim() < 2 or logits.shape[1] < 2:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"model: gave {got} for a batch, needs a tensor (batch, classes, …) with two"
+            " classes or more"
+        )
+    shape = logits.shape[:1] + logits.shape[2:]
+    if targets.shape != shape:
+        raise ValueError(
+            f"targets: got shape {tuple(targets.shape)} for outputs of shape"
+            f" {tuple(logits.shape)}, needs {tuple(shape)}"
+        )

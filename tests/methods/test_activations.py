@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import pruning
 from pruning.methods.activations import activations_after, blind_ranges
@@ -125,6 +126,10 @@ def test_activity_is_the_mean_output_of_hidden_layers():
         parts = [model[:end](part) for end in (2, 4) for part in (x[:3], x[3:])]
         assert passes.item() == pytest.approx(sum(p.abs().mean().item() for p in parts))
         activity.means.clear()
+        with torch.no_grad():
+            model(x)
+        with pytest.raises(RuntimeError, match="no forward pass with gradients"):
+            activity.take()
     total.backward()
     assert model[0].weight.grad.abs().sum() > 0
     assert model[4].weight.grad is None  # logits do not count
@@ -134,3 +139,21 @@ def test_activity_is_the_mean_output_of_hidden_layers():
         pruning.activity_penalty(nn.Linear(2, 2)),
     ):
         pass
+
+
+def test_activity_of_a_checkpointed_model_is_that_of_the_plain_one():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    x, found = torch.randn(7, 3, requires_grad=True), []
+    with pruning.activity_penalty(model) as activity:
+        for repeated in (False, True, True):  # the last is not told of the one before
+            model.zero_grad()
+            outputs = checkpoint(model, x, use_reentrant=False) if repeated else model(x)
+            total = activity.take()
+            (outputs.sum() + total).backward()
+            found.append((total.item(), model[0].weight.grad))
+        checkpoint(model, x, use_reentrant=True)
+        with pytest.raises(RuntimeError, match="needs checkpoint"):
+            activity.take()
+    assert all(total == found[0][0] for total, _ in found)
+    assert all(torch.equal(gradient, found[0][1]) for _, gradient in found)

@@ -76,3 +76,29 @@ def test_permutation_importance_finds_the_feature_that_decides():
     found = attribution.permutation_importance(model, x, (x[:, 0] > 0).long())
     assert found[0] > 10 * found[2]
     assert found[1] == 0
+
+
+def test_models_are_explained_in_evaluation_mode_and_left_in_their_own():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+    x, y, before = torch.randn(9, 3), torch.arange(9) % 2, model[1].running_mean.clone()
+    explained = []
+    for mode in (model.train, model.eval):
+        mode()
+        single = nn.Sequential(model, nn.Linear(2, 1, bias=False))
+        single[1].weight.data = torch.tensor([[-1.0, 1.0]])
+        explained.append(
+            (
+                attribution.permutation_importance(model, x, y),
+                attribution.integrated_gradients(single, torch.zeros(1, 3), x),
+            )
+        )
+        assert model[1].training == model[2].training == (mode == model.train)
+    assert all(torch.equal(a, b) for a, b in zip(*explained, strict=True))
+    assert torch.equal(model[1].running_mean, before)
+
+
+def test_integrated_gradients_need_one_output():
+    with pytest.raises(
+        ValueError, match=r"model: gave outputs of shape \(4, 2\) for 4 inputs"
+    ):
+        attribution.integrated_gradients(nn.Linear(3, 2), torch.zeros(1, 3), torch.randn(4, 3))

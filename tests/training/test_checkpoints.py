@@ -69,6 +69,9 @@ OPTIMIZERS = {
     "sgd": lambda model: torch.optim.SGD(
         model.parameters(), lr=0.01, momentum=0.9, nesterov=True
     ),
+    "stochgradadam, own generator": lambda model: StochGradAdam(
+        model.parameters(), generator=torch.Generator().manual_seed(5)
+    ),
     "stochgradadam": lambda model: StochGradAdam(model.parameters(), betas=(0.81, 0.99)),
 }
 

@@ -219,3 +219,45 @@ def test_evaluation_leaves_modes_and_names_wrong_targets():
         pruning.training.evaluate(model, x, y[:8])
     with pytest.raises(ValueError, match=r"targets: got torch\.float32, needs the indices"):
         pruning.training.evaluate(model, x, torch.rand(9))
+
+
+def test_evaluation_of_a_class_at_each_pixel_is_the_mean_over_pixels():
+    model, x, y = nn.Conv2d(3, 4, 1), torch.randn(5, 3, 6, 6), torch.randint(0, 4, (5, 6, 6))
+    found, out = evaluate(model, x, y, batch_size=2), model(x)
+    assert found.accuracy == pytest.approx((out.argmax(1) == y).float().mean().item())
+    assert found.loss == pytest.approx(F.cross_entropy(out, y).item(), rel=1e-5)
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+@pytest.mark.parametrize(
+    ("model", "targets", "said"),
+    [
+        (
+            nn.Identity(),
+            Y[:, None],
+            r"targets: got shape \(50, 1\) for outputs.*needs \(50,\)",
+        ),
+        (nn.Linear(4, 1), torch.zeros_like(Y), r"model: gave \(50, 1\) for a batch"),
+        (nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)), Y, r"model: gave \(50,\) for a batch"),
+        (Pair(), Y, "model: gave tuple for a batch"),
+        (nn.Identity(), Y > 0, r"targets: got torch\.bool, needs .* torch\.int64"),
+        (nn.Identity(), Y.int(), r"targets: got torch\.int32"),
+    ],
+)
+def test_what_is_no_classification_is_named(model, targets, said):
+    with pytest.raises(ValueError, match=said):
+        evaluate(model, X, targets)
+
+
+def test_an_optimizer_in_place_of_a_function_is_named():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    with pytest.raises(TypeError, match="optimizer: got a SGD, needs a function"):
+        fit(model, X, Y, epochs=1, optimizer=optimizer)
+    with pytest.raises(TypeError, match="schedule: got a StepLR, needs a function"):
+        fit(model, X, Y, epochs=1, schedule=scheduler)
