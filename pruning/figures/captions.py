@@ -101,5 +101,5 @@ def caption(evidence: Iterable[Record], profile: str, drawn: str = LINES) -> str
     runs = (
         f"{len(frame)} run{'s' * (len(frame) > 1)} of {' or '.join(sorted(training))} epochs"
     )
-    each = f"{seed_count(seeds)} a point" if len(frame) > 1 else f"seed {frame.seed[0]}"
+    each = f"{seed_count(seeds)} per point" if len(frame) > 1 else f"seed {frame.seed[0]}"
     return origin(profile, data_of(evidence), each, runs, drawn)

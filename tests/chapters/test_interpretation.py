@@ -267,7 +267,10 @@ def test_rules_of_these_chapters():
     authors = [row | {"alpha": 0.01, "false_paths": 3} for row in rows]
     verdict, _, said = pathways_rule(claim, frame(rows + authors))
     assert verdict == statistics.PARTLY
-    assert "With the authors' α = 0.01 exactly the paths remain in 0 % [0, 49] for a" in said
+    assert (
+        "With the authors' α = 0.01 exactly the task's paths remain in 0 % [0, 49] for a"
+        in said
+    )
 
     share = [{"central.14": [v, 0.6], "seed": s} for s, v in enumerate((0.5, 0.45, 0.48))]
     assert (

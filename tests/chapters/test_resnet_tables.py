@@ -199,14 +199,17 @@ def test_ahead_at_every_rate():
     assert verdict == statistics.NOT_REPRODUCED
     assert (
         "is ahead at 9 of 10 rates in the mean, and at 9 of them the 95 % interval of the lead"
-        " is above 0; unpruned the two then have 79.00 ± 0.00 against 80.00 ± 0.00 %" in ours
+        " is above 0; before pruning the two then have 79.00 ± 0.00 against 80.00 ± 0.00 %"
+        in ours
     )
     # behind at a rate, 0, and before pruning
     assert (
         "There the claim is not reproduced: StochGradAdam is clearly behind in 2 of 11" in ours
     )
     single = judge("ahead_at_every_rate", pairs([0.1], before=0.79))[2]
-    assert "is ahead at 9 of 10 rates; unpruned the two then have 79.00 against" in single
+    assert (
+        "is ahead at 9 of 10 rates; before pruning the two then have 79.00 against" in single
+    )
     noisy = judge("ahead_at_every_rate", pairs([0.1, -0.1, 0.05]))[2]
     assert "in the mean, and at none of them the 95 % interval" in noisy
     neither = "StochGradAdam is clearly behind neither at any rate nor before pruning."

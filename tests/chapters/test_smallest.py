@@ -59,7 +59,7 @@ def test_a_move_is_compared_with_the_same_seed_without():
     assert tables.gained(found, {"epochs": 120, "finetune_epochs": 40}).endswith("(1 seed)")
     assert tables.gained(found, {"tau": 5.0}) == "–"
     named = tables.labelled(found)
-    assert "1 to 2 seeds a point" in captions.caption(named, "search")
+    assert "1 to 2 seeds per point" in captions.caption(named, "search")
     assert " seed 0, 1 run of" in captions.caption(named[:1], "search").replace(" · ", ", ")
     _, ax = plt.subplots()
     figures.gains(tables.labelled(found), ["τ: 3"], ax)

@@ -103,10 +103,12 @@ def test_pathways_say_each_task_and_the_authors_penalty():
     missing = networks(10, alpha=0.01, missing_paths=1)
     zero = "0 % [0, 28]"
     assert both[2] == (
-        f"{said} With the authors' α = 0.01 exactly the paths remain in {zero} for a and"
-        f" {whole} for b."
+        f"{said} With the authors' α = 0.01 exactly the task's paths remain in {zero} for a"
+        f" and {whole} for b."
     )
-    assert judged(networks(4), missing)[2].endswith(f"the paths remain in {zero} for a.")
+    assert judged(networks(4), missing)[2].endswith(
+        f"the task's paths remain in {zero} for a."
+    )
 
 
 def centre(shares, variance):

@@ -219,7 +219,7 @@ def caption(evidence: list[Record], drawn: str) -> str:
         "paper",
         data_of(evidence),
         f"{len(frame)} networks",
-        f"{seed_count(seeds)} a point",
+        f"{seed_count(seeds)} per point",
         f"{' or '.join(map(str, epochs))} epochs",
         drawn,
     )

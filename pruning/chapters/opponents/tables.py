@@ -248,7 +248,9 @@ def caption(tested: list[Record]) -> str:
         " gates are not clearly ahead of the method. A method below the left edge is drawn at"
         " the edge, with its number.",
         origin(
-            "paper", data_of(tested), f"{len(tested)} runs, up to {len(seeds)} seeds a method"
+            "paper",
+            data_of(tested),
+            f"{len(tested)} runs, up to {len(seeds)} seeds per method",
         ),
     )
 

@@ -42,8 +42,8 @@ def pathways(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
             f"{share(its)} for {task}" for task, its in exact.groupby(authors.task, sort=False)
         )
         said += (
-            f" With the authors' α = {claim['authors_alpha']:g} exactly the paths remain in"
-            f" {each}."
+            f" With the authors' α = {claim['authors_alpha']:g} exactly the task's paths"
+            f" remain in {each}."
         )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said

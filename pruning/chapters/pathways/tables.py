@@ -118,4 +118,4 @@ def answer(evidence: list[Record], authors: list[Record], asked: float) -> str:
 def caption(evidence: list[Record]) -> str:
     """What a dot of the figure is, and how many seeds there are."""
     seeds = records.table(evidence).seed.nunique()
-    return origin("paper", f"{seeds} seeds a task", "dot: a pair of inputs of one network")
+    return origin("paper", f"{seeds} seeds per task", "dot: a pair of inputs of one network")

@@ -119,4 +119,4 @@ def answer(evidence: list[Record], board: dict[str, Claim]) -> dict[str, str]:
 def caption(evidence: list[Record], drawn: str) -> str:
     """How a figure was drawn, and on what."""
     seeds = records.table(evidence).groupby("density").seed.nunique()
-    return origin("paper", data_of(evidence), f"{seeds.min()} networks a density", drawn)
+    return origin("paper", data_of(evidence), f"{seeds.min()} networks per density", drawn)

@@ -242,8 +242,8 @@ def ahead_at_every_rate(claim: dict, evidence: pandas.DataFrame) -> tuple[str, i
         anew = _against(*(_at_rates(part, "accuracy_recalibrated")[0] for part in pair))
         before = _against(pair[0].test_accuracy, pair[1].test_accuracy)
         return (
-            f"after the last epoch StochGradAdam is ahead {ahead_in_words(gain)}; unpruned the"
-            f" two then have {before}, with batch norm re-estimated {anew}"
+            f"after the last epoch StochGradAdam is ahead {ahead_in_words(gain)}; before"
+            f" pruning the two then have {before}, with batch norm re-estimated {anew}"
         )
 
     return _judge(claim, evidence, say, ahead_everywhere, said_of_rates, needs=_has_course)

@@ -195,7 +195,7 @@ def caption(evidence: list[Record], drawn: str) -> str:
     return origin(
         "paper",
         data_of(evidence),
-        f"{frame.seed.nunique()} networks a density",
+        f"{frame.seed.nunique()} networks per density",
         f"{frame.explained.max()} test samples explained",
         drawn,
     )
