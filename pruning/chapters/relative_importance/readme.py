@@ -2,6 +2,7 @@
 
 import pandas
 
+from pruning.chapters.relative_importance import words
 from pruning.evidence.claims import chosen
 
 HEADLINE = ("R1", "Relative importance")
@@ -13,7 +14,8 @@ def headline(claim: dict, found: pandas.DataFrame) -> str:
     ours = chosen(found, claim["chosen"]).test_accuracy
     named = chosen(found, claim["named"]).groupby(claim["cells"]).test_accuracy.mean().max()
     return (
-        "With 75 % of its weights pruned by relative importance, a network classifies"
+        "With 75 % of its weights pruned by relative"
+        f" importance{words.aware(claim['chosen'].get('activity', 0))}, a network classifies"
         f" **{100 * ours.mean():.2f} %** of MNIST's test images correctly (mean of"
         f" {len(ours)} seeds). The paper reports {100 * claim['value']:.2f} %. A validation"
         " split chose among our readings of the paper's definition. The reading that gives the"

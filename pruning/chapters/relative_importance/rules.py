@@ -94,7 +94,8 @@ def reaches(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     seeds, kept = int(groups.count().min()), int(evidence.kept.max())
     picked, normalised = reached(claim, evidence)
     said = (
-        f"The reading chosen on the validation split reaches {percent(picked)} with {kept:,}"
+        "The reading chosen on the validation split reaches"
+        f" {percent(picked)}{words.aware(claim['chosen'].get('activity', 0))} with {kept:,}"
         " weights or fewer. The normalised contribution, which names the method, has at most"
         f" {percent(normalised)}. {counted(claim, evidence)}."
     )

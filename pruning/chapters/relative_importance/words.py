@@ -25,6 +25,11 @@ def training(activity: float) -> str:
     return f"λ = {activity:g}"
 
 
+def aware(activity: float) -> str:
+    """What to add to the number of a network whose neurons were penalised as it trained."""
+    return " after pruning-aware training" if activity else ""
+
+
 def combination(kind: str, blind: bool, scope: str, activity: float) -> str:
     """A reading, a threshold and a training: "absolute, the whole network, λ = 0.1"."""
     return f"{reading(kind, blind)}, {SCOPES[scope]}, {training(activity)}"
