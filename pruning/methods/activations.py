@@ -97,7 +97,9 @@ def activations_after(
         if isinstance(m, ACTIVATIONS)
     ]
     hooks += [
-        module.register_forward_hook(after(key))
+        module.register_forward_hook(
+            after(key), prepend=True
+        )  # what hooks return is another z
         for key, module, parameter in prunable(model)
         if parameter == "weight"
     ]

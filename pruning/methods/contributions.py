@@ -97,7 +97,7 @@ class _Moments:
             t.transpose(0, 1).contiguous() for t in (call.x, call.z)
         )  # (groups, samples, …)
         if (
-            x.dtype != self.w.dtype
+            not x.dtype == z.dtype == self.w.dtype
         ):  # half precision: z again, from the numbers that c is computed from
             x = x.to(self.w.dtype)
             z = x @ self.w.mT + (0 if self.bias is None else self.bias[:, None])
@@ -302,7 +302,7 @@ def contribution_statistics(
     if kind not in KINDS:
         raise ValueError(f"kind: got {kind!r}, needs one of {KINDS}")
     chosen = weights(model, layers, ignore)
-    stream = batches(inputs, batch_size)
+    stream = batches(inputs, batch_size, model=model)
     first = next(stream)
     after = activations_after(model, first)
     moments = {}

@@ -270,6 +270,12 @@ def snip(
                     _check_classes(outputs)
                 value = loss(outputs, y)
                 read = [getattr(weight.module, weight.parameter) for weight in chosen.values()]
+            if not isinstance(value, Tensor) or value.numel() != 1:
+                got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(
+                    f"loss: gave {got} on a batch, needs one number, the mean over the batch;"
+                    " see reduction="
+                )
             if not value.isfinite():
                 raise ValueError(f"loss: got {value.item()} on a batch, needs a finite number")
             gradients = torch.autograd.grad(value, read, allow_unused=True)

@@ -1,35 +1,47 @@
 """Batches of any form, and a model in evaluation mode for the time of a pass over them."""
 
 import contextlib
+import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from pruning.networks.notices import notice
 
 BATCH = 1000  # samples at a time, unless the caller says otherwise
 Batches = Tensor | Mapping[str, Any] | Iterable[Any]
 
 
 def batches(
-    inputs: Batches, batch_size: int = BATCH, argument: str = "inputs"
+    inputs: Batches,
+    batch_size: int = BATCH,
+    argument: str = "inputs",
+    model: nn.Module | None = None,
 ) -> Iterator[Tensor | Mapping[str, Any]]:
     """What a model is called with, at most `batch_size` samples at a time.
 
     `inputs` is one tensor, samples first; one dict of the model's arguments by keyword; or an
     iterable of batches, such as a ``DataLoader``, read once. A batch is a tensor, a dict, or a
-    tuple or list whose first element is one of them, (inputs, targets) for instance.
+    tuple or list whose first element is one of them, (inputs, targets) for instance. The other
+    elements are not given to the model: warns where `model` takes several arguments and there
+    are three elements or more, such as (ids, mask, targets).
 
     Raises TypeError for a batch of another type, ValueError for no samples, a batch size below
     1, and a dict to be split whose tensors have different lengths, other than 1.
     """
-    for batch, _ in pairs(inputs, batch_size, argument):
+    for batch, _ in pairs(inputs, batch_size, argument, model):
         yield batch
 
 
 def pairs(
-    inputs: Batches, batch_size: int = BATCH, argument: str = "inputs"
+    inputs: Batches,
+    batch_size: int = BATCH,
+    argument: str = "inputs",
+    model: nn.Module | None = None,
 ) -> Iterator[tuple]:
     """As `batches`, each with the targets that its tuple or list holds in second place, or
     None."""
@@ -37,9 +49,18 @@ def pairs(
         raise ValueError(
             f"batch_size: got {batch_size!r}, needs a whole number of samples, 1 or more"
         )
+    whole = isinstance(inputs, (Tensor, Mapping, PackedSequence))
+    if not whole and not hasattr(inputs, "__iter__") and not hasattr(inputs, "__getitem__"):
+        raise TypeError(
+            f"{argument}: got {type(inputs).__name__}, needs a tensor, a dict of tensors, or"
+            " an iterable of batches"
+        )
     empty = True
-    for batch in [inputs] if isinstance(inputs, (Tensor, Mapping)) else inputs:
-        first, *rest = batch if isinstance(batch, (tuple, list)) and batch else (batch,)
+    for batch in [inputs] if whole else inputs:
+        parts = isinstance(batch, (tuple, list)) and not isinstance(batch, PackedSequence)
+        first, *rest = batch if parts and batch else (batch,)
+        if empty and model is not None:
+            _say_left_out(model, first, rest)
         targets = rest[0] if rest else None
         samples = length(first, argument)
         empty = empty and samples == 0
@@ -59,10 +80,29 @@ def pairs(
         raise ValueError(f"{argument}: got no samples, needs at least one")
 
 
+def _say_left_out(model: nn.Module, first: Any, rest: list) -> None:
+    """Warn where a batch has parts that the model could take, besides targets."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    taken = [
+        p for p in inspect.signature(model.forward).parameters.values() if p.kind in kinds
+    ]
+    several = len(taken) > 1 and not isinstance(taken[1].default, bool)
+    if several and len(rest) > 1 and not isinstance(first, Mapping):
+        notice(
+            f"inputs: of each batch of {len(rest) + 1} parts the model gets the first alone;"
+            f" to give it more, make a dict of its arguments {[p.name for p in taken]}"
+        )
+
+
 def length(batch: Any, argument: str = "inputs") -> int:
     """How many samples a batch has: the length of its first tensor."""
     tensors = batch.values() if isinstance(batch, Mapping) else [batch]
     for tensor in tensors:
+        if isinstance(tensor, Tensor) and tensor.layout != torch.strided:
+            raise TypeError(
+                f"{argument}: got a batch stored as {tensor.layout}, needs a dense tensor; see"
+                " Tensor.to_dense, or to_padded_tensor"
+            )
         if isinstance(tensor, Tensor) and tensor.dim():
             return len(tensor)
     raise TypeError(
@@ -99,14 +139,19 @@ def _part(batch: Any, part: slice, samples: int) -> Any:
 def call(model: nn.Module, batch: Tensor | Mapping[str, Any]) -> Any:
     """The model's output for one of `batches`.
 
-    Raises TypeError for a dict with a key that is no argument of the model's ``forward``.
+    Raises TypeError for a dict with a key that is no argument of the model's ``forward``, and
+    for a batch that lacks one.
     """
-    if not isinstance(batch, Mapping):
-        return model(batch)
+    mapped = isinstance(batch, Mapping)
     try:
-        return model(**batch)
+        return model(**batch) if mapped else model(batch)
     except TypeError as error:
-        for key in batch:
+        if f"{type(model).__name__}.forward() missing" in str(error):
+            raise TypeError(
+                f"inputs: {error}; a model of several arguments needs batches that are dicts"
+                " of them, and labels go beside it: ({…}, labels)"
+            ) from error
+        for key in batch if mapped else ():
             if f"unexpected keyword argument {key!r}" in str(error):
                 raise TypeError(
                     f"inputs: got a batch with {key!r}, which {type(model).__name__} does not"

@@ -179,17 +179,20 @@ def visit_layers(
                         " check the data, and the weights before it"
                     )
                 seen[weight.key] += len(x)
-                visit(Visit(weight, x, outputs, low, high))
+                with torch.autocast(x.device.type, enabled=False):  # it is of the model alone
+                    visit(Visit(weight, x, outputs, low, high))
 
         return after
 
     handles, padded = [], False
     for module, key in hooked.items():
         handles.append(module.register_forward_pre_hook(check(key), with_kwargs=True))
-        handles.append(module.register_forward_hook(take(key), with_kwargs=True))
+        # before hooks of the user's, which may return another output than W x + b
+        hook = module.register_forward_hook(take(key), with_kwargs=True, prepend=True)
+        handles.append(hook)
     try:
         with evaluating(model):
-            for batch in batches(inputs, batch_size):
+            for batch in batches(inputs, batch_size, model=model):
                 real = real_positions(batch, positions)
                 padded = padded or (positions is None and say_padded(batch))
                 call(model, batch)

@@ -187,6 +187,34 @@ def test_batches_order_and_mode_do_not_matter():
         assert torch.allclose(whole[name].std, parts[name].std, atol=1e-6)
 
 
+def test_autocast_is_of_the_model_alone():
+    model, x = mlp(), torch.randn(3000, 11)
+    plain = contribution_statistics(model, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = contribution_statistics(model, x)
+    # the first layer gets the same inputs, the second what autocast has rounded
+    for key, close in (("0", 1e-6), ("2", 5e-3)):
+        for name in ("mean", "std", "blind"):
+            a, b = getattr(plain[key], name), getattr(cast[key], name)
+            assert torch.allclose(a, b, atol=close), (key, name)
+    exact = contribution_statistics(copy.deepcopy(model).bfloat16(), x.bfloat16())
+    assert torch.allclose(cast["2"].blind, exact["2"].blind, atol=5e-3)
+
+
+def test_what_a_hook_returns_is_another_pre_activation():
+    model, x = mlp(nn.Tanh()), torch.randn(50, 11)
+    watched, moved = copy.deepcopy(model), copy.deepcopy(model)
+    watched[0].register_forward_hook(lambda module, args, output: None)
+    moved[0].register_forward_hook(lambda module, args, output: output + 3)
+    plain, seen, other = (contribution_statistics(m, x)["0"] for m in (model, watched, moved))
+    assert torch.equal(plain.mean, seen.mean)
+    assert plain.blind.any()
+    # the activation takes z + 3, so of z itself no range is known to be blind
+    assert not other.blind.any()
+    unseen = contribution_statistics(model, x, blind=False)["0"]
+    assert torch.equal(other.mean, unseen.mean)
+
+
 def test_pruned_weights_contribute_nothing():
     model = mlp()
     pruning.prune_by_score(model, pruning.magnitude(model), 0.5)

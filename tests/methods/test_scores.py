@@ -313,6 +313,68 @@ def test_a_dict_with_labels_is_named_with_what_to_do():
     assert pruning.snip(Keywords(), remedy)["net.0"].any()
 
 
+class Several(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 4)
+
+    def forward(self, x, mask):
+        return self.layer(x * mask)
+
+
+class Optional(Several):
+    def forward(self, x, mask=None):
+        return self.layer(x if mask is None else x * mask)
+
+
+class Flagged(Several):
+    def forward(self, x, twice=False):
+        return self.layer(2 * x if twice else x)
+
+
+@pytest.mark.filterwarnings("ignore:inputs")
+def test_a_batch_that_lacks_an_argument_is_named_with_what_to_do():
+    x, mask, y = torch.randn(9, 6), torch.ones(9, 6), torch.zeros(9)
+    with pytest.raises(
+        TypeError, match=r"inputs: Several.forward\(\) missing .*'mask'.*dicts"
+    ):
+        pruning.wanda(Several(), [(x, mask, y)])
+    assert pruning.wanda(Several(), {"x": x, "mask": mask})["layer"].all()
+
+
+def test_parts_that_the_model_could_take_are_not_left_out_in_silence():
+    x, mask, y = torch.randn(9, 6), torch.rand(9, 6), torch.zeros(9)
+    with pytest.warns(UserWarning, match=r"3 parts the model gets the first.*\['x', 'mask'\]"):
+        pruning.stade(Optional(), [(x, mask, y)])
+    with pytest.warns(UserWarning, match="3 parts"):
+        pruning.contribution_statistics(Optional(), [(x, mask, y)])
+    for model, batch in ((Optional(), (x, y)), (Flagged(), (x, y, y))):
+        assert torch.equal(
+            pruning.wanda(model, [batch])["layer"], pruning.wanda(model, x)["layer"]
+        )  # without a warning
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        (nn.utils.rnn.pack_sequence([torch.randn(3, 6)]), "batch of type PackedSequence"),
+        ([nn.utils.rnn.pack_sequence([torch.randn(3, 6)])], "batch of type PackedSequence"),
+        (torch.randn(3, 6).to_sparse(), "batch stored as torch.sparse_coo"),
+        (None, "inputs: got NoneType, needs a tensor"),
+        (5, "inputs: got int, needs a tensor"),
+    ],
+)
+def test_what_is_no_batch_is_named(inputs, said):
+    with pytest.raises(TypeError, match=said):
+        pruning.wanda(mlp(), inputs)
+
+
+def test_snip_needs_one_number_of_the_loss():
+    x, y = torch.randn(5, 6), torch.tensor([0, 1, 2, 0, 1])
+    with pytest.raises(ValueError, match=r"loss: gave \(5,\) on a batch, needs one number"):
+        pruning.snip(mlp(), x, y, nn.CrossEntropyLoss(reduction="none"))
+
+
 def test_random_scores_follow_the_generator():
     a, b = (pruning.random_scores(mlp(), torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(a["2"], b["2"])
