@@ -185,7 +185,8 @@ def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
         " 1 and 3)."
     )
     said["S3"].append(
-        "The paper shows wider weights. What we have of it gives no number (Figure 6)."
+        "The paper shows wider weights. The parts of it that we have give no number"
+        " (Figure 6)."
     )
     return {key: " ".join(sentences) for key, sentences in said.items()}
 
