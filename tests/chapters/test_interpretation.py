@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import pruning
 from pruning import comparison
@@ -324,6 +325,15 @@ def test_near_the_diagonal_is_measured_against_the_diagonal():
     assert agrees(claim, agreeing(bent, exact))[0] == statistics.PARTLY
     reverse = [0.04, 0.06, 0.9, 0.0]
     assert agrees(claim, agreeing(reverse, exact))[0] == statistics.NOT_REPRODUCED
+    # the verdict's own test is said: all three in the same order, then two of three reversed
+    assert "agrees has p = 0 (one-sided" in agrees(claim, agreeing(bent, exact))[2]
+    mixed = agreeing(bent, exact)
+    mixed["importance.eq4"] = [bent, reverse, reverse]
+    orders = [
+        stats.spearmanr(each[:3], exact[:3]).statistic for each in (bent, reverse, reverse)
+    ]
+    p = stats.ttest_1samp(orders, 0, alternative="greater").pvalue
+    assert f"agrees has p = {p:.2g} (one-sided" in agrees(claim, mixed)[2]
     with_zeros, without = (
         diagonal([*exact, 0, 0], [*bent, 0, 0]),
         diagonal(exact[:3], bent[:3]),

@@ -46,6 +46,7 @@ def test_the_answer_says_what_the_records_do(runs):
     )
     assert "over all features, which is 0.90. Over the features" in said["G4"]
     assert "with a path it is **-1.00**".replace("-", "−") in said["G4"]  # the reverse order
+    assert "(above 0 with p = 1 in a one-sided t-test" in said["G4"]
     assert "clearly lower than the 1.00 of networks with all weights" in said["G4"]
     assert "0 of the 3 features have no path" in said["G4"]
     assert "in 0 of 3 networks (3 of 3 with all weights)" in said["G4"]

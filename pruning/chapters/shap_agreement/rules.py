@@ -88,6 +88,10 @@ def agrees(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
         return NOT_MEASURED, seeds, said
     if above(line[0]) < LEVEL and line[0].mean() >= claim["value"]:
         return REPRODUCED, seeds, said
+    said += (
+        f" That the order over the features with a path agrees has p = {above(order):.2g}"
+        " (one-sided t-test; the interval is two-sided)."
+    )
     return PARTLY if above(order) < LEVEL else NOT_REPRODUCED, seeds, said
 
 

@@ -8,7 +8,7 @@ from pruning.chapters.shap_agreement.rules import diagonal, over_paths
 from pruning.evidence import records
 from pruning.evidence.claims import Claim
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import LEVEL, both_sides, larger, mean_interval
+from pruning.evidence.statistics import LEVEL, above, both_sides, larger, mean_interval
 from pruning.figures.captions import data_of, origin
 
 NAMES = {"shap": "SHAP", "ig": "integrated gradients", "permutation": "permutation"}
@@ -123,7 +123,8 @@ def answer(
             f" {100 * density:g} % of the weights {_from_to(features - reached)} of the"
             f" {features} features have no path, and both methods give them 0. This raises"
             f" Spearman's correlation over all features, which is {rank[0]}. Over the features"
-            f" with a path it is **{paths[0]}**. This is"
+            f" with a path it is **{paths[0]}** (above 0 with p = {above(order[0]):.2g} in a"
+            " one-sided t-test; the interval is two-sided). This is"
             f" {_beside(*order)} the {paths[1]} of networks with all weights. The same feature"
             f" comes first by both methods in {_same_first(few)} of {len(few)} networks"
             f" ({_same_first(full)} of {len(full)} with all weights). The **values** disagree:"
