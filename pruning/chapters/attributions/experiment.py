@@ -1,8 +1,8 @@
-"""Does Eq. 4 say of pixels what other attributions say, and is a weight of low information
+"""Does Eq. 4 agree with other attributions on pixels, and is a weight of low information
 safe to prune?
 
-Study "pixels" sets Eq. 4 beside integrated gradients, gradient × input and the gradient's size
-on MNIST, and removes the pixels that each of them ranks first. Study "information" takes
+Study "pixels" compares Eq. 4 with integrated gradients, gradient × input and the gradient's
+size on MNIST, and removes the pixels that each of them ranks first. Study "information" takes
 weights of a dense network, computes the mutual information between their contribution and
 their neuron, and removes each of them alone.
 """

@@ -1,8 +1,7 @@
-"""Accuracy against density (Fig 2 of arXiv:2311.12526): gates beside what they are compared
-with.
+"""Accuracy against density (Fig 2 of arXiv:2311.12526) of gates and their competitors.
 
-How one network is trained and what is measured on it, `pruning.comparison` says; here stands
-which networks are.
+`pruning.comparison` says how one network is trained and measured; this module says which
+networks are.
 """
 
 import itertools

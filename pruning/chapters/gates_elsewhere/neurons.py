@@ -1,12 +1,13 @@
 """Can gates remove whole neurons, and is the small network that is left worth the trouble?
 
 `pruning.gate(granularity="output")` puts one gate on each hidden neuron, weights and bias
-together. What closes is cut out by `pruning.compact`, so a dense network with fewer neurons is
-left. Two networks trained from new random weights stand beside it, for as many epochs in all.
-One has as many neurons in each layer as the gates have left, as Liu et al. 2019
-(arXiv:1810.05270) ask of every pruning of whole units. The other has about as many weights,
-and its hidden layers are narrowed alike. If gates know which neurons to keep they beat the
-first. If they know how many to keep in each layer, the first beats the second.
+together. `pruning.compact` cuts out the neurons whose gates are closed, which leaves a smaller
+dense network. It is compared with two networks that train from new random weights for as many
+epochs in all. One has as many neurons in each layer as the gates have left, the control that
+Liu et al. 2019 (arXiv:1810.05270) demand for every pruning of whole units. The other has about
+as many weights, and all its hidden layers are narrowed by one factor. If gates choose the
+right neurons, they beat the first. If they choose the right number in each layer, the first
+beats the second.
 """
 
 from dataclasses import dataclass

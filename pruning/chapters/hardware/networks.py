@@ -70,7 +70,7 @@ def remove_outputs(model: nn.Module, network: str, density: float) -> None:
     example = None if network == "lenet" else images(network, 2)  # a chain needs none
 
     def keep(share: int) -> None:
-        """So many 256ths of the outputs."""
+        """Keep `share` 256ths of the outputs."""
         for layer in hidden:
             kept = torch.zeros_like(layer.weight, dtype=torch.bool)
             kept[: max(1, round(share / 256 * len(kept)))] = True

@@ -109,7 +109,7 @@ def memory(evidence: list[Record]) -> pandas.DataFrame:
 def energy(evidence: list[Record]) -> str:
     """Whether the machine had a counter of energy, in a sentence."""
     if any(record["energy_counter"] for record in evidence):
-        return "The machine has a counter of energy, which was not read."
+        return "The machine has an energy counter, which was not read."
     return (
         "Energy is not measured, because the machine has no energy counter that we can read."
     )

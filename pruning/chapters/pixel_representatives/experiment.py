@@ -46,9 +46,9 @@ class Config(comparison.Config):
 
 @dataclass(frozen=True)
 class Pixels:
-    """What the claims compare with, of the images themselves: no network.
+    """Measurements on the images alone, without a network, with which claims are compared.
 
-    label : the class of the pairs of pixels. precision : that they are to reach.
+    label : the class that pairs of pixels stand for. precision : the one that they must reach.
     """
 
     metrics: ClassVar[type] = metrics.OfImages
@@ -170,7 +170,7 @@ def _rules(by_class: Tensor, data: datasets.Dataset) -> list[Record]:
 
 
 def describe(by_class: Tensor, data: datasets.Dataset, top: int) -> Record:
-    """Numbers for what the map of importance looks like."""
+    """Numbers that describe the map of importance."""
     shape = data.image_shape
     image, variance = (
         by_class.mean(0).view(shape),

@@ -99,7 +99,7 @@ def untrained(network: Network, data: datasets.Dataset) -> nn.Module:
 def evaluate(
     network: Network, model: nn.Module, data: datasets.Dataset
 ) -> training.Evaluation:
-    """Loss and accuracy on the test set; of images few at a time, which fit the memory."""
+    """Loss and accuracy on the test set; images in small batches, which fit into memory."""
     batch_size = 10_000 if network.architecture == "mlp" else 500
     return training.evaluate(model, data.test.inputs, data.test.targets, batch_size)
 

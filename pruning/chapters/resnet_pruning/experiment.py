@@ -2,8 +2,8 @@
 
 A network is trained once and pruned in one shot at every rate, without retraining. All rates
 of a network are one record, and so is its course: after every epoch, the accuracy before and
-after half of the weights go. The methods differ in the optimizer or in one number; which one,
-VARIANTS says.
+after half of the weights are removed. The methods differ in the optimizer or in one number;
+VARIANTS says in which one.
 """
 
 import copy
@@ -144,7 +144,7 @@ class Averaged(training.Callback):
 
 class Course(training.Callback):
     """After every epoch: accuracy unpruned, with half of the weights gone, and that with batch
-    norm anew.
+    norm re-estimated.
 
     test : the samples to classify, of which every COURSE_STEP-th is used. sample : training
         inputs from
@@ -265,8 +265,8 @@ def recalibrate(
     precision: torch.dtype | None = None,
     batch_size: int = 500,
 ) -> None:
-    """Batch norm's running statistics anew, from `inputs`: the plain mean over batches, in
-    place."""
+    """Re-estimate batch norm's running statistics from `inputs`, as the plain mean over
+    batches, in place."""
     with torch.autocast(inputs.device.type, precision, enabled=precision is not None):
         update_bn(inputs.split(batch_size), model)
 
@@ -426,8 +426,7 @@ def _sampling(base: Config, seeds: range) -> list[Config]:
 
 
 def _controls(base: Config, seeds: range) -> list[Config]:
-    """What decides whether the mask does anything: all that stands beside Adam and
-    StochGradAdam."""
+    """The controls that show whether the mask does anything."""
     runs = [variant(method, base) for method in ("stochgradadam, author's β₁", *CONTROLS)]
     runs += [
         variant(method, base, schedule="cosine") for method in ("adam", "stochgradadam", "sgd")

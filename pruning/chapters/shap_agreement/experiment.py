@@ -1,7 +1,7 @@
 """Importance from structure beside SHAP (Fig 3a of arXiv:2311.12526), over densities and
 seeds.
 
-Networks are trained as `pruning.comparison` says. What is explained is the logit of the second
+Networks are trained as `pruning.comparison` says. The methods explain the logit of the second
 class minus that of the first, on a part of the test set.
 """
 

@@ -1,4 +1,4 @@
-"""What of a sparse network is kept, and what is drawn anew, before it is trained again.
+"""Which parts of a sparse network are kept, and which are drawn anew, before retraining.
 
 An arm maps the masks of a network, one (outputs, inputs) a layer, to masks with as many
 weights in every layer. Ordered by how much of the wiring it keeps:

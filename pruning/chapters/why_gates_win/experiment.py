@@ -253,7 +253,7 @@ def again(configs: list[Config]) -> list[Record]:
 
 
 def _moving(config: Config) -> Record:
-    """Go on training a whole network while a share of its connections moves after each
+    """Continue training a whole network while a share of its connections moves after each
     epoch."""
     data = comparison.load(config.dataset, config.split)
     kept, weights, biases = parts(
