@@ -365,5 +365,6 @@ def _blind(evidence: list[Record]) -> str:
     ]
     return (
         "From the untrained to the trained network, the share of pre-activations in a blind"
-        f" range goes {joined(parts)}. Width is the part of their own range that is blind."
+        f" range goes {joined(parts)}. Width is the part of the pre-activations' range that is"
+        " blind."
     )

@@ -216,8 +216,8 @@ def said_of_rates(claim: dict, pair: Pairs) -> str:
             f" {len(gains)} comparisons, one a rate and one before pruning"
         )
     return (
-        f"{len(pair[0])} seeds do not decide the claim: StochGradAdam is clearly behind"
-        " neither at any rate nor before pruning"
+        f"{len(pair[0])} seeds do not decide the claim: StochGradAdam is not clearly"
+        " behind at any rate or before pruning"
     )
 
 
@@ -229,7 +229,7 @@ def ahead_in_words(gain: pandas.DataFrame) -> str:
         return said
     clear = sum(leads(gain[rate]) for rate in gain)
     at = clear or "none"
-    return f"{said} in the mean, and at {at} of them the 95 % interval of the lead is above 0"
+    return f"{said} in the mean, and the 95 % interval of the lead is above 0 at {at} of them"
 
 
 def ahead_at_every_rate(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:

@@ -241,7 +241,10 @@ def answer(evidence: list[Record]) -> list[str]:
         )
     at = EPSILONS.index(TENTH)
     most = 100 * max(record["pgd"][-1][at] for record in evidence)
-    second += f" No network is robust. At ε = {TENTH:g} PGD leaves at most {most:.0f} % right."
+    second += (
+        f" No network is robust. At ε = {TENTH:g} PGD leaves at most {most:.0f} % of the"
+        " images right."
+    )
     third = (
         "On images that are changed without an attack, the accuracy of gates with"
         f" {kept:,} weights minus that of a dense network is, in points,"
