@@ -60,7 +60,8 @@ def gate(
     mode the mask θ^g > ½ is applied. A pruned model must be made plain by `finalize` first,
     after which gates can reopen what was pruned. The model is changed in place through
     ``torch.nn.utils.parametrize``, so ``state_dict`` and the optimizer see the logits as
-    ordinary parameters: build the optimizer afterwards.
+    ordinary parameters: build the optimizer afterwards. Weight decay would pull logits to 0, a
+    keep probability of one half: give `gate_parameters` a group without it.
 
     Parameters
     ----------

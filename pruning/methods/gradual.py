@@ -58,8 +58,9 @@ class GradualPruning:
     Parameters
     ----------
     model : the weights that have a score are masked, in place: by default all of
-        `pruning.prunable`. A pruned model loses weights from those that it has left. Build the
-        optimizer afterwards.
+        `pruning.prunable`. A pruned model loses weights from those that it has left: to resume
+        a training, give the model as it was at its start, and load its state dict afterwards.
+        Build the optimizer afterwards too.
     weights : how many of these are kept in the end, exactly.
     begin, end : fractions of the training, 0 ≤ begin < end ≤ 1.
     updates : n, how many times weights are removed.

@@ -33,7 +33,7 @@ def logistic_noise(
         out = torch.empty_like(
             like, dtype=torch.float32, memory_format=torch.contiguous_format
         )
-    if like.device.type != "cpu" or n < LARGE:
+    if like.device.type != "cpu" or n < LARGE or torch._C._are_functorch_transforms_active():
         return out.uniform_(generator=generator).logit_()
     # torch's CPU generator is serial and would make half of a gated step's overhead on a large
     # layer. SFC64 is three times as fast, and each of its 64-bit words serves four weights: a

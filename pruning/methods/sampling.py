@@ -8,13 +8,21 @@ every read after a backward pass.
 
 import math
 import weakref
+from collections import deque
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from pruning.methods.noise import logistic_noise
 from pruning.networks.masks import find_gates, name_other_form
+
+PASSES = 100  # forward passes that may wait for their backward passes
+
+
+def _place() -> tuple[int, int | None]:
+    """Where a sample is drawn: the task of autograd's engine, −1 outside of a backward pass,
+    and the level of torch.func's transforms, None outside."""
+    return torch._C._current_graph_task_id(), torch._C._functorch.maybe_current_level()
 
 
 class _SampledGate(torch.autograd.Function):
@@ -32,18 +40,19 @@ class _SampledGate(torch.autograd.Function):
         hard = soft.round()  # Eq. 2, value: round(ĝ) = 1[ĝ > ½], ½ rounds to 0
         kept = hard.sum((1, 2)) if isinstance(tau, Tensor) else hard.sum()
         ctx.save_for_backward(weight, soft)
-        ctx.tau, ctx.owner = tau, owner
+        ctx.logits, ctx.tau, ctx.owner = logits, tau, owner
         ctx.set_materialize_grads(False)
         if not ctx.needs_input_grad[1]:  # frozen gates: the density has no gradient
             ctx.mark_non_differentiable(kept)
         return hard.to(weight.dtype).mul_(weight), kept
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_gated, grad_kept):
         if (owner := ctx.owner()) is not None:
             owner.passed_back()
         weight, soft = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True
+            return *_graph_of_gradients(ctx, weight, soft, grad_gated, grad_kept), *[None] * 3
         stacked = isinstance(ctx.tau, Tensor)
         if grad_kept is None:
             grad_kept = soft.new_zeros(())
@@ -65,13 +74,39 @@ class _SampledGate(torch.autograd.Function):
         return grad_weight.to(weight.dtype), grad_logits, None, None, None
 
 
+def _graph_of_gradients(ctx, weight, soft, grad_gated, grad_kept):
+    """What `_SampledGate.backward` gives of weight and logits, to be differentiated again."""
+    logits = ctx.logits
+    # ĝ at the value that was sampled, as a function of ℓ
+    again = torch.sigmoid(soft.logit() + (logits - logits.detach()) / ctx.tau)
+    hard = soft.round() + (again - again.detach())  # Eq. 2
+    kept = hard.sum((1, 2)) if isinstance(ctx.tau, Tensor) else hard.sum()
+    gated = hard.to(weight.dtype) * weight
+    outputs = [
+        (out, grad)
+        for out, grad in ((gated, grad_gated), (kept, grad_kept))
+        if grad is not None and out.requires_grad
+    ]
+    trained = [each for each in (weight, logits) if each.requires_grad]
+    found = iter(
+        torch.autograd.grad(
+            [out for out, _ in outputs],
+            trained,
+            [grad for _, grad in outputs],
+            create_graph=True,
+            allow_unused=True,
+        )
+    )
+    return [next(found) if each.requires_grad else None for each in (weight, logits)]
+
+
 class Gate(nn.Module):
     """Parametrization θ^w ↦ θ^w ⊙ g. Made by `gates.gate`; holds the logits ℓ and the last
     sample's sum."""
 
     hardening = "pruning.harden(model)"  # what makes masks of such gates
     stacked = 0  # 1 where the first dimension counts networks
-    _task = -1  # of autograd's engine, in which the sample was drawn; −1 outside
+    _drawn_at = (-1, None)  # `_place` of the sample
 
     def __init__(self, weight: Tensor, tau: float, init: float):
         super().__init__()
@@ -92,6 +127,11 @@ class Gate(nn.Module):
     def sample(self, weight: Tensor) -> Tensor:
         """θ^w ⊙ g in training mode: that of this pass, or a new one."""
         if self._reuse and self._usable(weight.requires_grad or self.logits.requires_grad):
+            return self._sample
+        if torch._C._are_functorch_transforms_active():  # they take no such Function
+            hard = self.straight_through()
+            self._sample = weight * hard.to(weight.dtype)
+            self._drawn(hard.sum())
             return self._sample
         self._sample, kept = _SampledGate.apply(
             weight, self.logits, self.noise(), self.tau, weakref.ref(self)
@@ -130,25 +170,42 @@ class Gate(nn.Module):
 
     def passed_back(self) -> None:
         """A backward pass has used the sample, whose graph is gone."""
-        self._sample, self._reuse = None, False
+        self._sample, self._reuse, self._passed = None, False, True
 
     def forget(self) -> None:
         """Drop everything that belongs to one step."""
         self.kept: Tensor | None = None  # Σ g of the last training forward pass, with gradient
         self._sample: Tensor | None = None
         self._reuse = False  # whether a pass was announced, whose reads share the sample
+        # Σ g of each forward pass since the last backward pass, which may be still going on
+        self._sums: deque[Tensor] = deque(maxlen=PASSES)
+        self._passed = False
 
     def _usable(self, trained: bool) -> bool:
         """Whether the sample belongs to this pass, not to one that checkpointing repeats in
         the backward pass, and has a graph where gradients are wanted of what is `trained`."""
-        if self._sample is None or self._task != torch._C._current_graph_task_id():
+        if self._sample is None or self._drawn_at != _place():
             return False
         return self._sample.requires_grad or not (trained and torch.is_grad_enabled())
 
     def _drawn(self, kept: Tensor) -> None:
-        self._task = torch._C._current_graph_task_id()
-        if self._task == -1:
+        """Take in a new sample. Raises RuntimeError for one that checkpointing draws in a
+        backward pass and no forward pass had."""
+        self._drawn_at = task, level = _place()
+        if task == -1:
             self.kept = kept
+            if self._passed:
+                self._sums.clear()
+                self._passed = False
+            if level is None:
+                self._sums.append(kept.detach())
+        elif torch.is_grad_enabled() and not any(torch.equal(kept, s) for s in self._sums):
+            raise RuntimeError(
+                "gates: a checkpointed part of the model drew other gates when it was computed"
+                " again in the backward pass, so that its gradient would be wrong; needs"
+                " checkpoint(…, preserve_rng_state=True), and all calls of a layer that is"
+                " called several times in one checkpointed part"
+            )
 
     def extra_repr(self) -> str:
         """Shape and temperature, for print(model)."""
@@ -164,7 +221,8 @@ class Gate(nn.Module):
         # The last sample belongs to an autograd graph, which can be neither copied nor
         # pickled.
         state = super().__getstate__()
-        return {**state, "kept": None, "_sample": None, "_reuse": False}
+        passing = {"kept": None, "_sample": None, "_reuse": False, "_passed": False}
+        return state | passing | {"_sums": deque(maxlen=PASSES)}
 
 
 class OutputGate(Gate):

@@ -173,6 +173,12 @@ class StochGradAdam(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        for p in (p for group in self.param_groups for p in group["params"]):
+            if p.grad is not None and p.grad.layout != torch.strided:
+                raise RuntimeError(
+                    f"params: got a sparse gradient of a parameter of shape {tuple(p.shape)},"
+                    " needs dense ones; nn.Embedding has sparse=False"
+                )
         for index, group in enumerate(self.param_groups):
             params = [p for p in group["params"] if p.grad is not None]
             if params:
@@ -180,8 +186,6 @@ class StochGradAdam(Optimizer):
         return loss
 
     def _step_group(self, index: int, group: dict[str, Any], params: list[Tensor]) -> None:
-        if any(p.grad.is_sparse for p in params):
-            raise RuntimeError("StochGradAdam: got a sparse gradient, needs dense ones")
         for p in params:
             if not self.state[p]:
                 self.state[p] = {
@@ -201,7 +205,8 @@ class StochGradAdam(Optimizer):
             )
         )
         params = [_real(p) for p in params]
-        (beta1, beta2), lr, rate = group["betas"], float(group["lr"]), group["sampling_rate"]
+        (beta1, beta2), lr = map(float, group["betas"]), float(group["lr"])
+        rate = float(group["sampling_rate"])
         if group["maximize"]:
             grads = torch._foreach_neg(grads)
         if group["weight_decay"]:

@@ -75,7 +75,8 @@ def name_other_form(state_dict: Mapping[str, Tensor], own: str, error_msgs: list
     if own not in state_dict:
         error_msgs.append(
             f"the state dict has no {own!r}: if it comes from this model while it was plain,"
-            " masked or gated otherwise, load pruning.convert_state_dict(state_dict, model)"
+            " masked or gated otherwise, load pruning.convert_state_dict(state_dict, model);"
+            " if it is meant for a part of the model, load model.state_dict() | state_dict"
         )
 
 

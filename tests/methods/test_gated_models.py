@@ -216,6 +216,89 @@ def test_checkpointing_an_lstm_is_the_same_step():
     )
 
 
+class Parts(nn.Module):
+    """Two calls, each checkpointed by itself."""
+
+    def __init__(self, first, second, **options):
+        super().__init__()
+        self.first, self.second, self.options = first, second, options
+
+    def forward(self, x):
+        x = checkpoint(lambda x: torch.tanh(self.first(x)), x, **self.options)
+        return checkpoint(lambda x: torch.tanh(self.second(x)), x, **self.options)
+
+
+@pytest.mark.parametrize("granularity", ["weight", "output"])
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_other_gates_in_a_part_that_is_computed_again_are_refused(granularity, reentrant):
+    x = torch.randn(3, 30, requires_grad=True)
+    once, twice = (nn.Linear(30, 30), nn.Linear(30, 30)), (nn.Linear(30, 30),) * 2
+
+    def step(layers, kept):
+        model = Parts(*layers, use_reentrant=reentrant, preserve_rng_state=kept)
+        chosen = [key for key, _, _ in prunable(model)]
+        pruning.gate(model, init=0.5, layers=chosen, granularity=granularity)
+        # passes whose backward passes come together
+        (model(x).square().mean() + model(-x).square().mean()).backward()
+
+    step(copy.deepcopy(once), True)
+    for layers, kept in ((once, False), (twice, True)):
+        with pytest.raises(RuntimeError, match="drew other gates when it was computed again"):
+            step(layers, kept)
+
+
+@pytest.mark.parametrize("granularity", ["weight", "output"])
+@pytest.mark.parametrize("inputs", [6, 30_000])
+def test_gradients_of_functional_calls_are_those_of_autograd(granularity, inputs):
+    model = nn.Sequential(nn.Linear(inputs, 2), nn.Tanh(), nn.Linear(2, 3))
+    pruning.gate(model, init=0.5, granularity=granularity)
+    x, params = torch.randn(4, inputs), dict(model.named_parameters())
+
+    def loss(params, x):
+        out = torch.func.functional_call(model, params, (x,))
+        return out.square().mean() + pruning.density_loss(model, 0.1)
+
+    torch.manual_seed(1)
+    found = torch.func.grad(loss)(params, x)
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0), randomness="same")
+    torch.manual_seed(1)
+    by_sample = each(params, x)
+    torch.manual_seed(1)
+    with torch.no_grad():  # the same noise, from the same source
+        kept = torch.func.vmap(lambda x: loss(params, x), randomness="same")(x)
+    assert kept.shape == (4,)
+    for name, gradient in found.items():
+        assert gradient.any()
+        assert torch.allclose(by_sample[name].mean(0), gradient, atol=1e-5)
+    if inputs == 6:  # a larger layer draws elsewhere in training
+        torch.manual_seed(1)
+        loss(params, x).backward()
+        assert all(torch.allclose(found[k], p.grad, atol=1e-6) for k, p in params.items())
+
+
+@pytest.mark.parametrize("frozen", [None, 0, 1])
+def test_gates_can_be_differentiated_twice(frozen):
+    layer, x = pruning.gate(nn.Linear(6, 5), tau=0.7, init=0.5), torch.randn(4, 6)
+    held = layer.parametrizations.weight
+    params = [held.original, held[0].logits]
+    if frozen is not None:
+        params.pop(frozen).requires_grad_(False)
+
+    def twice(weight):
+        loss = (x @ weight.T).square().mean() + 0.1 * held[0].kept.square()
+        first = torch.autograd.grad(loss, params, create_graph=True)
+        return [*first, *torch.autograd.grad(sum(g.square().sum() for g in first), params)]
+
+    torch.manual_seed(1)
+    found = twice(layer.weight)
+    torch.manual_seed(1)
+    gates = held[0].straight_through()  # of the same noise
+    held[0].kept = gates.sum()
+    for ours, expected in zip(found, twice(held.original * gates), strict=True):
+        assert expected.any()
+        assert torch.allclose(ours, expected, atol=1e-5)
+
+
 def test_a_density_loss_whose_gradient_got_lost_is_refused():
     x = torch.randn(3, 6, requires_grad=True)
     model = pruning.gate(Deep(reentrant=True))

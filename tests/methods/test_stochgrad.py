@@ -229,11 +229,13 @@ def test_values_out_of_range_are_named(arguments, words):
 
 
 def test_sparse_gradients_are_refused():
-    layer = nn.Embedding(5, 2, sparse=True)
-    optimizer = StochGradAdam(layer.parameters())
-    layer(torch.tensor([1])).sum().backward()
-    with pytest.raises(RuntimeError, match="sparse gradient"):
+    layer, dense = nn.Embedding(5, 2, sparse=True), nn.Linear(2, 1)
+    optimizer = StochGradAdam([{"params": each.parameters()} for each in (dense, layer)])
+    before = dense.weight.detach().clone()
+    dense(layer(torch.tensor([1]))).sum().backward()
+    with pytest.raises(RuntimeError, match=r"sparse gradient .*\(5, 2\).*sparse=False"):
         optimizer.step()
+    assert torch.equal(dense.weight, before)  # nothing has moved
 
 
 def test_the_settings_are_the_papers_and_adam_s():

@@ -71,6 +71,19 @@ def test_it_goes_in_the_right_direction(kwargs, as_tensor):
     assert (found[-1] > found[0]) == kwargs.get("maximize", False)
 
 
+def test_every_option_may_be_a_tensor():
+    ours, theirs = parameters(), parameters()
+    options = {"betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": 0.1, "sampling_rate": 0.5}
+    tensors = {
+        name: tuple(map(torch.tensor, each)) if name == "betas" else torch.tensor(each)
+        for name, each in options.items()
+    }
+    for params, given in ((ours, tensors), (theirs, options)):
+        torch.manual_seed(0)
+        train(StochGradAdam(params, **given), params, 4)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, theirs, strict=True))
+
+
 def test_a_learning_rate_as_tensor_is_the_number_and_may_be_scheduled():
     ours, theirs = parameters(), parameters()
     rate = torch.tensor(0.05)

@@ -131,6 +131,17 @@ def test_an_unexpected_key_beside_a_mask_or_logits_is_refused(form):
     model.load_state_dict(state, strict=False)
 
 
+@pytest.mark.parametrize("form", ["masked", "gated"])
+def test_a_part_of_a_state_dict_is_refused_with_what_loads_it(form):
+    model = FORMS[form](mlp())
+    part, other = {"0.bias": torch.full_like(model[0].bias, 7)}, copy.deepcopy(model)
+    with pytest.raises(RuntimeError, match=r"load model\.state_dict\(\) \| state_dict"):
+        model.load_state_dict(part, strict=False)
+    model.load_state_dict(model.state_dict() | part)
+    assert (model[0].bias == 7).all()
+    assert torch.equal(model[2].weight, other[2].weight) or form == "gated"
+
+
 class LowRank(nn.Module):
     """W ↦ W + B A, as LoRA adapts a weight."""
 
