@@ -58,15 +58,16 @@ def _more(mnist: pandas.DataFrame) -> str:
     there = [other for other in RIVALS if other in kept]
     excess = {other: 100 * (kept.gates / kept[other] - 1).max() for other in there}
     said = [
-        f"up to {more:.0f} % more than {name(other)}"
+        f"up to {more:.0f} % more weights than {name(other)}"
         for other, more in excess.items()
         if more >= 0.5
     ]
     if not said:
         return ""
     return (
-        " Equal density means that the same was asked for. Gates overshoot it a little, and"
-        f" dense networks come in steps of a neuron, so gates keep {joined(said)}."
+        " Equal density means that the same density was asked for. Gates overshoot it a"
+        " little, and dense networks change their size in steps of a neuron. So gates keep"
+        f" {joined(said)}."
     )
 
 

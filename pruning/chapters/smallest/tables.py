@@ -197,11 +197,12 @@ def answers(evidence: list[Record], earlier: list[Record]) -> list[str]:
         f"The accuracy on MNIST's test set is **{ladder[0]} weights**, {joined(ladder[1:])}"
         f" (*Figure 1*; brackets are 95 % intervals over {most.count()} seeds at"
         f" {PAPER_WEIGHTS} weights and at least {groups.count().min()} with fewer). The paper"
-        f" stops at {PAPER_WEIGHTS} with above 94 %.",
-        f"We do not know what limits them. {tallied(moves(ablation))} (*Figure 2*). The chosen"
-        f" settings together gain {gained(ablation, CHOSEN)} there, on the images by which"
-        f" they were chosen. On the test set they reach {percent_interval(without)}, and the"
-        f" settings before reach {percent_interval(before)}{_unclear(without, before)}. With a"
+        f" stops at {PAPER_WEIGHTS} weights, with more than 94 %.",
+        f"We do not know what limits the accuracy. {tallied(moves(ablation))} (*Figure 2*)."
+        f" The chosen settings together gain {gained(ablation, CHOSEN)} there, on the images"
+        " by which they were chosen. On the test set they reach"
+        f" {percent_interval(without)}, and the settings before reach"
+        f" {percent_interval(before)}{_unclear(without, before)}. With a"
         f" budget of {PAPER_WEIGHTS} weights the new settings reach the"
         f" {100 * most.mean():.2f} % above{_by_seed(listed(evidence), free)}.",
         f"A network of {whole['effective']} weights is a file of **{small:,} bytes**, where"

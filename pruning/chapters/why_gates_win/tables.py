@@ -326,8 +326,8 @@ def answer(
         " trained on the connections of a network of gates, the accuracy is"
         f" **{mean_interval(wiring, 1)} %**. On a random wiring of the same shape, with all"
         f" weights on paths, it is **{mean_interval(random, 1)} %** (*Figure 1*). The"
-        f" {len(wiring)} networks of {networks[0]['kept']} weights on MNIST themselves reach"
-        f" {mean_interval(own, 1)} %. Brackets are 95 % intervals.",
+        f" {len(wiring)} networks of gates themselves, with {networks[0]['kept']} weights on"
+        f" MNIST, reach {mean_interval(own, 1)} %. Brackets are 95 % intervals.",
         "The signs of the trained weights are worth another"
         f" {mean_interval(signs - wiring, 1)} points, and their sizes"
         f" {mean_interval(own - signs, 1)}.",
