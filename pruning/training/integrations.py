@@ -75,7 +75,10 @@ def for_lightning(callback: Callback, module: str = "") -> "lightning.Callback":
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             """After a step of the optimizer, which accumulated batches share."""
             if trainer.global_step > self.steps:
-                inner.after_step(_part(pl_module, module), self.steps / self.total)
+                passed = self.steps / self.total
+                if not pl_module.automatic_optimization:
+                    passed = _passed_by_hand(trainer, self.steps, batch_idx)
+                inner.after_step(_part(pl_module, module), passed)
                 self.steps = trainer.global_step
 
         def on_train_end(self, trainer, pl_module):
@@ -91,6 +94,16 @@ def for_lightning(callback: Callback, module: str = "") -> "lightning.Callback":
             inner.load(state_dict)
 
     return Adapter()
+
+
+def _passed_by_hand(trainer: "lightning.Trainer", steps: int, batch: int) -> float:
+    """The fraction of a training before a batch, where the module steps its optimizers itself,
+    maybe several: of the steps or of the epochs, whichever end it first."""
+    passed = steps / trainer.max_steps if trainer.max_steps > 0 else 0.0
+    if trainer.max_epochs > 0:
+        epochs = trainer.current_epoch + batch / trainer.num_training_batches
+        passed = max(passed, epochs / trainer.max_epochs)
+    return passed
 
 
 def for_transformers(callback: Callback, module: str = "") -> "transformers.TrainerCallback":

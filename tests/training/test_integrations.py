@@ -85,6 +85,52 @@ def fit_lightning(model, callbacks, accumulate=1):
         trainer.fit(Module(), DataLoader(TensorDataset(*data()), BATCH))
 
 
+@pytest.mark.parametrize(
+    ("limits", "progress"),
+    [
+        ({"max_epochs": 2}, [k / 24 for k in range(24)]),
+        ({"max_steps": 10}, [0, 0.2, 0.4, 0.6, 0.8]),
+        ({"max_epochs": 2, "max_steps": 8}, [0, 0.25, 0.5, 0.75]),
+    ],
+)
+def test_two_optimizers_by_hand_take_one_training(limits, progress):
+    lightning = pytest.importorskip("lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+    class Two(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+            self.net, self.other = net(), net()
+
+        def training_step(self, batch, index):
+            x, y = batch
+            for optimizer, part in zip(self.optimizers(), (self.net, self.other), strict=True):
+                optimizer.zero_grad()
+                self.manual_backward(F.cross_entropy(part(x), y))
+                optimizer.step()
+
+        def configure_optimizers(self):
+            return [torch.optim.Adam(each.parameters()) for each in (self.net, self.other)]
+
+    watch = Watch()
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        callbacks=[for_lightning(watch, "net"), for_lightning(Gradual(30), "net")],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **limits,
+    )
+    module = Two()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice on workers
+        trainer.fit(module, DataLoader(TensorDataset(*data()), BATCH))
+    assert watch.progress == pytest.approx(progress)
+    assert kept(module.net) == 30
+
+
 class WithLoss(nn.Module):
     def __init__(self, model):
         super().__init__()
