@@ -1,6 +1,7 @@
 """Numbers and texts with bounds: annotations of settings, configs and records, which msgspec
 checks."""
 
+from numbers import Integral
 from typing import Annotated
 
 from msgspec import Meta
@@ -14,3 +15,9 @@ Probability = Annotated[float, Meta(gt=0, lt=1)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
 Amount = Annotated[float, Meta(ge=0)]
 Text = Annotated[str, Meta(min_length=1)]
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Raise ValueError unless the argument `name` is a whole number, `least` or more."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name}: got {value!r}, needs a whole number, {least} or more")

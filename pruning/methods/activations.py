@@ -13,11 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from pruning.networks.batches import batches, call, evaluating, uneven
+from pruning.networks.chain import ELEMENTWISE
 from pruning.networks.prunable import prunable
 from pruning.training import Callback
 
 SMOOTH = (nn.Sigmoid, nn.Tanh, nn.SiLU, nn.GELU)
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, *SMOOTH)
+HIDDEN = (
+    *(kind for kind in ELEMENTWISE if kind not in (nn.Identity, nn.Dropout)),
+    *(nn.PReLU, nn.RReLU, nn.Threshold, nn.Hardshrink, nn.Softshrink, nn.Tanhshrink),
+)
 
 
 def blind_ranges(
@@ -148,8 +153,9 @@ class Activity:
         none with gradients."""
         if not self.means:
             raise RuntimeError(
-                "activity: no forward pass with gradients since the last take(); under"
-                " checkpointing needs checkpoint(…, use_reentrant=False)"
+                "activity: no forward pass with gradients through the model's activation"
+                " modules since the last take(); under checkpointing needs"
+                " checkpoint(…, use_reentrant=False)"
             )
         total, self.means = sum(self.means[1:], self.means[0]), []
         return total
@@ -159,7 +165,8 @@ class Activity:
 def activity_penalty(model: nn.Module) -> Iterator[Activity]:
     """Collect the mean |neuron output| of every hidden layer, for pruning-aware training.
 
-    Hidden outputs are those of activation modules, so logits do not count. ``take()`` gives
+    Hidden outputs are those of modules that are activations (PReLU, Hardswish, … too), so
+    logits do not count, nor what functions such as ``torch.relu`` give. ``take()`` gives
     the sum over layers, not their mean, of all forward passes with gradients since the last
     ``take()``. Raises ValueError for a model without such a module.
 
@@ -168,10 +175,10 @@ def activity_penalty(model: nn.Module) -> Iterator[Activity]:
     >>> with pruning.activity_penalty(model) as activity:
     ...     loss = cross_entropy(model(x), y) + lam * activity.take()
     """
-    modules = [module for module in model.modules() if isinstance(module, ACTIVATIONS)]
+    modules = [module for module in model.modules() if isinstance(module, HIDDEN)]
     if not modules:
         raise ValueError(
-            f"model: has none of {[kind.__name__ for kind in ACTIVATIONS]} to collect from"
+            f"model: has none of {[kind.__name__ for kind in HIDDEN]} to collect from"
         )
     activity = Activity()
     hooks: list = [module.register_forward_hook(activity.collect) for module in modules]

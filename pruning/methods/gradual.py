@@ -23,7 +23,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pruning.bounds import Fraction, Positive, Rate
+from pruning.bounds import Fraction, Positive, Rate, check_whole
 from pruning.methods import scores, shares
 from pruning.networks import masks
 from pruning.networks.notices import notice, say_emptied
@@ -94,8 +94,7 @@ class GradualPruning:
     ):
         if not 0 <= begin < end <= 1:
             raise ValueError(f"begin, end: got {begin}, {end}, needs 0 ≤ begin < end ≤ 1")
-        if updates < 1:
-            raise ValueError(f"updates: got {updates!r}, needs 1 or more")
+        check_whole("updates", updates, 1)
         self.model, self.begin, self.end, self.updates, self.score = (
             model,
             begin,

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pruning.bounds import Count, Fraction, Positive, Rate
+from pruning.bounds import Count, Fraction, Positive, Rate, check_whole
 from pruning.methods import scores, shares
 from pruning.networks.prunable import selected
 from pruning.training import Callback
@@ -69,8 +69,7 @@ class Rewinding(Callback):
         allocation: shares.Shares = "global",
         ignore: Iterable[str] | None = None,
     ):
-        if rounds < 1:
-            raise ValueError(f"rounds: got {rounds!r}, needs 1 or more")
+        check_whole("rounds", rounds, 1)
         if not 0 <= early < 1:
             raise ValueError(f"early: got {early!r}, needs a fraction in [0, 1)")
         self.weights, self.rounds, self.early, self.allocation = (

@@ -30,13 +30,14 @@ on. A layer that has no gradient in a step (its ``grad`` is None while another's
 as it is in that step.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pruning.bounds import Amount, Fraction, Rate
+from pruning.bounds import Amount, Fraction, Rate, check_whole
 from pruning.methods import shares
 from pruning.networks.masks import find_mask, is_parametrized, is_pruned, original, set_mask
 from pruning.networks.prunable import selected
@@ -170,8 +171,7 @@ class SET(_Rewiring):
         super().__init__(density, allocation, ignore)
         if not 0 <= fraction < 1:
             raise ValueError(f"fraction: got {fraction!r}, needs a number in [0, 1)")
-        if rewirings < 0:
-            raise ValueError(f"rewirings: got {rewirings!r}, needs 0 or more")
+        check_whole("rewirings", rewirings, 0)
         self.fraction, self.rewirings, self.done = fraction, rewirings, 0
 
     def start(self, model: nn.Module) -> None:
@@ -228,7 +228,8 @@ class DeepR(_Rewiring):
     of its steps, with the fraction of the training that has passed.
 
     Frozen layers keep the weights and masks of `start`, and a layer without a gradient in a
-    step stays as it is then. Raises ValueError for values out of range, in `after_step` for
+    step stays as it is then. Raises TypeError for a rate that is no function, ValueError for
+    values out of range, in `after_step` for
     progress outside [0, 1], such as a count of steps.
     """
 
@@ -241,8 +242,13 @@ class DeepR(_Rewiring):
         ignore: Iterable[str] | None = None,
     ):
         super().__init__(density, allocation, ignore)
-        if l1 < 0:
-            raise ValueError(f"l1: got {l1!r}, needs 0 or more")
+        if not 0 <= l1 < math.inf:
+            raise ValueError(f"l1: got {l1!r}, needs a finite number, 0 or more")
+        if not callable(rate):
+            raise TypeError(
+                f"rate: got {rate!r}, needs a function of progress, such as"
+                " lambda progress: 0.1"
+            )
         self.rate, self.l1 = rate, l1
         self.signs: dict[str, Tensor] = {}  # 1 and −1
 

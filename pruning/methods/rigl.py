@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from pruning.bounds import Fraction, Positive, Rate
+from pruning.bounds import Fraction, Positive, Rate, check_whole
 from pruning.methods import scores, shares
 from pruning.networks import masks
 from pruning.training import Callback, ranks
@@ -94,8 +94,7 @@ class RigL(Callback):
             raise ValueError(
                 f"fraction, until: got {fraction}, {until}, needs [0, 1) and (0, 1]"
             )
-        if every < 1:
-            raise ValueError(f"every: got {every!r}, needs 1 step or more")
+        check_whole("every", every, 1)
         if masks is not None and ignore is not None:
             raise ValueError("masks, ignore: got both, needs one; masks name the layers")
         self.weights, self.allocation, self.fraction = weights, allocation, fraction

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from pruning.bounds import check_whole
 from pruning.training.checkpoints import Checkpoint, Progress
 
 # whether every training shows a bar: set by the command `pruning run`
@@ -164,10 +165,8 @@ def fit(
             f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many, at"
             " least one"
         )
-    if epochs < 0 or batch_size < 1:
-        raise ValueError(
-            f"epochs, batch_size: got {epochs}, {batch_size}, needs 0 or more and 1 or more"
-        )
+    check_whole("epochs", epochs, 0)
+    check_whole("batch_size", batch_size, 1)
     if checkpoint is not None and generators is not None:
         raise ValueError(
             "checkpoint: got one for a stack of networks, needs None; a stack starts anew"

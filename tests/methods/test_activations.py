@@ -157,3 +157,14 @@ def test_activity_of_a_checkpointed_model_is_that_of_the_plain_one():
             activity.take()
     assert all(total == found[0][0] for total, _ in found)
     assert all(torch.equal(gradient, found[0][1]) for _, gradient in found)
+
+
+@pytest.mark.parametrize("kind", [nn.PReLU, nn.ELU, nn.Hardswish, nn.ReLU6, nn.Mish])
+def test_activity_is_of_every_kind_of_activation(kind):
+    model = nn.Sequential(nn.Linear(3, 4), kind(), nn.Linear(4, 4), nn.ReLU())
+    x = torch.ones(5, 3)
+    with pruning.activity_penalty(model) as activity:
+        model(x)
+        expected = model[:2](x).abs().mean() + model(x).abs().mean()
+        activity.means[2:] = []
+        assert activity.take().item() == pytest.approx(expected.item())

@@ -84,6 +84,7 @@ def test_training_after_the_end_respects_the_mask(digits):
         {"begin": -0.1},
         {"end": 1.1},
         {"updates": 0},
+        {"updates": 2.5},
         {"weights": 0},
     ],
 )

@@ -59,8 +59,9 @@ def test_layers_may_have_shares(digits):
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="rounds: got 0"):
-        rewind.Rewinding(10, rounds=0)
+    for rounds in (0, 1.5, True):
+        with pytest.raises(ValueError, match=f"rounds: got {rounds}, needs a whole number"):
+            rewind.Rewinding(10, rounds=rounds)
     for early in (1, -0.1):
         with pytest.raises(ValueError, match=f"early: got {early}"):
             rewind.Rewinding(10, rounds=1, early=early)

@@ -201,6 +201,8 @@ def test_full_density_leaves_nothing_to_rewire():
     [
         (lambda: SET(0.0, 5), "density: got 0.0"),
         (lambda: SET(0.1, -1), "rewirings: got -1"),
+        (lambda: SET(0.1, 2.5), r"rewirings: got 2\.5, needs a whole number, 0 or more"),
+        (lambda: DeepR(0.1, lambda progress: 0.1, l1=math.nan), "l1: got nan"),
         (lambda: SET(0.1, 5, fraction=1.0), "fraction: got 1.0"),
         (lambda: SET(0.1, 5, fraction=-0.1), "fraction: got -0.1"),
         (lambda: SET(0.1, 5, allocation="global"), "allocation: got 'global', needs 'uni"),
@@ -342,6 +344,11 @@ def test_a_count_of_steps_is_no_progress(make, progress):
     method.start(model)
     with pytest.raises(ValueError, match=rf"progress: got {progress}, needs the fraction"):
         method.after_step(model, progress)
+
+
+def test_a_rate_is_a_function():
+    with pytest.raises(TypeError, match=r"rate: got 0\.1, needs a function of progress"):
+        DeepR(0.5, 0.1)
 
 
 KINDS = {

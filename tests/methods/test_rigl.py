@@ -82,6 +82,7 @@ def test_it_starts_where_it_is_told():
         {"fraction": 1.0},
         {"fraction": -0.1},
         {"every": 0},
+        {"every": 2.5},
         {"until": 0.0},
         {"until": 1.1},
     ],

@@ -130,9 +130,11 @@ def test_a_loss_that_is_not_finite_stops_with_the_epoch_named():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="targets: got 49 for 50 inputs"):
         fit(net(), X, Y[:49], epochs=1)
-    with pytest.raises(ValueError, match="got -1, 256"):
+    with pytest.raises(ValueError, match="epochs: got -1, needs a whole number"):
         fit(net(), X, Y, epochs=-1)
-    with pytest.raises(ValueError, match="got 1, 0"):
+    with pytest.raises(ValueError, match=r"epochs: got 1\.5"):
+        fit(net(), X, Y, epochs=1.5)
+    with pytest.raises(ValueError, match="batch_size: got 0, needs a whole number, 1 or"):
         fit(net(), X, Y, epochs=1, batch_size=0)
 
 
