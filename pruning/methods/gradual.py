@@ -28,7 +28,7 @@ from pruning.methods import scores, shares
 from pruning.networks import masks
 from pruning.networks.notices import notice, say_emptied
 from pruning.networks.prunable import check_untied, prunable
-from pruning.training import Callback
+from pruning.training import Callback, ranks
 from pruning.training.loop import check_progress
 from pruning.training.recipes import (
     Adam,
@@ -68,6 +68,9 @@ class GradualPruning:
     score : model ↦ {layer name: tensor shaped as the weight}, larger = keep; by default |W|.
         It is computed once at the start, to see which weights it covers. The others are
         neither counted nor pruned, and a warning names them.
+
+    Where ``torch.distributed`` runs several processes, `step` is a collective call: the scores
+    of rank 0 count, so that replicas stay equal.
 
     Raises ValueError for values out of range, for scores of unknown layers or of other shapes,
     and in `step` if the score covers other layers than at the start.
@@ -160,8 +163,10 @@ class GradualPruning:
             raise ValueError(f"scores: got layers {list(found)}, needs {list(self.sizes)}")
         shares.keep_largest(self.model, found, self._kept(updates))
         self.done = updates
+        owners = shares.owners(self.model, self.sizes)
+        for owner in owners.values():
+            ranks.take_from_first(masks.find_mask(*owner).keep)
         if updates == self.updates:
-            owners = shares.owners(self.model, self.sizes)
             say_emptied(
                 [name for name, owner in owners.items() if not masks.mask_of(*owner).any()]
             )

@@ -7,6 +7,7 @@ from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import pruning
+from pruning.methods.gradual import Gradual
 from pruning.methods.rewiring import SET, DeepR, SETSettings, _random_indices, set_phases
 from pruning.methods.shares import erdos_renyi
 from pruning.networks.masks import mask_of, original, set_mask
@@ -352,6 +353,7 @@ def test_a_rate_is_a_function():
 
 
 KINDS = {
+    "gradual": lambda: Gradual(60, score=pruning.random_scores, end=0.9, updates=9),
     "set": lambda: SET(0.5, 4),
     "deepr": lambda: DeepR(0.5, lambda progress: 0.1, l1=0.5),
     "rigl": lambda: pruning.RigL(60, every=2),
