@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import pruning
-from pruning.methods.activations import activations_after, blind_ranges
+from pruning.methods.activations import ActivityPenalty, activations_after, blind_ranges
 
 
 def logit(p):
@@ -17,6 +17,8 @@ def test_piecewise_linear_ranges_are_exact():
     assert blind_ranges(nn.ReLU()) == [(-math.inf, 0.0)]
     assert blind_ranges(nn.LeakyReLU(0.01)) == []
     assert blind_ranges(nn.LeakyReLU(0.01), tolerance=0.02) == [(-math.inf, 0.0)]
+    assert blind_ranges(nn.LeakyReLU(0.15), tolerance=0.1) == []
+    assert blind_ranges(nn.LeakyReLU(0.0)) == blind_ranges(nn.ReLU())
     assert blind_ranges(None) == blind_ranges(nn.Softplus()) == []
 
 
@@ -79,6 +81,8 @@ def test_no_smooth_activation_is_exactly_flat():
     assert blind_ranges(nn.Tanh(), tolerance=0.0) == []
     with pytest.raises(ValueError, match=r"tolerance: got -0\.1"):
         blind_ranges(nn.ReLU(), -0.1)
+    with pytest.raises(ValueError, match=r"tolerance: got 1"):
+        blind_ranges(nn.ReLU(), 1)
 
 
 def test_the_activation_after_a_layer_is_the_one_that_takes_its_output():
@@ -103,6 +107,30 @@ def test_the_activation_after_a_layer_is_the_one_that_takes_its_output():
     }  # dropout passes the tensor on; batch norm makes another one
     assert model.training
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_an_activation_may_get_its_input_by_name():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.act, self.b = nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.b(self.act(input=self.a(x)))
+
+    model = Net()
+    assert activations_after(model, torch.randn(1, 3)) == {"a": model.act}
+
+
+def test_the_penalty_in_training_is_lambda_times_the_activity():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    x, penalty = torch.randn(7, 3), ActivityPenalty(0.25)
+    penalty.start(model)
+    model(x)
+    found = penalty.penalty(model, 0.5)
+    assert found.item() == pytest.approx(0.25 * model[:2](x).abs().mean().item())
+    penalty.finish(model)
+    assert not any(m._forward_hooks for m in model.modules())
 
 
 def test_activity_is_the_mean_output_of_hidden_layers():
