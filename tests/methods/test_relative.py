@@ -84,6 +84,73 @@ def test_input_scales_and_many_inputs_take_the_narrowed_search_to_the_same_resul
         assert torch.allclose(stats.std, std, atol=1e-6)
 
 
+def by_tables(layer, x, activation, kind):
+    """As `by_loops`, from one table of samples × outputs × inputs; also without a bias."""
+    w, x, f = layer.weight.detach().double(), x.double(), activation or nn.Identity()
+    b = torch.zeros(len(w)) if layer.bias is None else layer.bias.detach().double()
+    z, part = (x @ w.T + b)[..., None], w * x[:, None]
+    if kind == "output":
+        found = (f(z.clone()) - f(z - part)).abs()
+    else:
+        total = part.abs().sum(2, keepdim=True) + b.abs()[:, None]
+        found = torch.where(total > 0, part.abs() / total, 0.0) if kind == "relative" else part
+        for low, high in blind_ranges(activation):
+            same = (low <= z) & (z <= high) & (low <= z - part) & (z - part <= high)
+            found = found.masked_fill(same, 0.0)
+    return found.mean(0), found.std(0, correction=0)
+
+
+def agree(stats, wanted, rtol=1e-4):
+    """Mean and deviation are the wanted ones to a fraction of the largest."""
+    return all(
+        torch.allclose(a, b, rtol=rtol, atol=rtol * b.abs().max().item())
+        for a, b in zip((stats.mean, stats.std), wanted, strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", relative.KINDS)
+@pytest.mark.parametrize("positive", [True, False])
+def test_more_numbers_than_one_chunk_holds_are_all_counted(kind, positive):
+    torch.manual_seed(2)
+    layer = nn.Linear(131, 20)  # of a prime number of inputs, so that the last block is padded
+    with torch.no_grad():
+        layer.weight.mul_(15)
+    x = torch.rand(1500, 131) if positive else torch.randn(1500, 131)
+    stats = contribution_statistics(nn.Sequential(layer, nn.Sigmoid()), x, kind)["0"]
+    assert 0.2 < stats.blind.mean() < 0.9
+    assert agree(stats, by_tables(layer, x, nn.Sigmoid(), kind))
+
+
+@pytest.mark.parametrize("kind", relative.KINDS)
+@pytest.mark.parametrize("activation", [nn.ReLU(), None])
+def test_a_layer_without_bias_has_no_share_in_an_empty_sample(kind, activation):
+    torch.manual_seed(3)
+    layer = nn.Linear(9, 4, bias=False)
+    x = torch.randn(30, 9) * (torch.arange(30) % 3 > 0)[:, None]
+    model = nn.Sequential(layer, activation or nn.Flatten())
+    stats = contribution_statistics(model, x, kind)["0"]
+    assert agree(stats, by_tables(layer, x, activation, kind))
+
+
+@pytest.mark.parametrize("kind", relative.KINDS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_half_precision_is_computed_from_the_numbers_it_stores(kind, bias):
+    torch.manual_seed(4)
+    layer = nn.Linear(9, 4, bias=bias).bfloat16()
+    x = torch.randn(30, 9).bfloat16()
+    stats = contribution_statistics(nn.Sequential(layer, nn.Tanh()), x, kind)["0"]
+    assert agree(stats, by_tables(layer, x, nn.Tanh(), kind))
+
+
+@pytest.mark.parametrize("kind", relative.KINDS)
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_squares_beyond_float32_are_computed_in_float64(kind, scale):
+    torch.manual_seed(5)
+    layer, x = nn.Linear(9, 4, bias=False), torch.randn(30, 9) * scale
+    stats = contribution_statistics(nn.Sequential(layer, nn.ReLU()), x, kind)["0"]
+    assert agree(stats, by_tables(layer, x, nn.ReLU(), kind))
+
+
 def test_a_weight_that_provably_changes_nothing_scores_lowest():
     model = mlp()
     with torch.no_grad():
