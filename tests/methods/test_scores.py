@@ -110,6 +110,16 @@ def test_scores_are_their_formulas(make, batched):
     assert torch.equal(pruning.magnitude(model)["0"], model[0].weight.detach().abs())
 
 
+def test_nnrelief_weighs_the_bias_as_one_connection_also_over_batches():
+    model = mlp()
+    with torch.no_grad():
+        model[0].bias.fill_(0.5)
+    x = data(model)
+    whole, parts = pruning.nnrelief(model, x), pruning.nnrelief(model, x.split(4))
+    for key, score in whole.items():
+        torch.testing.assert_close(parts[key], score)
+
+
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
 def test_nnrelief_keeps_the_strongest_up_to_a_share(share):
     model = mlp()
@@ -261,6 +271,10 @@ def test_snip_of_one_output_needs_a_loss_that_is_not_constant(squeezed):
     y = x[:, 0] if squeezed else x[:, :1]
     with pytest.raises(ValueError, match=r"loss: got the default.*cross_entropy.*mse_loss"):
         pruning.snip(model, x, y)
+    if not squeezed:  # nor is one class at every position
+        segments = nn.Sequential(model, nn.Unflatten(1, (1, 1)))
+        with pytest.raises(ValueError, match=r"shape \(23, 1, 1\)"):
+            pruning.snip(segments, x, torch.zeros(23, 1, dtype=torch.long))
     F.mse_loss(model(x), y).backward()
     found = pruning.snip(model, x, y, F.mse_loss)
     wanted = (model[0].weight * model[0].weight.grad).detach().abs()
@@ -290,6 +304,13 @@ def test_a_last_batch_of_one_is_avoided_or_named():
         pruning.snip(model, x.split(9), y.split(9))
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     pruning.snip(model.eval(), x.split(9), y.split(9))
+
+    def wrong(module, given):
+        raise ValueError("of the model itself")
+
+    model.register_forward_pre_hook(wrong)
+    with pytest.raises(ValueError, match=r"^of the model itself$"):
+        pruning.snip(model, x[:1], y[:1])
 
 
 class Keywords(nn.Module):
@@ -439,7 +460,9 @@ def test_gated_layers_are_refused_and_tied_ones_where_they_are_scored():
     assert removed(gated, "2") == 6
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
     model[1].weight = model[0].weight
-    with pytest.raises(ValueError, match="'0' shares its weight"):
+    with pytest.raises(
+        ValueError, match=r"'0' shares its weight.*; leave both out of the scores"
+    ):
         pruning.prune_by_score(model, {"0": torch.rand(4, 4)}, 0.5)
     pruning.prune_by_score(model, {"2": torch.rand(2, 4)}, 0.5)
     assert removed(model, "2") == 4
@@ -647,3 +670,17 @@ def test_means_that_lack_a_layer_leave_the_model_as_it_is(means):
         pruning.prune_by_score(model, pruning.magnitude(model), 0.5, input_means=means)
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(model.state_dict()[key], before[key]) for key in before)
+
+
+def test_means_are_needed_of_every_layer_with_a_bias():
+    model = nn.Sequential(nn.Linear(6, 5, bias=False), nn.ReLU(), nn.Linear(5, 3))
+    with pytest.raises(ValueError, match=r"input_means: got NoneType for layer '2'"):
+        pruning.prune_by_score(model, pruning.magnitude(model), 0.5, input_means={})
+
+
+def test_a_sparse_weight_is_named():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    scores = {"0": torch.rand(3, 4)}
+    model[0].weight = nn.Parameter(torch.rand(3, 4).to_sparse())
+    with pytest.raises(ValueError, match="the weight of '0' has layout"):
+        pruning.prune_by_score(model, scores, 0.5)
