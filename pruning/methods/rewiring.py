@@ -229,8 +229,7 @@ class DeepR(_Rewiring):
 
     Frozen layers keep the weights and masks of `start`, and a layer without a gradient in a
     step stays as it is then. Raises TypeError for a rate that is no function, ValueError for
-    values out of range, in `after_step` for
-    progress outside [0, 1], such as a count of steps.
+    values out of range, in `after_step` for progress outside [0, 1], such as a count of steps.
     """
 
     def __init__(

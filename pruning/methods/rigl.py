@@ -72,8 +72,8 @@ class RigL(Callback):
 
     Raises ValueError for values out of range; layers cannot compete here, so "global" is
     refused. `after_step` raises ValueError for progress outside [0, 1], such as a count of
-    steps, and raises RuntimeError where an update is due and no layer has had a
-    gradient, although some are trained.
+    steps, and RuntimeError where an update is due and no layer has had a gradient, although
+    some are trained.
     """
 
     def __init__(
