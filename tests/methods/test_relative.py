@@ -216,6 +216,16 @@ def test_sixty_thousand_samples_and_steady_contributions_keep_their_precision():
     assert torch.allclose(stats.std, c.std(0, correction=0), rtol=1e-2, atol=1e-7)
 
 
+def test_a_thousand_batches_keep_their_precision():
+    torch.manual_seed(0)
+    layer, x = nn.Linear(3, 2), torch.rand(4, 3)
+    once, often = (
+        contribution_statistics(nn.Sequential(layer), [x] * count, "absolute")["0"]
+        for count in (1, 1000)
+    )
+    torch.testing.assert_close(often.mean, once.mean, rtol=3e-7, atol=0)
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 def test_convolution_is_the_linear_layer_of_its_patches(groups):
     torch.manual_seed(0)
@@ -344,6 +354,18 @@ def test_chosen_contributions_are_what_the_statistics_sum_up():
         assert torch.allclose(
             c.double().std(0, correction=0), stats.std[outputs, sources], atol=1e-6
         )
+
+
+@pytest.mark.parametrize("kind", relative.KINDS)
+def test_chosen_contributions_without_a_bias_and_of_an_empty_sample(kind):
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 3, bias=False)
+    x = torch.randn(40, 6) / 50 * (torch.arange(40) % 4 > 0)[:, None]
+    outputs, sources = torch.tensor([0, 2]), torch.tensor([5, 1])
+    c = relative.contributions(nn.Sequential(layer, nn.Tanh()), x, "0", outputs, sources, kind)
+    mean, std = by_tables(layer, x, nn.Tanh(), kind)
+    torch.testing.assert_close(c.double().mean(0), mean[outputs, sources])
+    torch.testing.assert_close(c.double().std(0, correction=0), std[outputs, sources])
 
 
 def test_layer_sparsities_follow_the_decay_and_add_up():

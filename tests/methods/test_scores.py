@@ -394,6 +394,8 @@ def test_snip_needs_one_number_of_the_loss():
     x, y = torch.randn(5, 6), torch.tensor([0, 1, 2, 0, 1])
     with pytest.raises(ValueError, match=r"loss: gave \(5,\) on a batch, needs one number"):
         pruning.snip(mlp(), x, y, nn.CrossEntropyLoss(reduction="none"))
+    with pytest.raises(ValueError, match=r"loss: gave float on a batch"):
+        pruning.snip(mlp(), x, y, lambda outputs, targets: 1.0)
 
 
 def test_random_scores_follow_the_generator():
