@@ -44,7 +44,7 @@ def _group(groups: Any, cell: Any) -> pandas.Series:
 
 def reached(claim: dict, runs: pandas.DataFrame) -> tuple[pandas.Series, pandas.Series]:
     """Accuracies of the combination of `cells` that was `chosen` on the validation split, and
-    of the best one of the reading that names the method (`named`)."""
+    of the best one of the reading that gives the method its name (`named`)."""
     picked = chosen(runs, claim["chosen"]).test_accuracy
     named = chosen(runs, claim["named"]).groupby(claim["cells"]).test_accuracy
     return picked, _group(named, named.mean().idxmax())
@@ -96,8 +96,8 @@ def reaches(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     said = (
         "The reading chosen on the validation split reaches"
         f" {percent(picked)}{words.aware(claim['chosen'].get('activity', 0))} with {kept:,}"
-        " weights or fewer. The normalised contribution, which names the method, has at most"
-        f" {percent(normalised)}. {counted(claim, evidence)}."
+        " weights or fewer. The normalised contribution, which gives the method its name, has"
+        f" at most {percent(normalised)}. {counted(claim, evidence)}."
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said
