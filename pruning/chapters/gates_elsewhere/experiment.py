@@ -8,8 +8,8 @@ the gates' rate. Everything else is what was found on MNIST. The two densities o
 `pixel_representatives` are measured on Fashion-MNIST as there.
 
 One run of LeNet-300-100 takes half a minute to three minutes on one core, one of the
-convolutional network two to three; the profile "paper" takes about four hours of one core,
-"search" half an hour.
+convolutional network one to six; the profile "paper" takes about six hours of one core,
+"search" an hour and a half.
 """
 
 import itertools
