@@ -38,6 +38,10 @@ class Compared(Earlier, kw_only=True):
         self.of_sizes(full)
         at_most("biases", self.biases, sum(full[1:]), "the network's neurons")
         on_split(self, getattr(config, "split", "test"))
+        self.within_budget(config)
+
+    def within_budget(self, config: Any) -> None:
+        """No more weights are kept than the config's `at_most`, where it has one."""
         budget = getattr(config.settings, "at_most", 0)
         if budget:
             at_most("kept", self.kept, budget, "at_most")

@@ -114,6 +114,8 @@ def test_the_paper_runs_are_those_of_the_question():
     networks = [c for c in settings if c.study == "cnn"]
     assert {c.dataset for c in networks} == {"cifar10"}
     assert min(c.density for c in networks) == 0.01
+    budgets = {c.density: c.settings.at_most for c in networks if c.method == "gates"}
+    assert budgets == {0.5: 51632, 0.1: 10326, 0.01: 1033}
     assert {c.seed for c in settings} == {0, 1, 2}
 
 

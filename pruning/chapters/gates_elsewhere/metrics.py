@@ -11,8 +11,9 @@ class Metrics(Compared, kw_only=True):
 
     def agrees(self, config: Any) -> None:
         """Counts are those that a network of Linear layers can have; of every network,
-        accuracies are those of the config's split."""
+        accuracies are those of the config's split, and a budget is kept."""
         if config.network == "mlp":
             super().agrees(config)
         else:
             on_split(self, config.split)
+            self.within_budget(config)
