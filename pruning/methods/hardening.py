@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from pruning.bounds import check_whole
 from pruning.methods.sampling import BiasGate, Gate, gates, new_pass
 from pruning.networks.masks import Mask, check_ungated
 from pruning.networks.notices import notice, say_emptied
@@ -61,12 +62,8 @@ def fix(model: nn.Module, at_most: int | None = None) -> dict[str, Tensor]:
     if not found:
         check_ungated(model)  # gates of other kinds
         raise ValueError("model: has no gated layer; call pruning.gate(model) first")
-    if at_most is not None and (
-        isinstance(at_most, bool) or not isinstance(at_most, int) or at_most < 1
-    ):
-        raise ValueError(
-            f"at_most: got {at_most!r}, needs a whole number of weights, 1 or more, or None"
-        )
+    if at_most is not None:
+        check_whole("at_most", at_most, 1)
     if broken := [key for key, each in found.items() if each.logits.isnan().any()]:
         raise ValueError(
             f"model: the logits of {broken} are NaN, so there is no mask; the training"

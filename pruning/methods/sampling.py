@@ -9,6 +9,7 @@ every read after a backward pass.
 import math
 import weakref
 from collections import deque
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +108,13 @@ class Gate(nn.Module):
     hardening = "pruning.harden(model)"  # what makes masks of such gates
     stacked = 0  # 1 where the first dimension counts networks
     _drawn_at = (-1, None)  # `_place` of the sample
+    # what belongs to one step
+    kept: Tensor | None  # Σ g of the last training forward pass, with gradient
+    _sample: Tensor | None
+    _reuse: bool  # whether a pass was announced, whose reads share the sample
+    # Σ g of each forward pass since the last backward pass, which may be still going on
+    _sums: deque[Tensor]
+    _passed: bool
 
     def __init__(self, weight: Tensor, tau: float, init: float):
         super().__init__()
@@ -174,12 +182,7 @@ class Gate(nn.Module):
 
     def forget(self) -> None:
         """Drop everything that belongs to one step."""
-        self.kept: Tensor | None = None  # Σ g of the last training forward pass, with gradient
-        self._sample: Tensor | None = None
-        self._reuse = False  # whether a pass was announced, whose reads share the sample
-        # Σ g of each forward pass since the last backward pass, which may be still going on
-        self._sums: deque[Tensor] = deque(maxlen=PASSES)
-        self._passed = False
+        self.__dict__.update(_before_a_step())
 
     def _usable(self, trained: bool) -> bool:
         """Whether the sample belongs to this pass, not to one that checkpointing repeats in
@@ -220,9 +223,13 @@ class Gate(nn.Module):
     def __getstate__(self):
         # The last sample belongs to an autograd graph, which can be neither copied nor
         # pickled.
-        state = super().__getstate__()
-        passing = {"kept": None, "_sample": None, "_reuse": False, "_passed": False}
-        return state | passing | {"_sums": deque(maxlen=PASSES)}
+        return super().__getstate__() | _before_a_step()
+
+
+def _before_a_step() -> dict[str, Any]:
+    """What a gate holds of a step that has not begun."""
+    none = {"kept": None, "_sample": None, "_reuse": False, "_passed": False}
+    return none | {"_sums": deque(maxlen=PASSES)}
 
 
 class OutputGate(Gate):

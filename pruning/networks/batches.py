@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from pruning.bounds import check_whole
 from pruning.networks.notices import notice
 
 BATCH = 1000  # samples at a time, unless the caller says otherwise
@@ -45,10 +46,7 @@ def pairs(
 ) -> Iterator[tuple]:
     """As `batches`, each with the targets that its tuple or list holds in second place, or
     None."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(
-            f"batch_size: got {batch_size!r}, needs a whole number of samples, 1 or more"
-        )
+    check_whole("batch_size", batch_size, 1)
     whole = isinstance(inputs, (Tensor, Mapping, PackedSequence))
     if not whole and not hasattr(inputs, "__iter__") and not hasattr(inputs, "__getitem__"):
         raise TypeError(
@@ -163,18 +161,24 @@ def call(model: nn.Module, batch: Tensor | Mapping[str, Any]) -> Any:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, after which each submodule is in the mode that it was in before.
-
-    Attention layers run without their fused kernels meanwhile, which would bypass the layers
-    inside.
-    """
-    modes = {module: module.training for module in model.modules()}
+    """`evaluation_mode`, in which attention layers run without their fused kernels, which
+    would bypass the layers inside."""
     fused = torch.backends.mha.get_fastpath_enabled()
-    model.eval()
     torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with evaluation_mode(model):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, after which each submodule is in the mode that it was in before."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
         for module, training in modes.items():
             module.training = training

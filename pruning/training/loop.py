@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from pruning.bounds import check_whole
+from pruning.networks.batches import evaluation_mode
 from pruning.training.checkpoints import Checkpoint, Progress
 
 # whether every training shows a bar: set by the command `pruning run`
@@ -284,8 +285,8 @@ def evaluate(
     place, such as a pixel, over which the means are taken too; `targets` are shaped as the
     outputs without the classes, int64. `precision` as in `fit`. Each module of the model is
     left in the mode it was in. Raises ValueError for no samples, for inputs and targets of
-    different lengths, for outputs without two classes or more, and for targets of another
-    shape, another dtype, or that are no class of the model's.
+    different lengths, for a batch size below 1, for outputs without two classes or more, and
+    for targets of another shape, another dtype, or that are no class of the model's.
     """
     if len(inputs) != len(targets) or len(inputs) == 0:
         raise ValueError(
@@ -296,10 +297,9 @@ def evaluate(
         raise ValueError(
             f"targets: got {targets.dtype}, needs the indices of classes, torch.int64"
         )
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
+    check_whole("batch_size", batch_size, 1)
     loss, right, seen = 0.0, 0, 0
-    try:
+    with evaluation_mode(model):
         for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
             with torch.autocast(x.device.type, precision, enabled=precision is not None):
                 logits = model(x)
@@ -314,9 +314,6 @@ def evaluate(
             loss += F.cross_entropy(logits, y, reduction="sum").item()
             right += int((logits.argmax(1) == y).sum())
             seen += len(y)
-    finally:
-        for module, training in modes.items():
-            module.training = training
     return Evaluation(loss / targets.numel(), right / targets.numel())
 
 

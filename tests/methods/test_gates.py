@@ -1,6 +1,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -269,9 +270,12 @@ def test_a_budget_keeps_the_largest_open_gates_of_the_whole_network(budget):
 
 def test_a_budget_below_one_is_refused_and_the_model_left_as_it_was():
     model = pruning.gate(net())
-    with pytest.raises(ValueError, match="at_most: got 0, needs a whole number of weights"):
+    with pytest.raises(ValueError, match="at_most: got 0, needs a whole number, 1 or more"):
         pruning.harden(model, at_most=0)
     assert len(gates(model)) == 2
+    nn.init.normal_(pruning.gate_parameters(model)[0], 1.0)  # as if it were trained
+    pruning.harden(model, at_most=np.int64(3))  # a whole number of another kind
+    assert sum(int(mask.sum()) for mask in pruning.masks(model).values()) == 3
 
 
 def test_density_of_frozen_batchnorm_style_mixed_modes():

@@ -215,6 +215,8 @@ def test_evaluation_leaves_modes_and_names_wrong_targets():
         ):
             pruning.training.evaluate(model, x, y, batch_size=4)
     assert [module.training for module in model] == [True, True, False, True]
+    with pytest.raises(ValueError, match="batch_size: got 0, needs a whole number, 1 or more"):
+        pruning.training.evaluate(model, x, y.clamp(0, 1), batch_size=0)
     with pytest.raises(ValueError, match="targets: got 0 for 0 inputs"):
         pruning.training.evaluate(model, x[:0], y[:0])
     with pytest.raises(ValueError, match="targets: got 8 for 9 inputs"):
