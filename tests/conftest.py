@@ -1,8 +1,10 @@
+import functools
 import gc
 import importlib.util
 import os
 import signal
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,16 @@ def one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+def pytest_runtest_setup(item):
+    """torch's exporter reads its 500 operators anew for each network, which takes half of the
+    time of a small one: once it is loaded, it keeps them."""
+    exporter = sys.modules.get("torch.onnx._internal.exporter._registration")
+    library = getattr(exporter, "onnxscript_apis", None)
+    if library and not isinstance(library, types.SimpleNamespace):
+        read = functools.cache(library.get_torchlib_ops)
+        exporter.onnxscript_apis = types.SimpleNamespace(get_torchlib_ops=read)
 
 
 @pytest.fixture(autouse=True)

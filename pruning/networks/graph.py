@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx, nn
+from torch._ops import OpOverload
 from torch.export import Dim, ExportedProgram, export
 from torch.export.graph_signature import InputKind
 from torch.func import functional_call
@@ -188,7 +189,8 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
     args, kwargs = two_samples(example_inputs)
     plain = plain_copy(model)
     try:
-        program = _exported(plain, args, kwargs)
+        exported = _exported(plain, args, kwargs)
+        program = _simplified(exported)
     except Exception as error:
         reason = next(
             (line for line in str(error).splitlines() if line.strip()), type(error).__name__
@@ -201,7 +203,7 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
     graph = _from_export(program, [*args, *kwargs.values()], first_names(plain))
     graph.weights = frozenset(getattr(m, name).data_ptr() for _, m, name in listed(plain))
     if any(graph.fixed):
-        _check_branches(graph, plain, args, kwargs)
+        _check_branches(graph.fixed, exported, plain, args, kwargs)
     return graph
 
 
@@ -212,8 +214,33 @@ def _exported(
     dynamic = {name: _any_batch(value) for name, value in named.items()}
     with warnings.catch_warnings(), torch.enable_grad(), _without_logs():
         warnings.simplefilter("ignore")
-        program = export(plain, args, kwargs, dynamic_shapes=dynamic, strict=False)
+        return export(plain, args, kwargs, dynamic_shapes=dynamic, strict=False)
+
+
+def _simplified(program: ExportedProgram) -> ExportedProgram:
+    """Without in-place changes, and with SIMPLER's operations in place of theirs. This takes
+    three times as long as the export of a small model, so one that is simple already is
+    returned as it is."""
+    if all(map(_is_simple, program.graph.nodes)):
+        return program
+    with warnings.catch_warnings(), torch.enable_grad(), _without_logs():
+        warnings.simplefilter("ignore")
         return program.run_decompositions(SIMPLER)
+
+
+def _is_simple(node: fx.Node) -> bool:
+    """Whether `run_decompositions` would leave a node as it is: it is used, changes nothing in
+    place, and is one operation, not composed of others, but for those that it keeps."""
+    op = node.target
+    if node.op != "call_function":
+        return True
+    if not node.users:
+        return False
+    if not isinstance(op, OpOverload):  # of Python's own
+        return True
+    if op in SIMPLER or op._schema.is_mutable:
+        return False
+    return op in WHOLE or not op.has_kernel_for_dispatch_key(COMPOSITE)
 
 
 @contextlib.contextmanager
@@ -232,7 +259,11 @@ def _drop(record: logging.LogRecord) -> bool:
 
 
 def _check_branches(
-    graph: Graph, plain: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]
+    fixed: Sequence[bool],
+    exported: ExportedProgram,
+    plain: nn.Module,
+    args: tuple[Tensor, ...],
+    kwargs: dict[str, Tensor],
 ) -> None:
     """Raise TypeError where another number of samples, which torch.export took for a constant,
     takes the model through other operations."""
@@ -240,12 +271,12 @@ def _check_branches(
     def operations(nodes: fx.Graph) -> list:
         return [node.target for node in nodes.nodes if node.op == "call_function"]
 
-    for other in other_samples(args, kwargs, graph.fixed):
+    for other in other_samples(args, kwargs, fixed):
         try:
             program = _exported(plain, *other)
         except Exception:
             continue  # the number is a constant for the model too
-        if operations(program.graph) != operations(graph.nodes):
+        if operations(program.graph) != operations(exported.graph):
             raise TypeError(
                 "model: its forward pass branches on the number of samples, as len(x) gives"
                 " it; what these example_inputs take needs to hold for any"
@@ -306,6 +337,13 @@ SIMPLER = {
     aten.split.Tensor: _split,
     aten.split_with_sizes.default: _split,
     aten.glu.default: _glu,
+}
+COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+# composed operations that `run_decompositions` keeps
+WHOLE = {
+    aten.linear.default,
+    *(op.default for op in (aten.conv1d, aten.conv2d, aten.conv3d)),
+    aten.scaled_dot_product_attention.default,
 }
 
 

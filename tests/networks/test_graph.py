@@ -16,7 +16,7 @@ from torch.nn.utils import parametrizations
 from torch_models import tiny_bert
 
 import pruning
-from pruning.networks import export
+from pruning.networks import export, graph
 from pruning.networks.chain import graph_of
 from pruning.networks.hardware import hardware_report
 from pruning.networks.masks import set_mask
@@ -172,6 +172,41 @@ def test_models_of_others(name, tmp_path):
     if len(shape) == 4:
         with pytest.raises(ValueError, match="got shape"):
             small(torch.randn(1, 3, 40, 40))
+
+
+class Residual(nn.Module):
+    """Operations that torch.export leaves composed, changes in place, or that nobody uses."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.conv, self.head, self.how = nn.Conv2d(2, 2, 3, padding=1), nn.Linear(2, 3), how
+
+    def forward(self, x):
+        y = self.how(self.conv(x)) + x
+        return self.head(y.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("how", "simple"),
+    [
+        (torch.relu, True),
+        (lambda y: F.scaled_dot_product_attention(y, y, y), True),
+        (lambda y: F.max_pool2d(y, 3, 1, 1), None),
+        (torch.relu_, False),
+        (lambda y: y.flatten(2).unflatten(2, (4, 4)), False),
+        (lambda y: torch.cat(y.split(1, 1), 1), False),
+        (lambda y: F.batch_norm(y, torch.zeros(2), torch.ones(2)), False),
+        (lambda y: y.topk(4, 2)[0], False),  # whose places nobody uses
+    ],
+)
+def test_a_graph_that_is_simple_already_is_what_torch_would_make_of_it(how, simple):
+    model, x = Residual(how).eval(), torch.randn(2, 2, 4, 4)
+    program = graph._exported(model, (x,), {})
+    found, whole = graph._simplified(program), program.run_decompositions(graph.SIMPLER)
+    assert simple in (None, found is program)
+    assert [(node.op, node.target) for node in found.graph.nodes] == [
+        (node.op, node.target) for node in whole.graph.nodes
+    ]
 
 
 def test_a_constant_channel_behind_padding_is_exact_at_the_border():
