@@ -1,6 +1,7 @@
 """The experiments of the chapters on what a pruned network tells, at reduced size."""
 
 import itertools
+import os
 import statistics as statistics_of
 from dataclasses import replace
 
@@ -26,10 +27,16 @@ from pruning.evidence import metrics, records, statistics
 from pruning.figures import drawing
 from pruning.networks import sparsity, structure
 
+# SHAP's loops run for a moment here, and compiling them takes 8 s
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+
 PIXELS = replace(
-    pixel_representatives.configs("quick")[1], epochs=20, finetune_epochs=5, density=0.08
+    pixel_representatives.configs("quick")[1], epochs=12, finetune_epochs=3, density=0.08
 )
-PATHS = pathways.Config("irrelevance", steps=3000, finetune_steps=300)
+# a larger learning rate and a stronger pull than the paper's, for fewer steps
+PATHS = pathways.Config(
+    "irrelevance", samples=300, steps=600, finetune_steps=100, lr=0.03, alpha=0.1
+)
 FIELDS = {"method", "dataset", "seed", "kept", "effective", "test_accuracy", "provenance"}
 
 
@@ -48,10 +55,12 @@ def explained():
         "epochs": 20,
         "finetune_epochs": 5,
     }
-    return [
-        records.run_one(shap_agreement.run, replace(config, **small))
-        for config in (dense, sparse)
-    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shap_agreement, "DRAWS", 20)  # no test here reads these intervals
+        return [
+            records.run_one(shap_agreement.run, replace(config, **small))
+            for config in (dense, sparse)
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +185,7 @@ def test_tasks_are_what_their_formulas_say():
 def test_same_config_same_record():
     for run, config in (
         (pixel_representatives.run, replace(PIXELS, epochs=3, finetune_epochs=1)),
-        (pathways.run, replace(PATHS, steps=300, finetune_steps=30)),
+        (pathways.run, replace(PATHS, steps=60, finetune_steps=10)),
     ):
         found = []
         for _ in range(2):

@@ -1,5 +1,6 @@
 import itertools
 import math
+import os
 
 import pytest
 import torch
@@ -7,6 +8,9 @@ from torch import nn
 
 import pruning
 from pruning.networks import attribution
+
+# SHAP's loops run for a moment here, and compiling them takes 8 s
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from pruning.evidence.records import Record
 from pruning.networks import attribution, importance, sparsity
 
 DATASETS = ("income", "breast_cancer")  # of two classes
+DRAWS = 1000  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def correlation(a: Tensor, b: Tensor, kind: str) -> Record:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return {"value": None, "low": None, "high": None}
     generator = np.random.default_rng(0)
-    draws = generator.integers(len(x), size=(1000, len(x)))
+    draws = generator.integers(len(x), size=(DRAWS, len(x)))
     found = [measure(x[d], y[d]).statistic for d in draws if np.ptp(x[d]) and np.ptp(y[d])]
     low, high = np.quantile(found, [0.025, 0.975])
     return {"value": float(measure(x, y).statistic), "low": float(low), "high": float(high)}
