@@ -3,7 +3,7 @@
 An executed notebook carries the fingerprint of everything it was made from: its own cells and
 parameters, the modules of this package that it imports, directly or through one another, the
 files that its metadata lists as inputs, and the pinned versions. Where the fingerprint still
-holds the notebook is not executed again.
+holds the notebook is not executed again. The pages carry one too.
 """
 
 import ast
@@ -13,15 +13,18 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
+
+from pruning.pages.sooner import JUPYTER_BOOK  # isort: split
 
 import joblib
 import nbformat
@@ -195,8 +198,8 @@ def build(profile: str = "quick", only: str | None = None, root: Path | None = N
         finally:
             pool.shutdown(cancel_futures=True)  # after a failure no other begins
     start = time.monotonic()
-    render(root)
-    print(f"pages rendered ({time.monotonic() - start:.0f} s)", flush=True)
+    done = "rendered" if render(root) else "up to date"
+    print(f"pages {done} ({time.monotonic() - start:.0f} s)", flush=True)
     print(f"open {root / 'book' / '_build' / 'html' / 'index.html'}")
     return 0
 
@@ -228,20 +231,83 @@ def _execute(notebook: Path, chapters: Path, profile: str) -> str:
     return f"{notebook.stem}: {'executed' if executed else 'up to date'} ({seconds:.0f} s)"
 
 
-def render(root: Path) -> None:
-    """Render book/ with jupyter-book, every warning an error.
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files in a folder, in order, without hidden ones and what is built or downloaded."""
+    for where, folders, names in os.walk(folder):
+        leave = ("_build", "cache", "__pycache__")
+        folders[:] = sorted(n for n in folders if n not in leave and not n.startswith("."))
+        yield from (Path(where) / name for name in sorted(names) if not name.startswith("."))
 
-    If an earlier rendering was killed, its files may be cut off: all pages are rendered anew.
+
+def _made_from(root: Path) -> dict[str, str]:
+    """sha256 over what renders the pages, "by", and over all that they tell, "from"."""
+
+    def digest(said: list[str], files: Iterable[Path]) -> str:
+        found = hashlib.sha256(json.dumps(said).encode())
+        for path in files:
+            found.update(os.path.relpath(path, root).encode())
+            found.update(hashlib.sha256(path.read_bytes()).digest())
+        return found.hexdigest()
+
+    site = Path(sysconfig.get_path("purelib"))
+    installed = [sys.version, *sorted(path.name for path in site.glob("*.dist-info"))]
+    folders = [root / "book", root / "data", PACKAGE]
+    if records := os.environ.get("PRUNING_RECORDS"):
+        folders.append(Path(records))
+    # a page shows images of MNIST where it is at hand
+    cache = os.environ.get("PRUNING_DATA") or root / "data" / "cache"
+    folders += [
+        Path(at) / "MNIST" for at in (cache, os.environ.get("PRUNING_DATA_MIRROR")) if at
+    ]
+    files = [path for path in sorted(root.glob("[!.]*")) if path.is_file()]
+    for folder in folders:
+        files += _walk(folder)
+    return {"by": digest(installed, _walk(PACKAGE / "pages")), "from": digest([], files)}
+
+
+def _rendered(html: Path) -> dict[str, int]:
+    """The size of every file of the rendered pages."""
+    return {
+        path.relative_to(html).as_posix(): path.stat().st_size
+        for path in html.rglob("*")
+        if path.is_file()
+    }
+
+
+def render(root: Path) -> bool:
+    """Render book/ with jupyter-book, every warning an error, unless the pages are up to date;
+    returns whether it was rendered.
+
+    A note beside the pages says what they were made from and lists their files. All pages are
+    rendered anew where it is missing, since a rendering was killed or failed, where a file is
+    not as it says, and where our extensions of Sphinx or the packages installed have changed.
+    Of two processes the second waits.
     """
-    html = root / "book" / "_build" / "html"
-    begun = html.with_name(".begun")
-    if begun.is_file():
-        for folder in (html, html.with_name(".doctrees")):
-            shutil.rmtree(folder, ignore_errors=True)
-    begun.parent.mkdir(parents=True, exist_ok=True)
-    begun.touch()
+    build = root / "book" / "_build"
+    html, note = build / "html", build / ".made-from"
+    build.mkdir(parents=True, exist_ok=True)
+    with FileLock(build / ".lock"):
+        made_from = _made_from(root)
+        try:
+            before = json.loads(note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # not there, or cut off
+            before = {}
+        whole = before.get("files") == _rendered(html)
+        if whole and before == made_from | {"files": before["files"]}:
+            return False
+        if not whole or before["by"] != made_from["by"]:
+            for folder in (html, build / ".doctrees"):
+                shutil.rmtree(folder, ignore_errors=True)
+        note.unlink(missing_ok=True)
+        _render(root, html)
+        made_from["files"] = _rendered(html)
+        note.write_text(json.dumps(made_from), encoding="utf-8")
+    return True
+
+
+def _render(root: Path, html: Path) -> None:
     command = [
-        str(Path(sysconfig.get_path("scripts")) / "jupyter-book"),
+        *(sys.executable, "-c", JUPYTER_BOOK),
         "build",
         str(root / "book"),
         *("--path-output", str(root / "book")),
@@ -252,8 +318,6 @@ def render(root: Path) -> None:
         "--quiet",
     ]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode > 0:  # below 0 it was killed
-        begun.unlink()
     if done.returncode:
         raise BookError(f"jupyter-book failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     # 5 MB of the theme that no reader loads: maps of its scripts, its translations, and fonts
@@ -276,7 +340,6 @@ def render(root: Path) -> None:
     for image in (html / "_images").glob("*"):
         if image.name not in text:
             image.unlink()  # a figure of an earlier build
-    begun.unlink()
 
 
 def lighter(svg: str) -> str:

@@ -122,11 +122,14 @@ def test_a_drawing_gets_lighter_in_its_paths_alone():
     assert book.lighter(figure) == light == book.lighter(light)
 
 
-def test_second_build_executes_nothing(pages, capsys):
+def test_second_build_executes_and_renders_nothing(pages, capsys):
     assert cli.main(["book"]) == 0
     said = capsys.readouterr().out
     assert "executed" not in said
-    assert said.count("up to date") == len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert len(re.findall(r"notebook.*: up to date", said)) == len(
+        list((ROOT / "notebooks").glob("*.ipynb"))
+    )
+    assert "\npages up to date (" in said
 
 
 # ---- what makes a notebook stale, on a project of its own
@@ -201,11 +204,12 @@ def test_execute_once_then_only_when_stale_and_never_half(tmp_path):
     assert [p.name for p in target.parent.iterdir() if p.suffix != ".lock"] == ["one.ipynb"]
 
 
-@pytest.mark.parametrize("content", ["", '{"cells": [', "\0" * 50])
-def test_an_executed_notebook_that_was_cut_off_is_executed_again(tmp_path, content):
+def test_an_executed_notebook_that_was_cut_off_is_executed_again(tmp_path):
     notebook, target = project(tmp_path), tmp_path / "chapters" / "one.ipynb"
     target.parent.mkdir()
-    target.write_text(content)
+    for content in ("", "\0" * 50, '{"cells": ['):
+        target.write_text(content)
+        assert book._fingerprint_in(target) is None
     assert book.execute(notebook, target, {"profile": "quick"})
     assert nbformat.read(target, as_version=4).cells[-1].outputs[0].text == "2\n"
 
@@ -260,7 +264,7 @@ RENDER = "import sys; from pathlib import Path; from pruning.pages import book;"
 RENDER += " book.render(Path(sys.argv[1]))"
 
 
-def test_rendering_that_is_killed_is_done_by_the_next(tiny):
+def test_rendering_that_is_killed_or_half_deleted_is_done_by_the_next(tiny):
     build = tiny / "book" / "_build"
     process = subprocess.Popen(
         [sys.executable, "-c", RENDER, str(tiny)], cwd=ROOT, start_new_session=True
@@ -276,17 +280,156 @@ def test_rendering_that_is_killed_is_done_by_the_next(tiny):
     assert process.wait() == -signal.SIGKILL
     assert not (build / "html" / "one.html").is_file(), "killed too late to say anything"
     (build / ".doctrees" / "one.doctree").write_bytes(b"\x80\x05")  # as if in mid-write
-    book.render(tiny)
+    assert book.render(tiny)
     assert_whole(tiny)
-    assert not (build / ".begun").exists()
+    (build / "html" / "one.html").unlink()
+    shutil.rmtree(build / "html" / "_static")
+    (build / ".doctrees" / "one.doctree").unlink()
+    assert book.render(tiny)
+    assert_whole(tiny)
+    assert not book.render(tiny)
 
 
-def test_a_half_deleted_build_is_rendered_whole(tiny):
-    book.render(tiny)
-    assert_whole(tiny)
-    html = tiny / "book" / "_build" / "html"
-    (html / "one.html").unlink()
-    shutil.rmtree(html / "_static")
-    (html.parent / ".doctrees" / "one.doctree").unlink()
-    book.render(tiny)
-    assert_whole(tiny)
+# ---- what makes the pages stale, with a rendering that writes a file a page
+# ------------------------------------------
+
+
+@pytest.fixture
+def stub(tiny, monkeypatch):
+    """The project `tiny` with a package, records and data of its own; `stub.done` lists what
+    each rendering found: no pages, or those of an earlier one."""
+    files = [*CHANGES, "site/torch-1.dist-info/METADATA", "notebooks/one.ipynb"]
+    for name in files:
+        (tiny / name).parent.mkdir(parents=True, exist_ok=True)
+        (tiny / name).write_text("1")
+    monkeypatch.setattr(book, "PACKAGE", tiny / "pruning")
+    monkeypatch.setattr(book.sysconfig, "get_path", lambda name: str(tiny / "site"))
+    monkeypatch.delenv("PRUNING_DATA", raising=False)
+    monkeypatch.setenv("PRUNING_DATA_MIRROR", str(tiny / "mirror"))
+    monkeypatch.setenv("PRUNING_RECORDS", str(tiny / "elsewhere"))
+    done = []
+
+    def render(root, html):
+        done.append("the rest" if html.exists() else "all")
+        (html / "_static").mkdir(parents=True, exist_ok=True)
+        for name in ("index.html", "one.html", "_static/book.css"):
+            (html / name).write_text("words")
+
+    monkeypatch.setattr(book, "_render", render)
+    return types.SimpleNamespace(root=tiny, build=tiny / "book" / "_build", done=done)
+
+
+OURS = "pruning/pages/links.py"  # an extension of Sphinx
+CHANGES = [
+    "_config.yml",
+    "_toc.yml",
+    "constraints.txt",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "data/README.md",
+    "data/cache/MNIST/raw/images.gz",
+    "mirror/MNIST/raw/images.gz",
+    "elsewhere/smallest.jsonl",
+    "book/one.md",
+    "book/references.bib",
+    "book/_static/book.css",
+    "book/chapters/one.ipynb",
+    "book/records/smallest.jsonl.xz",
+    "pruning/chapters/smallest/claims.yml",
+    "pruning/methods/gates.py",
+    OURS,
+]
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_a_page_is_made_from_renders_again(stub, name):
+    path = stub.root / name
+    renamed = path.with_name("renamed")
+    changes = [
+        lambda: path.write_text("2"),
+        lambda: path.rename(renamed),
+        lambda: renamed.unlink(),
+    ]
+    assert book.render(stub.root)
+    for change in changes:
+        assert not book.render(stub.root)
+        change()
+        assert book.render(stub.root)
+    assert stub.done == ["all", *["all" if name == OURS else "the rest"] * 3]
+
+
+def test_another_version_of_a_package_renders_all_anew(stub):
+    assert book.render(stub.root)
+    site = stub.root / "site"
+    (site / "torch-1.dist-info").rename(site / "torch-2.dist-info")
+    assert book.render(stub.root)
+    assert not book.render(stub.root)
+    assert stub.done == ["all", "all"]
+
+
+def test_what_no_page_is_made_from_renders_nothing(stub):
+    assert book.render(stub.root)
+    for name in (
+        "book/chapters/.one.lock",
+        "book/_build/coverage/index.html",
+        "data/cache/checkpoints/1.pt",
+        "pruning/methods/__pycache__/gates.pyc",
+        "notebooks/one.ipynb",  # the page is made from the executed one
+        "tests/test_one.py",
+        ".coverage",
+    ):
+        (stub.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (stub.root / name).write_text("2")
+    os.utime(stub.root / "book" / "one.md", (1, 1))
+    assert not book.render(stub.root)
+
+
+DAMAGE = {
+    "a page is missing": lambda build: (build / "html" / "one.html").unlink(),
+    "a page is cut off": lambda build: (build / "html" / "one.html").write_text("w"),
+    "a style sheet is empty": lambda build: (build / "html/_static/book.css").write_text(""),
+    "a file too many": lambda build: (build / "html" / "two.html").write_text("words"),
+    "no page is left": lambda build: shutil.rmtree(build / "html"),
+    "no note is left": lambda build: (build / ".made-from").unlink(),
+    "the note is empty": lambda build: (build / ".made-from").write_text(""),
+    "the note is cut off": lambda build: (build / ".made-from").write_text('{"by": "'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_pages_that_are_not_as_they_were_rendered_are_rendered_anew(stub, damage):
+    assert book.render(stub.root)
+    DAMAGE[damage](stub.build)
+    assert book.render(stub.root)
+    assert not book.render(stub.root)
+    assert stub.done == ["all", "all"]
+
+
+def test_a_rendering_that_fails_is_done_anew(stub, monkeypatch):
+    assert book.render(stub.root)
+    (stub.root / "book" / "one.md").write_text("{nothing}")
+    whole = book._render
+
+    def fail(root, html):
+        whole(root, html)  # Sphinx has read the page, and would not warn of it again
+        raise book.BookError("jupyter-book failed")
+
+    monkeypatch.setattr(book, "_render", fail)
+    for _ in range(2):
+        with pytest.raises(book.BookError):
+            book.render(stub.root)
+    assert stub.done == ["all", "the rest", "all"]
+
+
+def test_a_page_that_changes_while_it_is_rendered_is_rendered_again(stub, monkeypatch):
+    whole = book._render
+
+    def slow(root, html):
+        whole(root, html)
+        (root / "book" / "one.md").write_text("2")
+
+    monkeypatch.setattr(book, "_render", slow)
+    assert book.render(stub.root)
+    monkeypatch.setattr(book, "_render", whole)
+    assert book.render(stub.root)
+    assert not book.render(stub.root)

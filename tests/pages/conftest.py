@@ -1,0 +1,1 @@
+import pruning.pages.sooner  # noqa: F401 - before the tests load nbformat
