@@ -3,11 +3,9 @@ import math
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 import pruning
-from pruning.methods.gradual import Gradual
 from pruning.methods.rewiring import SET, DeepR, SETSettings, _random_indices, set_phases
 from pruning.methods.shares import erdos_renyi
 from pruning.networks.masks import mask_of, original, set_mask
@@ -350,65 +348,6 @@ def test_a_count_of_steps_is_no_progress(make, progress):
 def test_a_rate_is_a_function():
     with pytest.raises(TypeError, match=r"rate: got 0\.1, needs a function of progress"):
         DeepR(0.5, 0.1)
-
-
-KINDS = {
-    "gradual": lambda: Gradual(60, score=pruning.random_scores, end=0.9, updates=9),
-    "set": lambda: SET(0.5, 4),
-    "deepr": lambda: DeepR(0.5, lambda progress: 0.1, l1=0.5),
-    "rigl": lambda: pruning.RigL(60, every=2),
-}
-
-
-def trained(model, method, x):
-    """Weights and masks after some steps on the mean of all samples."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for step in range(10):
-        optimizer.zero_grad()
-        model(x).square().sum(1).mean().backward()
-        optimizer.step()
-        method.after_step(getattr(model, "module", model), step / 10)
-    return {name.removeprefix("module."): each for name, each in model.state_dict().items()}
-
-
-def replica(rank, folder):
-    """What a rank has after training on its half of the samples."""
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
-    )
-    for kind, make in KINDS.items():
-        model, method = net(), make()
-        torch.manual_seed(100 + rank)  # ranks seeded apart, as data loading asks for
-        method.start(model)
-        torch.save(copy.deepcopy(model.state_dict()), folder / f"start-{kind}-{rank}.pt")
-        x = torch.load(folder / "x.pt").chunk(2)[rank]
-        found = trained(DistributedDataParallel(model), method, x)
-        torch.save(found, folder / f"{kind}-{rank}.pt")
-    distributed.destroy_process_group()
-
-
-def test_replicas_whose_ranks_are_seeded_apart_stay_equal(tmp_path):
-    torch.save(torch.randn(12, 20), tmp_path / "x.pt")
-    multiprocessing.spawn(replica, (tmp_path,), nprocs=2)
-
-    def read(name):
-        return torch.load(tmp_path / f"{name}.pt")
-
-    for kind in KINDS:
-        for name in (f"start-{kind}", kind):
-            first, second = read(f"{name}-0"), read(f"{name}-1")
-            assert all(torch.equal(first[key], second[key]) for key in first), name
-        masks = {key: mask for key, mask in read(f"{kind}-0").items() if "keep" in key}
-        start = read(f"start-{kind}-0")
-        assert any(not torch.equal(mask, start[key]) for key, mask in masks.items()), kind
-    # RigL grows by the gradient of all samples, as one process does
-    model = net()
-    given = {key[0]: start[key] != 0 for key in masks}
-    method = pruning.RigL(60, every=2, masks=given)
-    method.start(model)
-    alone = trained(model, method, read("x"))
-    for key, value in read("rigl-0").items():
-        assert torch.allclose(alone[key], value, atol=1e-5)
 
 
 def stepped(model, method, x, first, last, of=20):

@@ -11,8 +11,7 @@ import re
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import distributed, nn
 
 from pruning.methods.stochgrad import StochGradAdam
 
@@ -252,37 +251,6 @@ def test_hooks_run_around_the_step():
     optimizer.register_step_post_hook(lambda *args: seen.append("after"))
     train(optimizer, params, 2)
     assert seen == ["before", "after"] * 2
-
-
-def replica(rank, folder):
-    """What a rank has after training, without and with a generator of its own."""
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
-    )
-    trained = []
-    for generator in (None, torch.Generator().manual_seed(7)):
-        torch.manual_seed(0)
-        model = DistributedDataParallel(nn.Linear(40, 30))
-        torch.manual_seed(100 + rank)  # ranks seeded apart, as data loading asks for
-        optimizer = StochGradAdam(
-            model.parameters(), lr=0.1, sampling_rate=0.5, generator=generator
-        )
-        for _ in range(4):
-            optimizer.zero_grad()
-            model(torch.randn(5, 40)).square().sum().backward()
-            optimizer.step()
-        trained.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-    torch.save(trained, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
-
-
-def test_replicas_whose_ranks_are_seeded_apart_stay_equal(tmp_path):
-    multiprocessing.spawn(replica, (tmp_path,), nprocs=2)
-    for first, second in zip(
-        *(torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)), strict=True
-    ):
-        assert torch.equal(first, second)
-        assert len(first.unique()) > 1000  # trained, each weight by itself
 
 
 def test_ranks_draw_from_the_seed_of_rank_0(monkeypatch):
