@@ -18,7 +18,7 @@ from pruning.training.recipes import Method, Phase, Problem, Stack, setting
 
 TOTAL = models.weight_count((64, 32, 16, 10))
 QUICK = comparison.Config(
-    dataset="digits", hidden=(32, 16), batch_size=32, epochs=20, finetune_epochs=4
+    dataset="digits", hidden=(32, 16), batch_size=32, epochs=10, finetune_epochs=2
 )
 # every method: how many weights it keeps at density 0.2, and how far it may be off
 EXACT = {
@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another(name, dig
     networks = []
     for seed in (0, 0, 1):
         comparison._trained.cache_clear()
-        config = config_of(name, seed=seed, epochs=3, finetune_epochs=2)
+        config = config_of(name, seed=seed, epochs=2, finetune_epochs=1)
         networks.append(comparison.train(config, digits)[0])
     first, again, other = (network.state_dict() for network in networks)
     assert all(torch.equal(first[key], value) for key, value in again.items())
@@ -241,9 +241,9 @@ def test_one_shot_methods_share_one_dense_training(digits, monkeypatch):
     comparison._trained.cache_clear()
     comparison.train(config_of("magnitude", seed=11), digits)
     comparison.train(config_of("wanda", seed=11, density=0.1), digits)
-    assert [epochs for epochs in trained if epochs] == [20, 4, 4]
+    assert [epochs for epochs in trained if epochs] == [10, 2, 2]
     comparison.train(config_of("magnitude", seed=12), digits)
-    assert [epochs for epochs in trained if epochs] == [20, 4, 4, 20, 4]
+    assert [epochs for epochs in trained if epochs] == [10, 2, 2, 10, 2]
     assert isinstance(baselines.DENSE.stack, Stack)
 
 
