@@ -34,6 +34,10 @@ collect_ignore = LEFT_OUT
 # process has its core. The same goes for the programs that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# SHAP's loops run for a moment here, and compiling them takes 8 s
+NO_COMPILING = "NUMBA_DISABLE_JIT"
+os.environ.setdefault(NO_COMPILING, "1")
+
 # modules and traced networks are many objects and hardly any garbage: looking for it takes a
 # tenth of the time
 gc.set_threshold(100_000, 20, 20)
@@ -131,7 +135,9 @@ def html():
     from pruning.files import CHECKOUT
     from pruning.pages import book
 
-    assert book.build(profile="quick") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(NO_COMPILING)  # notebooks run as in `make book`
+        assert book.build(profile="quick") == 0
     return CHECKOUT / "book" / "_build" / "html"
 
 

@@ -1,7 +1,6 @@
 """The experiments of the chapters on what a pruned network tells, at reduced size."""
 
 import itertools
-import os
 import statistics as statistics_of
 from dataclasses import replace
 
@@ -26,9 +25,6 @@ from pruning.chapters.shap_agreement.rules import agrees, central, diagonal, fas
 from pruning.evidence import metrics, records, statistics
 from pruning.figures import drawing
 from pruning.networks import sparsity, structure
-
-# SHAP's loops run for a moment here, and compiling them takes 8 s
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 PIXELS = replace(
     pixel_representatives.configs("quick")[1], epochs=12, finetune_epochs=3, density=0.08

@@ -1,6 +1,5 @@
 import itertools
 import math
-import os
 
 import pytest
 import torch
@@ -8,9 +7,6 @@ from torch import nn
 
 import pruning
 from pruning.networks import attribution
-
-# SHAP's loops run for a moment here, and compiling them takes 8 s
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
 @pytest.fixture
