@@ -20,7 +20,17 @@ if "PRUNING_DATA_MIRROR" not in os.environ and MIRROR.is_dir():
 
 # files whose tests read the rendered book
 BOOK = ("tests/browser/", "tests/pages/test_book.py", "tests/pages/test_extensions.py")
-EXPORTS = "tests/networks/test_models_of_others.py"  # the longest of the others
+# of the other files those that take longest
+LONG = (
+    "tests/networks/test_models_of_others.py",
+    "tests/networks/test_graph.py",
+    "tests/chapters/",
+    "tests/test_contributing.py",
+    "tests/pages/test_readme.py",
+    "tests/data/test_images.py",
+    "tests/evidence/test_sweep.py",
+    "tests/methods/test_methods.py",
+)
 
 # the extra `test` brings no Sphinx: what needs that of the extra `book` too is left out then
 LEFT_OUT = (
@@ -58,10 +68,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "html" in item.fixturenames and not item.nodeid.startswith(BOOK):
             raise pytest.UsageError(f"{item.nodeid} reads the book: name its file in BOOK")
+    first = (BOOK, *LONG)
     items.sort(
-        key=lambda item: (
-            not item.nodeid.startswith(BOOK),
-            not item.nodeid.startswith(EXPORTS),
+        key=lambda item: next(
+            (k for k, names in enumerate(first) if item.nodeid.startswith(names)), len(first)
         )
     )
 
