@@ -27,7 +27,7 @@ from torch.nn.utils import parametrize, prune
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from pruning.networks.masks import check_masks
-from pruning.networks.operations import aten
+from pruning.networks.operations import argument, aten
 from pruning.networks.prunable import listed, untie
 
 MANY = 16  # times as many samples as the examples, to see whether a number is followed
@@ -218,8 +218,8 @@ def _exported(
 
 
 def _simplified(program: ExportedProgram) -> ExportedProgram:
-    """Without in-place changes, and with SIMPLER's operations in place of theirs. This takes
-    three times as long as the export of a small model, so one that is simple already is
+    """Without in-place changes, and with SIMPLER's operations in place of composed ones. This
+    takes three times as long as the export of a small model, so one that is simple already is
     returned as it is."""
     if all(map(_is_simple, program.graph.nodes)):
         return program
@@ -229,8 +229,8 @@ def _simplified(program: ExportedProgram) -> ExportedProgram:
 
 
 def _is_simple(node: fx.Node) -> bool:
-    """Whether `run_decompositions` would leave a node as it is: it is used, changes nothing in
-    place, and is one operation, not composed of others, but for those that it keeps."""
+    """Whether a node can stay as it is: it is used, changes nothing in place, and is one
+    operation, not composed of others, but for those that are followed as they are."""
     op = node.target
     if node.op != "call_function":
         return True
@@ -240,6 +240,8 @@ def _is_simple(node: fx.Node) -> bool:
         return True
     if op in SIMPLER or op._schema.is_mutable:
         return False
+    if op in IN_EVALUATION:
+        return not argument(node, IN_EVALUATION[op])
     return op in WHOLE or not op.has_kernel_for_dispatch_key(COMPOSITE)
 
 
@@ -339,12 +341,17 @@ SIMPLER = {
     aten.glu.default: _glu,
 }
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
-# composed operations that `run_decompositions` keeps
+# composed operations that `run_decompositions` keeps, and others that are followed as they are
 WHOLE = {
-    aten.linear.default,
-    *(op.default for op in (aten.conv1d, aten.conv2d, aten.conv3d)),
+    *(op.default for op in (aten.linear, aten.conv1d, aten.conv2d, aten.conv3d, aten.matmul)),
+    *(op.default for op in (aten.max_pool1d, aten.max_pool2d, aten.max_pool3d)),
+    *(op.default for op in (aten.adaptive_avg_pool1d, aten.adaptive_avg_pool2d)),
+    *(op.default for op in (aten.layer_norm, aten.group_norm, aten.prelu, aten.pad)),
     aten.scaled_dot_product_attention.default,
+    aten.softmax.int,
+    aten.flatten.using_ints,
 }
+IN_EVALUATION = {aten.batch_norm.default: "training", aten.dropout.default: "train"}
 
 
 def first_names(model: nn.Module) -> dict[str, str]:

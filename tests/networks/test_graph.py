@@ -5,6 +5,7 @@ import copy
 import pickle
 
 import numpy as np
+import pandas
 import pytest
 import torch
 import torch.nn.functional as F
@@ -191,11 +192,24 @@ class Residual(nn.Module):
     [
         (torch.relu, True),
         (lambda y: F.scaled_dot_product_attention(y, y, y), True),
-        (lambda y: F.max_pool2d(y, 3, 1, 1), None),
+        (lambda y: F.max_pool2d(y, 3, 1, 1), True),
+        (lambda y: F.max_pool1d(y[0], 3, 1, 1), True),
+        (lambda y: F.max_pool3d(y, 3, 1, 1), True),
+        (lambda y: F.adaptive_avg_pool2d(y, 4), True),
+        (lambda y: F.adaptive_avg_pool1d(y[0], 4), True),
+        (lambda y: F.conv1d(y[0], torch.ones(4, 4, 1)), True),
+        (lambda y: F.conv3d(y[:, None], torch.ones(1, 1, 1, 1, 1))[:, 0], True),
+        (lambda y: F.layer_norm(y, (4, 4)), True),
+        (lambda y: F.group_norm(y, 2), True),
+        (lambda y: F.prelu(y, torch.ones(2)), True),
+        (lambda y: F.pad(y, (1, 1))[..., 1:-1], True),
+        (lambda y: y.softmax(1), True),
+        (lambda y: y @ y, True),
         (torch.relu_, False),
         (lambda y: y.flatten(2).unflatten(2, (4, 4)), False),
         (lambda y: torch.cat(y.split(1, 1), 1), False),
-        (lambda y: F.batch_norm(y, torch.zeros(2), torch.ones(2)), False),
+        (lambda y: F.batch_norm(y, torch.zeros(2), torch.ones(2), training=True), False),
+        (lambda y: F.dropout(y, 0.5, training=True), False),
         (lambda y: y.topk(4, 2)[0], False),  # whose places nobody uses
     ],
 )
@@ -203,10 +217,42 @@ def test_a_graph_that_is_simple_already_is_what_torch_would_make_of_it(how, simp
     model, x = Residual(how).eval(), torch.randn(2, 2, 4, 4)
     program = graph._exported(model, (x,), {})
     found, whole = graph._simplified(program), program.run_decompositions(graph.SIMPLER)
-    assert simple in (None, found is program)
+    assert (found is program) == simple
     assert [(node.op, node.target) for node in found.graph.nodes] == [
         (node.op, node.target) for node in whole.graph.nodes
     ]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda y: F.batch_norm(y, torch.zeros(2), torch.ones(2), training=True),
+        lambda y: F.dropout(y, 0.5, training=True),
+    ],
+)
+def test_what_is_random_or_of_the_batch_in_evaluation_mode_is_refused(how):
+    with pytest.raises(TypeError):
+        pruning.compact(Residual(how).eval(), torch.randn(2, 2, 4, 4))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_what_stays_composed_is_computed_as_what_it_is_composed_of(share, monkeypatch):
+    """Batch norm, dropout in evaluation mode and flatten."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(), nn.Conv2d(6, 4, 2)
+    model = nn.Sequential(
+        *layers, nn.ReLU(), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3)
+    )
+    model, x = channels_removed(randomized(model), share), torch.randn(5, 2, 5, 5)
+    seen = pruning.sparsity_report(model, x[:1])
+    small = pruning.compact(model, x[:1])
+    torch.testing.assert_close(small(x), model(x), atol=1e-5, rtol=1e-4)
+    monkeypatch.setattr(graph, "_is_simple", lambda node: False)  # all is decomposed
+    pandas.testing.assert_frame_equal(pruning.sparsity_report(model, x[:1]), seen)
+    again = pruning.compact(model, x[:1])
+    shapes = [[(n, p.shape) for n, p in each.named_parameters()] for each in (small, again)]
+    assert shapes[0] == shapes[1]
+    torch.testing.assert_close(again(x), small(x), atol=1e-6, rtol=1e-5)
 
 
 def test_a_constant_channel_behind_padding_is_exact_at_the_border():
