@@ -6,8 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 CUT    := $(VENV)/.installing# left by a set-up that was cut off: the next one starts anew
-# as many processes as tests/conftest.py says, at most eight; the tests that share something
-# costly run in one of them
+# a process a core, at most eight (one more takes longer); the tests that share something costly
+# run in one of them
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 
 .PHONY: book test coverage bench paper clean setup

@@ -77,14 +77,6 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config):
-    """One process more than there are cores: some tests wait for others' programs to end."""
-    import joblib
-
-    return joblib.cpu_count() + 1
-
-
-@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """In parallel, the tests of a file run in one process, so that its fixtures are made once;
     the files of BOOK share one process. (pytest-xdist 3.8 has marks for this, which pytest 9.2
