@@ -387,7 +387,11 @@ def _convolutional(tested: list[Record]) -> str:
     densities = [
         density
         for density in sorted({r["density"] for r in gates}, reverse=True)
-        if len(records.select(gates, density=density)) >= MIN_SEEDS
+        # the best other method is not known before all of them are measured
+        if all(
+            len(records.select(found, density=density, method=method)) >= MIN_SEEDS
+            for method in METHODS
+        )
     ]
     if not densities or len(whole) < MIN_SEEDS:
         return ""
