@@ -202,8 +202,8 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
     _check_batches(program)
     graph = _from_export(program, [*args, *kwargs.values()], first_names(plain))
     graph.weights = frozenset(getattr(m, name).data_ptr() for _, m, name in listed(plain))
-    if any(graph.fixed):
-        _check_branches(graph.fixed, exported, plain, args, kwargs)
+    if any(fixed := graph.fixed):
+        _check_branches(fixed, exported, plain, args, kwargs)
     return graph
 
 
