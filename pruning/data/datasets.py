@@ -267,10 +267,12 @@ def fetch(name: str) -> list[Path]:
 
             try:  # pooch writes to a temporary name, verifies, then moves
                 pooch.retrieve(entry["url"], _known_hash(entry), target.name, target.parent)
-            except Exception as error:  # requests, urllib3, OSError and ValueError, by cause
+            except Exception as error:  # requests, urllib3, OSError; ValueError: its checksum
+                wrong = isinstance(error, ValueError)
+                reason = "another checksum" if wrong else type(error).__name__
                 raise DataError(
                     f"{entry['path']} of {name!r}: neither in the cache nor in"
-                    f" $PRUNING_DATA_MIRROR, and the download failed ({type(error).__name__})."
+                    f" $PRUNING_DATA_MIRROR, and the download failed ({reason})."
                     f" Get {entry['url']} and put it at {target}"
                 ) from error
             path = target
