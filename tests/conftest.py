@@ -121,13 +121,20 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
-def _real(name: str):
+def _need_real(name: str) -> None:
+    """Skip the test where the files of a data set are not on this machine."""
     from pruning.data import datasets
 
     entry = datasets.registry()[name]
     absent = [f["path"] for f in entry["files"] if datasets.locate(f) is None]
     if absent and not datasets.unpacked(entry):
         pytest.skip(f"{name}: {absent} neither in the cache nor in $PRUNING_DATA_MIRROR")
+
+
+def _real(name: str):
+    from pruning.data import datasets
+
+    _need_real(name)
     return datasets.load(name)
 
 
@@ -141,6 +148,11 @@ def html():
         patch.delenv(NO_COMPILING)  # notebooks run as in `make book`
         assert book.build(profile="quick") == 0
     return CHECKOUT / "book" / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def need_real():
+    return _need_real
 
 
 @pytest.fixture(scope="session")
@@ -158,11 +170,6 @@ def digits():
     from pruning.data import datasets
 
     return datasets.load("digits")
-
-
-@pytest.fixture(scope="session")
-def cifar10_jpeg():
-    return _real("cifar10-jpeg")
 
 
 @pytest.fixture(scope="session")

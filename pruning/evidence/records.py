@@ -14,16 +14,18 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pandas
 from filelock import FileLock, Timeout
 
 from pruning.evidence import metrics, schema
 from pruning.evidence.configs import of_record
 from pruning.evidence.schema import Record, RecordError
 from pruning.files import CHECKOUT, settled
+
+if TYPE_CHECKING:  # a process that trains needs no pandas, which takes long to import
+    import pandas
 
 ABSENT = object()  # equals no value
 _READ: dict[tuple, tuple[tuple, list[Record]]] = {}  # of `read_again`
@@ -252,8 +254,10 @@ def pack(path: Path) -> int:
     return len(whole)
 
 
-def table(records: Iterable[Record]) -> pandas.DataFrame:
+def table(records: Iterable[Record]) -> "pandas.DataFrame":
     """Records as a data frame, one row each, provenance as ``provenance.*`` columns."""
+    import pandas
+
     return pandas.json_normalize(list(records))
 
 
@@ -269,10 +273,12 @@ def select(evidence: Iterable[Record], **where: Any) -> list[Record]:
 
 def summary(
     evidence: Iterable[Record], by: list[str], metric: str = "test_accuracy"
-) -> pandas.DataFrame:
+) -> "pandas.DataFrame":
     """Per group of the columns `by`: seeds, kept and effective weights (mean), and of
     `metric`, a fraction, the mean, standard deviation over seeds, worst and best in per
     cent."""
+    import pandas
+
     grouped = table(evidence).groupby(by, sort=True)
     accuracy = grouped[metric]
     return pandas.DataFrame(
@@ -300,9 +306,11 @@ def mean_table(
     columns: list[str],
     metric: str = "test_accuracy",
     digits: int = 2,
-) -> pandas.DataFrame:
+) -> "pandas.DataFrame":
     """Mean ± standard deviation over seeds of `metric`, a fraction, in per cent, as text; no
     deviation where there is one seed, "–" where there is none."""
+    import pandas
+
     frame = table(evidence)
     if frame.empty:
         return pandas.DataFrame()
@@ -312,7 +320,7 @@ def mean_table(
     return pandas.Series(said, index=frame.index).unstack(columns, fill_value="–")
 
 
-def transposed(frame: pandas.DataFrame, whole: Iterable[str]) -> pandas.DataFrame:
+def transposed(frame: "pandas.DataFrame", whole: Iterable[str]) -> "pandas.DataFrame":
     """Columns as rows, for narrow pages; those of `whole` as whole numbers."""
     turned = frame.T.astype(object)
     for row in whole:

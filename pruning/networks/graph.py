@@ -14,21 +14,23 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
-from torch.export import Dim, ExportedProgram, export
-from torch.export.graph_signature import InputKind
 from torch.func import functional_call
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import free_symbols
 from torch.nn.utils import parametrize, prune
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from pruning.networks.masks import check_masks
 from pruning.networks.operations import argument, aten
 from pruning.networks.prunable import listed, untie
+
+# torch's tracers are imported where they are used: they take long, and most processes never
+# trace
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 MANY = 16  # times as many samples as the examples, to see whether a number is followed
 UNBOUNDED = 2**40  # samples; torch.export's bounds are symbols that compare with numbers
@@ -59,6 +61,8 @@ class Graph:
     @property
     def fixed(self) -> list[bool]:
         """Of each input, whether torch.export took its number of samples for a constant."""
+        from torch.fx.experimental.symbolic_shapes import free_symbols
+
         return [
             value.dim() > 0 and not free_symbols(node.meta["val"].shape[0])
             for node, value in self.examples.items()
@@ -209,15 +213,17 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
 
 def _exported(
     plain: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]
-) -> ExportedProgram:
+) -> "ExportedProgram":
+    import torch.export
+
     named = inspect.signature(plain.forward).bind(*args, **kwargs).arguments
     dynamic = {name: _any_batch(value) for name, value in named.items()}
     with warnings.catch_warnings(), torch.enable_grad(), _without_logs():
         warnings.simplefilter("ignore")
-        return export(plain, args, kwargs, dynamic_shapes=dynamic, strict=False)
+        return torch.export.export(plain, args, kwargs, dynamic_shapes=dynamic, strict=False)
 
 
-def _simplified(program: ExportedProgram) -> ExportedProgram:
+def _simplified(program: "ExportedProgram") -> "ExportedProgram":
     """Without in-place changes, and with SIMPLER's operations in place of composed ones. This
     takes three times as long as the export of a small model, so one that is simple already is
     returned as it is."""
@@ -262,7 +268,7 @@ def _drop(record: logging.LogRecord) -> bool:
 
 def _check_branches(
     fixed: Sequence[bool],
-    exported: ExportedProgram,
+    exported: "ExportedProgram",
     plain: nn.Module,
     args: tuple[Tensor, ...],
     kwargs: dict[str, Tensor],
@@ -292,10 +298,10 @@ def _any_batch(value: object) -> object:
         return {name: _any_batch(each) for name, each in value.items()}
     if isinstance(value, tuple):
         return tuple(map(_any_batch, value))
-    return {0: Dim.AUTO} if isinstance(value, Tensor) and value.dim() else None
+    return {0: torch.export.Dim.AUTO} if isinstance(value, Tensor) and value.dim() else None
 
 
-def _check_batches(program: ExportedProgram) -> None:
+def _check_batches(program: "ExportedProgram") -> None:
     """Raise TypeError for a program that holds for some numbers of samples only: torch.export
     follows the branch that the examples take."""
     for node in program.graph.nodes:
@@ -366,8 +372,10 @@ def first_names(model: nn.Module) -> dict[str, str]:
 
 
 def _from_export(
-    program: ExportedProgram, examples: list[Tensor], names: dict[str, str]
+    program: "ExportedProgram", examples: list[Tensor], names: dict[str, str]
 ) -> Graph:
+    from torch.export.graph_signature import InputKind
+
     tensors, inputs, buffers, trained = {}, {}, set(), set()
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
     remaining = iter(examples)
@@ -398,6 +406,8 @@ def _from_export(
 def trace_chain(model: nn.Module, features: int) -> Graph:
     """The graph of a model that maps (batch, features) tensors and has no branches on
     sizes."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
     plain = plain_copy(model)
     tensors = {**dict(plain.named_parameters()), **dict(plain.named_buffers())}
     first = next(value for value in tensors.values() if value.is_floating_point())

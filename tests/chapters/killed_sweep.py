@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import scipy.stats  # noqa: F401, the end of a run needs it, and forks then have it
 import torch
 
 from pruning.chapters.resnet_pruning import experiment

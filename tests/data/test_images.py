@@ -1,7 +1,9 @@
+import collections
 import io
 import lzma
 import pickle
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,13 +242,31 @@ def test_without_a_mirror_the_jpeg_copy_cannot_be_had(tmp_path, monkeypatch):
         datasets.load("cifar10-jpeg")
 
 
-def test_the_real_jpeg_copy(cifar10_jpeg):
-    data = cifar10_jpeg
-    assert data.train.targets.bincount().tolist() == [5000] * 10
-    assert data.test.targets.bincount().tolist() == [1000] * 10
-    # the mean of CIFAR-10's training pixels, by channel
+def test_the_real_jpeg_copy(need_real, tmp_path, monkeypatch):
+    """All files by their names; of the images every tenth of a folder, since to decode all
+    takes a quarter of a minute."""
+    need_real("cifar10-jpeg")
+    (path,) = datasets.fetch("cifar10-jpeg")
+    part, found = tmp_path / "part.tar", collections.Counter()
+    with tarfile.open(path) as whole, tarfile.open(part, "w") as some:
+        for member in whole:
+            if member.isfile():
+                folder = Path(member.name).parent.as_posix()
+                found[folder] += 1
+                if found[folder] % 10 == 0:
+                    some.addfile(member, whole.extractfile(member))
+    assert found == {
+        f"{split}/{name}": count
+        for split, count in (("train", 5000), ("test", 1000))
+        for name in images.CLASSES
+    }
+    monkeypatch.setattr(datasets, "fetch", lambda name: [part])
+    data = datasets.load("cifar10-jpeg")
+    assert data.train.targets.bincount().tolist() == [500] * 10
+    assert data.test.targets.bincount().tolist() == [100] * 10
+    # the mean of CIFAR-10's training pixels, by channel: of 5,000 images known to 0.002
     assert torch.allclose(
-        data.train.inputs.mean((0, 2, 3)), torch.tensor([0.4914, 0.4822, 0.4465]), atol=5e-4
+        data.train.inputs.mean((0, 2, 3)), torch.tensor([0.4914, 0.4822, 0.4465]), atol=5e-3
     )
     assert float(data.train.inputs.max()) == 1.0
     assert data.validation().test.inputs.shape[1:] == (3, 32, 32)

@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
-from scipy import stats
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
@@ -305,6 +304,8 @@ def confusion(
 def weight_statistics(weights: Tensor) -> Record:
     """Standard deviation, excess kurtosis (0 for a normal distribution), share below SMALL in
     magnitude."""
+    from scipy import stats  # slow to import
+
     values = weights.detach().flatten().double().cpu()
     return {
         "sd": float(values.std()),
