@@ -74,7 +74,8 @@ def mobilenet_v3_small():
 
 
 IMAGES = (4, 3, 32, 32)
-# of these the report exports the dense network too, which takes as long as all the rest
+# of these, a convolutional network and one of attention, more is exported, which takes as long
+# as all the rest; the others as compact networks alone
 REPORTED = ("resnet18", "transformer encoder")
 MODELS = {
     "resnet18": (resnet18, IMAGES),
@@ -147,7 +148,8 @@ def test_every_step(name, tmp_path):
         with pytest.raises(TypeError, match="paths cannot be followed"):
             pruning.export.to_onnx(model, path, x)
         return
-    same_in_onnx_runtime(model, x, masked, path)
+    if name in REPORTED:
+        same_in_onnx_runtime(model, x, masked, path)
 
 
 def same_in_onnx_runtime(model, x, expected, path):
