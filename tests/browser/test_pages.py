@@ -59,11 +59,12 @@ NAMELESS = (
 )
 
 
-# Contrast takes axe most of its time, and is the same wherever colours, size and weight are:
-# of the elements that hold nothing but text, one of each kind is looked at. The others are
-# hidden meanwhile, since axe orders all that can be seen by what covers what.
-ALIKE = """() => {
-  const seen = new Set(), grounds = new Map([[null, ""]]);
+# What depends on colours takes axe most of its time, and is the same wherever colours, size
+# and weight are: of all text in the book one of each kind is looked at. What is of a kind that
+# was seen is hidden and emptied meanwhile, since axe orders all elements by what covers what.
+COLOURS = ["color-contrast", "link-in-text-block"]
+ALIKE = """(known) => {
+  const seen = new Set(known), grounds = new Map([[null, ""]]), found = [];
   const ground = (element) => {
     if (!grounds.has(element)) {
       const { backgroundColor, backgroundImage, opacity } = getComputedStyle(element);
@@ -72,35 +73,68 @@ ALIKE = """() => {
     }
     return grounds.get(element);
   };
-  for (const element of document.querySelectorAll("body *")) {
-    if (element.childElementCount || !element.textContent.trim()) continue;
-    if (!element.getClientRects().length) continue;
-    const { color, fontSize, fontWeight } = getComputedStyle(element);
-    const key = [color, fontSize, fontWeight, ground(element)].join();
-    element.toggleAttribute("data-alike", seen.has(key));
-    seen.add(key);
-  }
-  document.documentElement.toggleAttribute("data-hide-alike", true);
+  const looks = (element) => {
+    const { color, fontSize, fontWeight, textDecoration } = getComputedStyle(element);
+    return [color, fontSize, fontWeight, textDecoration].join();
+  };
+  const speaks = (node) => node.nodeType === Node.TEXT_NODE && node.data.trim();
+  const block = (element) => getComputedStyle(element).display.startsWith("inline")
+    ? block(element.parentElement) : element;
+  const isSeen = (element) => {
+    const key = [looks(element), ground(element)], link = element.closest("a");
+    if (link) {  // among other text or alone
+      const around = block(link.parentElement).textContent.trim();
+      key.push(looks(link.parentElement), around === link.textContent.trim());
+    }
+    const before = seen.size;
+    return seen.add(key.join()).size === before;
+  };
+  // whether an element shows text, all of it of kinds that were seen before
+  const mark = (element) => {
+    if (!element.getClientRects().length) return null;
+    const below = [...element.children].map(mark).filter((alike) => alike !== null);
+    if ([...element.childNodes].some(speaks)) below.push(isSeen(element));
+    const alike = below.length ? below.every(Boolean) : null;
+    if (alike) found.push(element);
+    return alike;
+  };
+  [...document.body.children].forEach(mark);
+  window.emptied = found.map((element) => {
+    const nodes = [...element.childNodes];
+    element.toggleAttribute("data-alike", true);
+    element.replaceChildren();
+    return [element, nodes];
+  });
+  return [...seen];
 }"""
-SHOW = "document.documentElement.toggleAttribute('data-hide-alike', false)"
+SHOW = """() => {
+  for (const [element, nodes] of (window.emptied ?? []).reverse()) {
+    element.replaceChildren(...nodes);
+    element.removeAttribute("data-alike");
+  }
+  window.emptied = [];
+}"""
 STYLE = """*, *::before, *::after { transition: none !important; }
-[data-hide-alike] [data-alike] { display: none !important; }"""
+[data-alike] { display: none !important; }"""
 
 
-def serious(page):
-    """What axe finds that is serious: contrast in the page's light colours and in its dark
-    ones, and all other rules once, since the dark theme changes colours alone."""
+def serious(page, seen):
+    """What axe finds that is serious: what depends on colours in the page's light ones and in
+    its dark ones, and all other rules once, since the dark theme changes colours alone. `seen`
+    has for each scheme the kinds of text that were looked at, and gets those of this page."""
     # a colour that is still on its way from one theme to the other is no finding
     page.add_style_tag(content=STYLE)
     page.evaluate(AXE_SCRIPT)
-    contrast = {"runOnly": ["color-contrast"]}
-    others = {"rules": {"color-contrast": {"enabled": False}}}
+    colours = {"runOnly": COLOURS}
+    # "region", all text within a landmark, is never serious, and takes long
+    others = {"rules": {rule: {"enabled": False} for rule in (*COLOURS, "region")}}
     said = []
-    for scheme, all_rules in {"light": [others, contrast], "dark": [contrast]}.items():
+    for scheme, all_rules in {"light": [others, colours], "dark": [colours]}.items():
         page.emulate_media(color_scheme=scheme)
         page.themed(scheme)
         for rules in all_rules:
-            page.evaluate(ALIKE if rules is contrast else SHOW)
+            if rules is colours:
+                seen[scheme] = page.evaluate(ALIKE, seen.get(scheme, []))
             # of what passes, one element a rule is listed: listing all takes longer; style
             # sheets of a file cannot be loaded once more
             found = page.evaluate(
@@ -125,7 +159,7 @@ SETTLED = (
 
 def test_nothing_leaves_the_page_every_image_has_a_text_the_console_is_silent(look, html):
     """At the width of a phone, a tablet and a desk, where axe finds nothing serious either."""
-    page = None
+    page, seen = None, {}
     for name in pages(html):
         if page is not None:
             page.set_viewport_size({"width": WIDTHS[0], "height": 900})
@@ -138,7 +172,7 @@ def test_nothing_leaves_the_page_every_image_has_a_text_the_console_is_silent(lo
             found = faults(page, width)
             assert found == [], (name, width, found)
         assert page.said == [], name
-        assert serious(page) == [], name
+        assert serious(page, seen) == [], name
 
 
 def faults(page, width):
@@ -167,23 +201,32 @@ def test_what_leaves_the_page_at_one_width_alone_would_be_found(look):
 
 
 def test_a_faint_text_and_an_image_without_a_text_would_be_found(look):
-    page = look("about")
+    seen = {}
+    page = look("intro")
+    text = page.inner_text("body")
+    assert serious(page, seen) == []
+    assert page.inner_text("body") == text
+    assert serious(page, seen) == [], "with nothing left to look at"
+    page = look("about", page=page)
     page.evaluate(
         """() => document.querySelector("article").insertAdjacentHTML("afterbegin", `<p
           style="color: #777; background: #888">faint</p><img src="x.png" width=20>
-          <p>plain</p><p style="opacity: 0.3">pale</p>`)"""
+          <p>plain</p><p style="opacity: 0.3">pale</p>
+          <p>words, <a href=# style="color: #555; text-decoration: none">bare</a></p>`)"""
     )
-    found = {(scheme, rule): " ".join(nodes) for scheme, rule, nodes in serious(page)}
+    found = {(scheme, rule): " ".join(nodes) for scheme, rule, nodes in serious(page, seen)}
     assert sorted(found) == [
         ("dark", "color-contrast"),
         ("light", "color-contrast"),
         ("light", "image-alt"),
+        ("light", "link-in-text-block"),
     ]
     for scheme in ("light", "dark"):
         said = found[scheme, "color-contrast"]
         assert "faint" in said
         assert "pale" in said
         assert "plain" not in said
+    assert "bare" in found["light", "link-in-text-block"]
 
 
 def test_code_can_be_copied_and_a_chapter_downloaded(look, html):
