@@ -11,7 +11,6 @@ import numpy as np
 import pandas
 import pooch
 import pytest
-import shap
 import sklearn.datasets
 import torch
 
@@ -268,6 +267,8 @@ def test_mnist(mnist):
 
 
 def test_income_is_coded_as_in_shap(income, monkeypatch):
+    import shap  # slow to import
+
     paths = datasets.fetch("income")
     monkeypatch.setattr(shap.datasets, "cache", lambda url, file_name=None: str(paths[0]))
     theirs, target = shap.datasets.adult()
