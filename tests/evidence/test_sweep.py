@@ -214,7 +214,7 @@ def test_a_run_that_kills_its_process_fails_alone(tmp_path, start):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_the_sweep_that_started_them(tmp_path, start, how):
-    process = start("chapter.jsonl", "4")
+    process = start("chapter.jsonl", "1")
     path = tmp_path / "chapter.jsonl"
     wait_for(lambda: path.is_file() and path.stat().st_size > 0, process)
     workers = psutil.Process(process.pid).children(recursive=True)
