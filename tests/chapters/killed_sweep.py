@@ -22,9 +22,10 @@ from pruning.data import datasets
 from pruning.evidence.sweep import sweep
 from pruning.training.checkpoints import Checkpoint
 
+experiment.BLOCKS[8] = (1, 1, 1)
 CONFIG = experiment.Config(
     "digits",
-    20,
+    8,
     method="stochgradadam",
     optimizer="stochgradadam",
     sampling_rate=0.8,
@@ -36,7 +37,7 @@ CONFIG = experiment.Config(
     study="quick",
 )
 SAMPLES = 128  # of the training set and of the test set: a run has 32 steps
-STEP = 0.05  # seconds, about as long as a step
+STEP = 0.02  # seconds, less than a step takes
 
 
 def attempt(folder: Path) -> int:
