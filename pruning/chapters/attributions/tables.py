@@ -8,7 +8,7 @@ import pandas
 from pruning.chapters.shap_agreement.rules import ordered
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import LEVEL, above, estimate, joined, mean_interval
+from pruning.evidence.statistics import LEVEL, above, estimate, joined, mean_interval, minus
 from pruning.figures.captions import data_of, origin
 
 NAMES = {
@@ -101,6 +101,22 @@ def without(evidence: list[Record], count: int = 20) -> pandas.DataFrame:
     return pandas.DataFrame.from_dict(said, orient="index")
 
 
+def without_says(evidence: list[Record], count: int = 20) -> str:
+    """What `without` shows of Eq. 4, in a sentence for each kind of network."""
+    said = []
+    for method, name in (("gates", "networks of gates"), ("dense", "dense networks")):
+        found = records.select(evidence, study="pixels", method=method)
+        ours, random = (
+            pandas.Series([100 * r["without"][way][r["removed"].index(count)] for r in found])
+            for way in ("eq4", "random")
+        )
+        said.append(
+            f"In {name} it costs {mean_interval(random - ours, 1)} points more to remove the"
+            f" {count} pixels that Eq. 4 ranks first than {count} random ones."
+        )
+    return minus(" ".join(said))
+
+
 def informed(evidence: list[Record]) -> pandas.DataFrame:
     """One row a score, a column a layer: Spearman's correlation with how much the loss changes
     without the weight, mean ± deviation over seeds and the 95 % interval of the mean."""
@@ -138,22 +154,26 @@ def _mean(evidence: list[Record], method: str, among: str) -> str:
 
 
 def _said_of_income(income: Sequence[Record]) -> str:
-    """The same correlation on Income, at the largest density and at the smallest; there also
-    over the features with a path."""
+    """The same correlation on Income, at the largest density and at the smallest; and over the
+    features with a path, wherever some have none."""
     found = records.select(income, dataset="income")
     if not found:
         return ""
-    ends = [end(record["density"] for record in found) for end in (max, min)]
-    parts = [records.select(found, density=density) for density in ends]
+    densities = sorted({record["density"] for record in found}, reverse=True)
+    parts = {density: records.select(found, density=density) for density in densities}
     most, least = (
-        f"{_interval(record['spearman_ig']['value'] for record in part)} with"
+        f"{_interval(record['spearman_ig']['value'] for record in parts[density])} with"
         f" {100 * density:g} % of the weights"
-        for part, density in zip(parts, ends, strict=True)
+        for density in (densities[0], densities[-1])
     )
-    return (
-        f" On Income it is {most} and {least}. In the latter networks it is"
-        f" {_interval(map(_over_paths, parts[1]))} over the features with a path."
-    )
+    fewer = [
+        f"{_interval(map(_over_paths, part))} with {100 * density:g} %"
+        for density, part in parts.items()
+        if any(_over_paths(record) != record["spearman_ig"]["value"] for record in part)
+    ]
+    seeds = len({record["seed"] for record in found})
+    over = f" Over the features with a path it is {joined(fewer)}." if fewer else ""
+    return f" On Income, with {seeds} seeds, it is {most} and {least}.{over}"
 
 
 def _interval(correlations: Iterable[float]) -> str:

@@ -178,6 +178,17 @@ def checks(evidence: list[Record]) -> pandas.Series:
     )
 
 
+def masked_says(evidence: list[Record]) -> str:
+    """Whether `checks` has a sign of masked gradients, in a sentence."""
+    largest = checks(evidence).max()
+    if largest < LARGE:
+        return (
+            f"None of the four is large, since the largest is {largest:.1f} %. So we see no"
+            " sign of masked gradients."
+        )
+    return f"The largest is {largest:.1f} %, so gradients may be masked in some network."
+
+
 def caption(evidence: list[Record], profile: str, drawn: str) -> str:
     """One line of Markdown for under a figure: profile, data, networks, seeds, what is
     drawn."""
@@ -201,6 +212,7 @@ def four(evidence: list[Record]) -> list[str]:
     return [few, nearest(rows, few), _early(rows), "dense"]
 
 
+LARGE = 5.0  # per cent of the images; masked gradients would spare more
 VERDICTS = {1: "**No.**", 0: "**The seeds do not decide it.**", -1: "**Yes.**"}  # all alike
 
 
@@ -221,13 +233,15 @@ def answer(evidence: list[Record]) -> list[str]:
     table = compared(evidence)
     first = (
         f"{verdict} Networks of gates with {kept:,} weights classify {clean[few]} of the"
-        " unchanged test images correctly. The attack PGD leaves half of the images right at"
-        f" {epsilon[few]}, where ε is how far it may change each pixel. Narrow dense networks"
+        " unchanged test images correctly. The attack PGD leaves half of"
+        f" {evidence[0]['attacked']:,} images right at {epsilon[few]}, where ε is how far it"
+        " may change each pixel, from 0 (black) to 1 (white). Narrow dense networks"
         f" of about that accuracy ({clean[narrow]}) are down to half at {epsilon[narrow]}."
         f" Whole dense networks that stopped training after one epoch ({clean[early]}) are"
-        f" down to half at {epsilon[early]}. The ε of the gates minus that of these is"
-        f" {table.loc[(few, early), 'half at ε']} % of a pixel's range (brackets are 95 %"
-        " intervals)."
+        f" down to half at {epsilon[early]}. In per cent of a pixel's range, the ε of the"
+        " gates minus that of the networks stopped early is"
+        f" {table.loc[(few, early), 'half at ε']} (brackets are 95 % intervals)."
+        f" {_in_one_step(evidence)}"
     )
     if len(kinds) == 1:
         second = "Other kinds of pruned networks are not on record yet."
@@ -252,6 +266,16 @@ def answer(evidence: list[Record]) -> list[str]:
         f" {_shifted(table.loc[(few, early)])} for the one stopped early."
     )
     return [first, second, third]
+
+
+def _in_one_step(evidence: list[Record]) -> str:
+    """What FGSM leaves right of the kinds of `four`, in a sentence."""
+    mean = frame(evidence).groupby("kind").fgsm.mean()
+    few, narrow, early, dense = (f"{mean[name]:.1f} %" for name in four(evidence))
+    return (
+        f"FGSM, a single step of ε = {AT:g}, leaves {few} right for gates, {narrow} for the"
+        f" narrow networks, {early} for those stopped early and {dense} for whole dense ones."
+    )
 
 
 def _longer(rows: pandas.DataFrame, narrow: str, dense: str) -> str:
@@ -299,6 +323,6 @@ def said_of_shifts(evidence: list[Record]) -> str:
         under: dict[str, list[str]] = {}
         for title, name in zip(SHOWN_AS, SHOWN, strict=True):
             under.setdefault(found[name], []).append(title)
-        parts = [f"under {joined(titles)} for *{kind}*" for kind, titles in under.items()]
+        parts = [f"for *{kind}* under {joined(titles)}" for kind, titles in under.items()]
         said.append(f"The mean accuracy is {rank} {joined(parts)}.")
     return " ".join(said)

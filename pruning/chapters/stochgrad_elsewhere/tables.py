@@ -174,12 +174,12 @@ def _helps(evidence: list[Record]) -> str:
 Rates = dict[str, pandas.DataFrame]  # method → accuracy in per cent, a column a pruning rate
 
 
-def _by_rate(evidence: list[Record]) -> dict[str, Rates]:
+def _by_rate(evidence: list[Record], scope: str) -> dict[str, Rates]:
     """{network: accuracy after the last epoch}, of the networks of `at_half`."""
     frame = records.table(records.select(evidence, study="course"))
     return {
         name: {
-            method: 100 * pandas.DataFrame(part.accuracy_global.tolist())
+            method: 100 * pandas.DataFrame(part[f"accuracy_{scope}"].tolist())
             for method, part in frame[frame.network == name].groupby("method")
         }
         for name in at_half(evidence)
@@ -190,7 +190,7 @@ def _every_rate(evidence: list[Record]) -> tuple[bool, str]:
     """Whether StochGradAdam is clearly ahead in some network at some pruning rate; and in how
     many, with the differences where these are few. All cases are one family, two-sided. Where
     none is clear, the one with the smallest p stands for them."""
-    by_rate = _by_rate(evidence)
+    by_rate, by_layer = (_by_rate(evidence, scope) for scope in ("global", "layer"))
     # the first rate is the unpruned network
     cases = [(name, rate) for name in by_rate for rate in list(by_rate[name][OURS])[1:]]
     pairs = [(by_rate[name][OURS][rate], by_rate[name][THEIRS][rate]) for name, rate in cases]
@@ -206,31 +206,36 @@ def _every_rate(evidence: list[Record]) -> tuple[bool, str]:
     )
     said = (
         f"Over all {len(cases)} cases of a network and a pruning rate, after the last epoch,"
-        f" it is clearly ahead in {_named(more)} and clearly behind in {_named(less)}."
+        f" it is clearly ahead in {_named(more)} and clearly behind in {_named(less)}. Here"
+        " one threshold removes the smallest weights of the whole network."
     )
     close = more if len(more) <= FEW else []
     least = chances.argmin()
     if not more and not less and chances[least] < 1:
         close = [cases[least]]
         said += f" The smallest p, corrected for their number, is {chance(chances[least])}."
-    said += "".join(_closely(by_rate, *case) for case in close)
+    said += "".join(_closely(by_rate, by_layer, *case) for case in close)
     if close:
-        said += " Each interval is for one difference."
+        said += " Each interval is for one difference, and these cases were picked by their p."
     return bool(more), said
 
 
-def _closely(by_rate: dict[str, Rates], name: str, rate: int) -> str:
-    """The differences of one case, from Adam and from the control, and of the other networks
-    at the same rate, in sentences."""
+def _closely(
+    by_rate: dict[str, Rates], by_layer: dict[str, Rates], name: str, rate: int
+) -> str:
+    """The differences of one case, from Adam and from the control, with a threshold for each
+    layer, and of the other networks at the same rate, in sentences."""
     groups = {method: frame[rate] for method, frame in by_rate[name].items()}
+    layers = by_layer[name]
     said = (
         f" In {_case((name, rate))} StochGradAdam has {groups[OURS].mean():.1f} % and Adam"
         f" {groups[THEIRS].mean():.1f} %, a difference of"
-        f" {difference(groups[OURS], groups[THEIRS])} points."
+        f" {difference(groups[OURS], groups[THEIRS])} points. With a threshold for each layer"
+        f" it is {difference(layers[OURS][rate], layers[THEIRS][rate])}."
     )
     if CONTROL in groups:
         said += (
-            " Its difference from Adam on 0.8 of the batch is"
+            " The difference from Adam on 0.8 of the batch is"
             f" {difference(groups[OURS], groups[CONTROL])}."
         )
     others = [
@@ -238,7 +243,7 @@ def _closely(by_rate: dict[str, Rates], name: str, rate: int) -> str:
         for other, found in by_rate.items()
         if other != name
     ]
-    at = " At this rate its difference from Adam is"
+    at = " At this rate the difference from Adam is"
     return said + (f"{at} {joined(others)}." if others else "")
 
 
@@ -279,13 +284,25 @@ def _rates(evidence: list[Record]) -> str:
 
 
 def _over_adam(groups: dict[float, pandas.Series]) -> str:
-    """How many sampling rates are clearly ahead of 1, in a sentence."""
+    """How many sampling rates are clearly ahead of 1 or behind it, two-sided, and the lowest
+    one's difference, in sentences."""
     others = [rate for rate in groups if rate != 1]
-    clear = (holm(larger(groups[rate], groups[1.0]) for rate in others) < LEVEL).sum()
-    are = "are" if clear > 1 else "is"
+    adam = groups[1.0]
+    chances = holm(
+        both_sides(larger(groups[rate], adam), larger(adam, groups[rate])) for rate in others
+    )
+    clear = [
+        groups[rate].mean() - adam.mean()
+        for rate, p in zip(others, chances, strict=True)
+        if p < LEVEL
+    ]
+    ahead, behind = (sum(sign * lead > 0 for lead in clear) for sign in (1, -1))
+    lowest = min(others, key=lambda rate: groups[rate].mean())
     return (
-        f"{clear or 'None'} of the {len(others)} other rates {are} clearly ahead of s = 1,"
-        " which is Adam."
+        f"Of the {len(others)} other rates {ahead or 'none'} {'are' if ahead > 1 else 'is'}"
+        f" clearly ahead of s = 1, which is Adam, and {behind or 'none'} clearly behind. The"
+        f" lowest of them, s = {lowest:g}, differs from it by"
+        f" {difference(groups[lowest], adam)} points (interval of one difference)."
     )
 
 

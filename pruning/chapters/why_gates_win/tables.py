@@ -230,7 +230,8 @@ def moving_says(table: pandas.DataFrame) -> str:
     said = (
         f"Without an exchange further training ends at {still:.2f} %. In points, an exchange"
         f" changes this accuracy by {joined(changes)} ({_networks(count)}, measured on the"
-        " test set)."
+        " test set). Where the interval includes 0, these networks show no effect: the"
+        " exchange finds no better wiring, which does not mean that there is none."
     )
     if count < MIN_SEEDS:
         return (
@@ -319,7 +320,8 @@ def answer(
     """The chapter's answer in sentences, from the arms, the networks themselves, and the
     table of `wirings_of`."""
     own = pandas.Series({r["network"]: 100 * r["test_accuracy"] for r in networks})
-    wiring, signs, random = (_by_network(again, arm) for arm in ("mask", "signs", "paths"))
+    arms = ("mask", "signs", "paths", "degrees", "pixels")
+    wiring, signs, random, degrees, pixels = (_by_network(again, arm) for arm in arms)
     others = wirings[wirings.method != find("gates").short]
     said = [
         "They found **the wiring**, that is, which connections to keep. If new weights are"
@@ -331,6 +333,11 @@ def answer(
         "The signs of the trained weights are worth another"
         f" {mean_interval(signs - wiring, 1)} points, and their sizes"
         f" {mean_interval(own - signs, 1)}.",
+        "Part of it is how many connections each pixel and neuron has. With these numbers"
+        f" kept, and each connection drawn anew, {mean_interval(degrees, 1)} % are left: they"
+        f" are worth {_share(degrees - random, wiring - random)} % of what the wiring is worth"
+        f" above a random one. If the pixels change places, {mean_interval(pixels, 1)} % are"
+        " left.",
     ]
     if len(others):
         best, few = others.iloc[0], others.networks.min() < MIN_SEEDS
@@ -342,6 +349,11 @@ def answer(
             f" {best.wiring:.1f} % (*Figure 2*).{hint if few else ''}"
         )
     return said
+
+
+def _share(part: pandas.Series, whole: pandas.Series) -> str:
+    """In per cent, the mean over networks with its interval."""
+    return mean_interval((100 * part / whole).dropna(), 0)
 
 
 def _networks(count: int) -> str:
@@ -382,7 +394,8 @@ def moral(again: list[Record], networks: Sequence[Record]) -> str:
     most of what a random wiring lacks must come with the wiring alone, beyond the 95 %
     interval over networks."""
     own = pandas.Series({r["network"]: 100 * r["test_accuracy"] for r in networks})
-    wiring, random = _by_network(again, "mask"), _by_network(again, "paths")
+    arms = ("mask", "paths", "degrees")
+    wiring, random, degrees = (_by_network(again, arm) for arm in arms)
     share = 100 * (wiring - random) / (own - random)
     found = interval(share.dropna())
     if found is None or found[0] <= 50:
@@ -392,5 +405,6 @@ def moral(again: list[Record], networks: Sequence[Record]) -> str:
         f" and on a random wiring of the same shape {mean_interval(own - random, 1)}. **Gates"
         " find which connections to keep. That alone is worth"
         f" {mean_interval(share, 0)} % of their lead over a random network of the same"
-        " shape.**"
+        f" shape,** and {_share(wiring - degrees, own - degrees)} % of their lead over one in"
+        " which each pixel and neuron has as many connections as with gates."
     )
