@@ -13,7 +13,7 @@ REPRODUCED, PARTLY, NOT_REPRODUCED, SMALL_SCALE, NOT_MEASURED = (
     "reproduced",
     "partly",
     "not reproduced",
-    "only at small scale",  # measured, with enough seeds, but not on what the claim speaks of
+    "measured only at small scale",  # with enough seeds, but not on what the claim speaks of
     "not measured",
 )
 VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, SMALL_SCALE, NOT_MEASURED)

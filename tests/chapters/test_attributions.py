@@ -210,11 +210,13 @@ def test_tables_and_sentences():
         )
     ]
     said = tables.answer(evidence(), income)[0]
-    assert "On Income it is 0.70 [0.45, 0.95] with 100 % of the weights and" in said
+    assert "On Income, with 5 seeds, it is 0.70 [0.45, 0.95] with 100 % of the weights" in said
     assert said.endswith(
-        "and 0.90 with 2 % of the weights. In the latter networks it is 0.50 over the features"
-        " with a path."
+        "and 0.90 with 2 % of the weights. Over the features with a path it is 0.50 with"
+        " 100 %, 0.50 with 10 % and 0.50 with 2 %."
     )
+    alike = [r | {"spearman_ig": {"value": 0.5}} for r in income]  # all features have a path
+    assert tables.answer(evidence(), alike)[0].endswith("0.50 with 2 % of the weights.")
     assert tables.on_income(income).loc["2 %"].tolist()[2:] == ["0.90", "0.90", "0.50"]
     assert "30.0 % by information, 51.0 [48.5, 53.5] % at random and 91.0" in second
     # the least information has the weight of loss 0.1, of a mean and a median of 0.2

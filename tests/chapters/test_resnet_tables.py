@@ -422,12 +422,12 @@ def test_the_answer_claims_what_the_records_carry():
 
 def test_the_headline_is_of_the_claims_own_networks():
     said = readme.headline(CLAIM, records.table(pairs([0.3, 0.3, 0.3], "ResNet-20", 50)))
-    assert "keeps **60.00 %** after" in said
+    assert "classifies **60.00 %** correctly after" in said
     assert "not measured yet" in said
     short = readme.headline(CLAIM, records.table(pairs([0.3, 0.3, 0.3], epochs=10)))
     assert "not measured yet" in short
     said = readme.headline(CLAIM, records.table(pairs([0.3, 0.3, 0.3])))
-    assert said.startswith("ResNet-56 with half of its weights pruned keeps **70.0 %** after")
+    assert said.startswith("ResNet-56 with half of its weights pruned classifies **70.0 %** c")
     assert "40.0 % with Adam (mean of 3 seeds and of the last 10 epochs;" in said
     assert "the difference is 30.0 points)." in said
     assert said.endswith("The paper reports 60.00 and 30.00 %.")
@@ -439,7 +439,7 @@ def test_the_headline_names_the_smaller_network_that_stands_in():
     for one in small:  # the last epoch alone is not what counts
         one["pruned_accuracy"] = 0.9
     said = readme.headline(claim, records.table(small))
-    assert said.startswith("A small network, ResNet-20, keeps **60.0 %** with half of")
+    assert said.startswith("A small network, ResNet-20, classifies **60.0 %** correctly with")
     assert "40.0 % with Adam (mean of 3 seeds and of the last 10 of 20 epochs;" in said
     # 20 ± t · 10 / √3, and t = 4.303 with two degrees of freedom
     assert "the difference is 20.0 [−4.8, 44.8] points)." in said

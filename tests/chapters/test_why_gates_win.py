@@ -366,7 +366,13 @@ def _arms(wiring, random):
     """Networks of 96 %, whose wiring and a random one were trained again twice each."""
     again = [
         {"arm": arm, "network": network, "seed": seed, "test_accuracy": accuracy}
-        for arm, values in (("mask", wiring), ("paths", random), ("signs", [0.95] * 3))
+        for arm, values in {
+            "mask": wiring,
+            "paths": random,
+            "signs": [0.95] * 3,
+            "degrees": [0.86] * 3,
+            "pixels": [0.78] * 3,
+        }.items()
         for network, accuracy in enumerate(values)
         for seed in range(2)
     ]
@@ -378,6 +384,10 @@ def test_the_last_sentence_says_no_more_than_the_records():
     again, networks = _arms([0.94, 0.94, 0.94], [0.76, 0.76, 0.76])
     said = tables.moral(again, networks)
     assert "is worth 90 % of their lead" in said
+    # 94 − 86 of 96 − 86 points
+    assert "shape**, and 80 % of their lead over one in which each pixel and neuron" in said
+    bare = [r for r in again if r["arm"] not in ("degrees", "pixels")]
+    assert tables.moral(bare, networks).endswith("of the same shape**.")
     assert "the gates lose 2.0 points, and on a random wiring of the same shape 20.0" in said
     unsettled = _arms([0.94, 0.94, 0.78], [0.76, 0.76, 0.76])
     assert "do not say yet" in tables.moral(*unsettled)
@@ -392,7 +402,12 @@ def test_the_answer_compares_networks_with_their_own_parts():
         [r | {"method": "gates", "seed": r["network"], "effective": 404} for r in networks],
     )
     wirings = tables.wirings_of(each)
-    first, second = tables.answer(again, networks, wirings)
+    first, second, counts = tables.answer(again, networks, wirings)
+    # 86 − 76 of 93 − 76, 94 − 76 and 95 − 76 points
+    assert "86.0 % are left: they are worth 56 [48, 63] % of what" in counts
+    assert "If the pixels change places, 78.0 % are left." in counts
+    bare = [r for r in again if r["arm"] not in ("degrees", "pixels")]
+    assert tables.answer(bare, networks, wirings) == [first, second]
     assert "**94.0 [91.5, 96.5] %**" in first  # 4.303 / sqrt(3) around the mean
     assert "**76.0 %**" in first
     assert "another 1.0 [−1.5, 3.5] points, and their sizes 1.0" in second

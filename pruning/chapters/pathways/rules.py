@@ -34,7 +34,9 @@ def pathways(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     paths = joined(f"{share(its)} of the networks for {task}" for task, its in right)
     said = (
         f"Exactly the task's paths remain in {paths}. Inputs of one role are more alike than"
-        f" all other pairs in {share(alike)}."
+        f" all other pairs in {share(alike)} of the networks that have some. The rule asks for"
+        f" {100 * claim['share']:.0f} % everywhere; α = {claim['alpha']:g} was chosen on other"
+        " seeds."
     )
     if len(authors):
         exact = (authors.false_paths == 0) & (authors.missing_paths == 0)

@@ -81,6 +81,11 @@ def representatives(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, 
         return NOT_MEASURED, len(ratios), said
     thinner = above(ratios.many - ratios.few) < LEVEL
     avoiding = above(ratios.in_proportion - ratios.few) < LEVEL
+    if thinner and not avoiding:
+        said += (
+            " So the neighbours matter less than with more weights, but not clearly less than"
+            " if the same importances were placed in that proportion."
+        )
     verdict = REPRODUCED if thinner and avoiding else PARTLY if thinner else NOT_REPRODUCED
     return verdict, len(ratios), said
 
@@ -120,8 +125,7 @@ def two_pixels(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
         lambda rules: next(rule for rule in rules if rule["label"] == claim["label"])
     )
     measured = {
-        key: own.map(lambda rule, key=key: rule[key])
-        for key in ("precision", "recall", "accuracy")
+        key: own.map(lambda rule, key=key: rule[key]) for key in ("precision", "recall")
     }
     means = joined(f"{key} {percent(values)}" for key, values in measured.items())
     best = 100 * measured["precision"].max()
@@ -131,8 +135,9 @@ def two_pixels(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     )
     for one in pairs:
         said += (
-            f" With pixels above {one['on']:g} counted as active, {one['reaching']:,} of all"
-            f" {one['pairs']:,} pairs reach {100 * claim['value']:g} % on the training images"
+            f" With pixels above {one['on']:g} counted as active, {one['reaching']:,} of"
+            f" {one['pairs']:,} pairs have a precision of {100 * claim['value']:g} % or more"
+            " on the training images"
         )
         said += f"; {picks(support[one['on']])}." if one["on"] in support else "."
     seeds = small.seed.nunique()

@@ -136,7 +136,10 @@ def weights_by_layer(evidence: Iterable[Record], ax: Axes, statistic: str = "sd"
             marker=look.marker,
             markersize=4,
         )
-    names = {"sd": "standard deviation of the weights", "small": "share of weights below 0.01"}
+    names = {
+        "sd": "standard deviation of the weights",
+        "small": "share of weights with |w| < 0.01",
+    }
     ax.set(
         xlabel="layer, from input to output",
         ylabel=names.get(statistic, statistic),

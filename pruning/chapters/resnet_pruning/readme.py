@@ -26,9 +26,9 @@ def headline(claim: dict, found: pandas.DataFrame) -> str:
         if len(runs) >= MIN_SEEDS:
             ours, adam = runs.mean()
             return (
-                f"{network} with half of its weights pruned keeps **{ours:.1f} %** after"
-                f" training with StochGradAdam and {adam:.1f} % with Adam (mean of"
-                f" {len(runs)} seeds and of the last {LATE} epochs; the difference is"
+                f"{network} with half of its weights pruned classifies **{ours:.1f} %**"
+                f" correctly after training with StochGradAdam and {adam:.1f} % with Adam"
+                f" (mean of {len(runs)} seeds and of the last {LATE} epochs; the difference is"
                 f" {mean_interval(runs[OURS] - runs[THEIRS], 1)} points). The paper reports"
                 f" {theirs} %."
             )
@@ -42,14 +42,15 @@ def headline(claim: dict, found: pandas.DataFrame) -> str:
         if len(runs) >= MIN_SEEDS:
             here, beside = runs.mean()
             return (
-                f"A small network, {small['network']}, keeps **{here:.1f} %** with half of its"
-                f" weights pruned after training with StochGradAdam, and {beside:.1f} % with"
-                f" Adam (mean of {len(runs)} seeds and of the last"
+                f"A small network, {small['network']}, classifies **{here:.1f} %** correctly"
+                " with half of its weights pruned after training with StochGradAdam, and"
+                f" {beside:.1f} % with Adam (mean of {len(runs)} seeds and of the last"
                 f" {late_epochs(small['epochs'])} of {small['epochs']} epochs; the difference"
                 f" is {mean_interval(runs[OURS] - runs[THEIRS], 1)} points). The paper reports"
                 f" {ours} and {adam} for {network}, which {lacking}"
             )
     return (
-        f"The paper says that {network} with half of its weights pruned keeps **{ours}** after"
-        f" training with StochGradAdam and {adam} with Adam. Here this {lacking}"
+        f"The paper says that {network} with half of its weights pruned classifies **{ours}**"
+        f" correctly after training with StochGradAdam and {adam} with Adam. Here this"
+        f" {lacking}"
     )

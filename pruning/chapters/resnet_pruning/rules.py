@@ -2,11 +2,11 @@
 
 The verdict is about the claim's `networks` after `epochs`; runs on other networks or data are
 said beside them and decide nothing. Where none of these networks is on record with enough
-seeds, the claim's `stand_in`, a smaller network, gives the verdict "only at small scale", and
-the sentence says whether the claim is reproduced there. An interval that includes 0 refutes
-nothing. The sentence then says that the seeds do not decide the claim, also of the claim's own
-networks, whose verdict is "not reproduced". Networks of one seed are a pair: same initial
-weights, same batches. At a constant rate the pruned accuracy moves by ten points from
+seeds, the claim's `stand_in`, a smaller network, gives the verdict "measured only at small
+scale", and the sentence says whether the claim is reproduced there. An interval that includes
+0 refutes nothing. The sentence then says that the seeds do not decide the claim, also of the
+claim's own networks, whose verdict is "not reproduced". Networks of one seed are a pair: same
+initial weights, same batches. At a constant rate the pruned accuracy moves by ten points from
 one epoch to the next, so a run counts by the mean of its last LATE epochs, and the seed is the
 unit of every interval.
 """
@@ -291,8 +291,8 @@ def spreads(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
         )
         return (
             f"the standard deviation is {sds[0]:.4f} against {sds[1]:.4f}, and"
-            f" {100 * small[0]:.1f} against {100 * small[1]:.1f} % of the weights are below"
-            " 0.01"
+            f" {100 * small[0]:.1f} against {100 * small[1]:.1f} % of the weights are smaller"
+            " than 0.01 in absolute value"
         )
 
     return _judge(claim, evidence, say, spread_wider, said_of_spread)

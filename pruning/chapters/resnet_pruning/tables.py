@@ -135,7 +135,7 @@ def weights(evidence: list[Record]) -> pandas.DataFrame:
             rows[name(method)] = {
                 "sd": f"{mean['sd']:.4f}",
                 "kurtosis": f"{mean['kurtosis']:.1f}",
-                "below 0.01 (%)": f"{100 * mean['small']:.1f}",
+                "|w| < 0.01 (%)": f"{100 * mean['small']:.1f}",
             }
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 

@@ -92,7 +92,13 @@ def agrees(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
         f" That the order over the features with a path agrees has p = {above(order):.2g}"
         " (one-sided t-test; the interval is two-sided)."
     )
-    return PARTLY if above(order) < LEVEL else NOT_REPRODUCED, seeds, said
+    if above(order) >= LEVEL:
+        return NOT_REPRODUCED, seeds, said
+    return (
+        PARTLY,
+        seeds,
+        f"{said} So the order agrees, but the points are not on the diagonal.",
+    )
 
 
 def central(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
@@ -115,7 +121,10 @@ def central(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
         return NOT_MEASURED, seeds, said
     if above(ours, area) >= LEVEL:
         return NOT_REPRODUCED, seeds, said
-    return REPRODUCED if above(ours - variance) < LEVEL else PARTLY, seeds, said
+    if above(ours - variance) < LEVEL:
+        return REPRODUCED, seeds, said
+    more = " So they hold more than their area, but not clearly more than their variance."
+    return PARTLY, seeds, said + more
 
 
 def faster(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
@@ -129,8 +138,8 @@ def faster(claim: dict, evidence: pandas.DataFrame) -> tuple[str, int, str]:
     said = (
         f"SHAP takes {ratio.min():,.0f} to {ratio.max():,.0f} times as long for"
         f" {int(evidence.explained.max())} samples with GradientExplainer; the median is"
-        f" {ratio.median():,.0f}, and {(ratio / evidence.explained).median():,.0f} for each"
-        " sample."
+        f" {ratio.median():,.0f}. Counted for one sample it is"
+        f" {(ratio / evidence.explained).median():,.0f} times."
     )
     if seeds < MIN_SEEDS:
         return NOT_MEASURED, seeds, said

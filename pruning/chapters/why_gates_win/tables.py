@@ -311,6 +311,8 @@ def read_by(networks: Sequence[Record]) -> Tensor:
 def _by_network(evidence: list[Record], arm: str) -> pandas.Series:
     """Accuracy in per cent by network, mean over what was trained again."""
     frame = records.table(records.select(evidence, arm=arm))
+    if frame.empty:
+        return pandas.Series(dtype=float)
     return 100 * frame.groupby("network").test_accuracy.mean()
 
 
@@ -333,12 +335,15 @@ def answer(
         "The signs of the trained weights are worth another"
         f" {mean_interval(signs - wiring, 1)} points, and their sizes"
         f" {mean_interval(own - signs, 1)}.",
-        "Part of it is how many connections each pixel and neuron has. With these numbers"
-        f" kept, and each connection drawn anew, {mean_interval(degrees, 1)} % are left: they"
-        f" are worth {_share(degrees - random, wiring - random)} % of what the wiring is worth"
-        f" above a random one. If the pixels change places, {mean_interval(pixels, 1)} % are"
-        " left.",
     ]
+    if len(degrees) and len(pixels):
+        said.append(
+            "Part of it is how many connections each pixel and neuron has. With these numbers"
+            f" kept, and each connection drawn anew, {mean_interval(degrees, 1)} % are left:"
+            f" they are worth {_share(degrees - random, wiring - random)} % of what the wiring"
+            " is worth above a random one. If the pixels change places,"
+            f" {mean_interval(pixels, 1)} % are left."
+        )
     if len(others):
         best, few = others.iloc[0], others.networks.min() < MIN_SEEDS
         lacks = "The strong opponents lack this wiring. " if best.wiring < wiring.min() else ""
@@ -400,11 +405,16 @@ def moral(again: list[Record], networks: Sequence[Record]) -> str:
     found = interval(share.dropna())
     if found is None or found[0] <= 50:
         return "**The records do not say yet what gates find.**"
+    alike = (
+        f", and {_share(wiring - degrees, own - degrees)} % of their lead over one in which"
+        " each pixel and neuron has as many connections as with gates"
+        if len(degrees)
+        else ""
+    )
     return (
         f"New weights on the wiring of the gates lose {mean_interval(own - wiring, 1)} points,"
         f" and on a random wiring of the same shape {mean_interval(own - random, 1)}. **Gates"
         " find which connections to keep. That alone is worth"
         f" {mean_interval(share, 0)} % of their lead over a random network of the same"
-        f" shape,** and {_share(wiring - degrees, own - degrees)} % of their lead over one in"
-        " which each pixel and neuron has as many connections as with gates."
+        f" shape**{alike}."
     )
