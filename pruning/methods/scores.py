@@ -310,8 +310,15 @@ def _trained(model: nn.Module, x: Any, size: int) -> Any:
 
 
 def _check_classes(outputs: Any) -> None:
-    """Raise ValueError for outputs of which the cross-entropy is constant."""
-    if isinstance(outputs, Tensor) and (outputs.dim() == 1 or outputs.shape[1:2] == (1,)):
+    """Raise TypeError for outputs that are no tensor, ValueError for those of which the
+    cross-entropy is constant."""
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            "loss: got the default, torch.nn.functional.cross_entropy, for outputs that are a"
+            f" {type(outputs).__name__}; needs a loss that takes them, such as"
+            ' lambda outputs, targets: cross_entropy(outputs["logits"], targets)'
+        )
+    if outputs.dim() == 1 or outputs.shape[1:2] == (1,):
         raise ValueError(
             "loss: got the default, torch.nn.functional.cross_entropy, for outputs of shape"
             f" {tuple(outputs.shape)}: with one output a sample it is constant, so every score"

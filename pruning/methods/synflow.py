@@ -27,6 +27,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from pruning.bounds import Fraction, Positive, Rate
 from pruning.methods import shares
@@ -117,6 +118,14 @@ def synflow(model: nn.Module, inputs: Examples) -> dict[str, Tensor]:
     return found
 
 
+def _sum(outputs: object) -> Tensor:
+    """Of all outputs, also of those in a dict or a tuple."""
+    found = [each.sum() for each in tree_leaves(outputs) if isinstance(each, Tensor)]
+    if not found:
+        raise TypeError(f"model: returns a {type(outputs).__name__}, needs a tensor in it")
+    return torch.stack(found).sum()
+
+
 def _scores(
     model: nn.Module, ones: Ones, keys: list[str]
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -136,8 +145,8 @@ def _scores(
     owners = {key: module for key, module, _ in prunable(flow) if key in keys}
     weights = [owners[key].weight.requires_grad_() for key in keys]
     with evaluating(flow), torch.enable_grad():
-        total = flow(*args, **kwargs).sum()  # Eq. 1
-        twice = flow(*map(_twice, args), **{k: _twice(x) for k, x in kwargs.items()}).sum()
+        total = _sum(flow(*args, **kwargs))  # Eq. 1
+        twice = _sum(flow(*map(_twice, args), **{k: _twice(x) for k, x in kwargs.items()}))
     gradients = torch.autograd.grad(total, weights, materialize_grads=True)
     found = {
         key: gradient * weight.detach()  # Eq. 2

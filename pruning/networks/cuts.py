@@ -56,6 +56,12 @@ def repeated_layers(graph: Graph) -> set[fx.Node]:
     return {weight for weight in weights if weights.count(weight) > 1}
 
 
+def _is_fixed(node: fx.Node, dim: int) -> bool:
+    """Whether a dimension has the same size for any number of samples."""
+    value = node.meta.get("val")
+    return not isinstance(value, Tensor) or isinstance(value.shape[dim], int)
+
+
 class Cuts:
     """What is cut, by node: `kept` of each tensor that gets smaller, `folds` of each layer.
     Layers with the weights `whole` keep all their inputs and outputs."""
@@ -116,7 +122,9 @@ class Cuts:
             self._needed[self._classes[node].flatten()[0]] = True
             return None
         for dim in reversed(range(gone.dim())):
-            places = gone.movedim(dim, 0).flatten(1)
+            if not _is_fixed(node, dim):  # the batch, alone or as a part
+                continue
+            places = gone.movedim(dim, 0).reshape(gone.shape[dim], -1)
             if (places == places[:, :1]).all():
                 return Cut(dim, ~places[:, 0])
         self._needed[self._classes[node][gone].unique()] = True

@@ -9,6 +9,7 @@ count."""
 import contextlib
 import copy
 import inspect
+import io
 import itertools
 import logging
 import warnings
@@ -18,13 +19,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx, nn
-from torch._ops import OpOverload
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.func import functional_call
 from torch.nn.utils import parametrize, prune
-from torch.utils._pytree import TreeSpec, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_leaves, tree_unflatten
 
 from pruning.networks.masks import check_masks
-from pruning.networks.operations import argument, aten
+from pruning.networks.operations import argument, aten, where
 from pruning.networks.prunable import listed, untie
 
 # torch's tracers are imported where they are used: they take long, and most processes never
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 MANY = 16  # times as many samples as the examples, to see whether a number is followed
+ASKED = 1024  # samples, the most that are tried where the forward pass asks for a number
 UNBOUNDED = 2**40  # samples; torch.export's bounds are symbols that compare with numbers
 Examples = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -169,6 +171,7 @@ def other_samples(
     that is taken for a constant."""
     given = list(zip((*args, *kwargs.values()), fixed, strict=True))
     for other in (
+        lambda x: x[:1],
         lambda x: x[:2],
         lambda x: torch.cat([x, x[:1]]),
         lambda x: torch.cat([x] * MANY),
@@ -203,11 +206,13 @@ def trace(model: nn.Module, example_inputs: Examples) -> Graph:
             f"model: torch.export cannot trace {type(model).__name__} with these"
             f" example_inputs: {reason}"
         ) from error
+    _check_operators(program)
     _check_batches(program)
     graph = _from_export(program, [*args, *kwargs.values()], first_names(plain))
     graph.weights = frozenset(getattr(m, name).data_ptr() for _, m, name in listed(plain))
     if any(fixed := graph.fixed):
         _check_branches(fixed, exported, plain, args, kwargs)
+    _check_numbers(graph, plain, args, kwargs)
     return graph
 
 
@@ -240,7 +245,7 @@ def _is_simple(node: fx.Node) -> bool:
     op = node.target
     if node.op != "call_function":
         return True
-    if not node.users:
+    if not node.users or isinstance(op, HigherOrderOperator):
         return False
     if not isinstance(op, OpOverload):  # of Python's own
         return True
@@ -251,15 +256,25 @@ def _is_simple(node: fx.Node) -> bool:
     return op in WHOLE or not op.has_kernel_for_dispatch_key(COMPOSITE)
 
 
+LOGGERS = (
+    "_export.non_strict_utils",
+    "_subclasses.fake_tensor",
+    "fx.experimental.symbolic_shapes",
+)
+
+
 @contextlib.contextmanager
 def _without_logs() -> Iterator[None]:
-    """What fails in tracing is raised, so that torch need not log it too."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    log.addFilter(_drop)
+    """What fails in tracing is raised, so that torch need not log or print it too."""
+    logs = [logging.getLogger(f"torch.{name}") for name in LOGGERS]
+    for log in logs:
+        log.addFilter(_drop)
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
-        log.removeFilter(_drop)
+        for log in logs:
+            log.removeFilter(_drop)
 
 
 def _drop(record: logging.LogRecord) -> bool:
@@ -289,6 +304,95 @@ def _check_branches(
                 "model: its forward pass branches on the number of samples, as len(x) gives"
                 " it; what these example_inputs take needs to hold for any"
             )
+
+
+def _check_operators(program: "ExportedProgram") -> None:
+    """Raise TypeError for an operator that takes functions, such as a branch on data."""
+    for node in program.graph.nodes:
+        if isinstance(node.target, HigherOrderOperator):
+            raise TypeError(
+                f"model: {where(node)} runs torch.{node.target.name()}, which takes functions"
+                " and cannot be followed"
+            )
+
+
+def _check_numbers(
+    graph: Graph, plain: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]
+) -> None:
+    """Raise TypeError where the model computes something else of other numbers of samples: of
+    one, since torch.export traces two or more and takes ``len(x) == 1`` for settled, and of
+    those that the forward pass asks for."""
+    for number in (1, *sorted(_asked_for(graph))):
+        if not _computes(graph, plain, args, kwargs, number):
+            raise TypeError(
+                "model: its forward pass branches on the number of samples; of"
+                f" {number} it computes something else, and what is traced needs to hold for"
+                " any number"
+            )
+
+
+def _asked_for(graph: Graph) -> set[int]:
+    """Numbers of samples that the trace has found to be unequal to that of the examples."""
+    batches = [
+        node.meta["val"].shape[0].node
+        for (node, value), fixed in zip(graph.examples.items(), graph.fixed, strict=True)
+        if value.dim() and not fixed
+    ]
+    return {
+        int(guard.expr.rhs)
+        for batch in batches
+        for guard in batch.shape_env.guards
+        if guard.expr.func.__name__ == "Unequality"
+        and guard.expr.lhs == batch.expr
+        and guard.expr.rhs.is_Integer
+        and guard.expr.rhs <= ASKED
+    }
+
+
+def _computes(
+    graph: Graph,
+    plain: nn.Module,
+    args: tuple[Tensor, ...],
+    kwargs: dict[str, Tensor],
+    number: int,
+) -> bool:
+    """Whether the graph computes what the model does of so many samples; True where the model
+    takes no such number."""
+    given = [
+        x if fixed else torch.cat([x] * -(-number // len(x)))[:number]
+        for x, fixed in zip([*args, *kwargs.values()], graph.fixed, strict=True)
+    ]
+    rest = iter(given)
+    values = [
+        graph.tensors[node][1] if node in graph.tensors else next(rest, None)
+        for node in graph.nodes.nodes
+        if node.op == "placeholder"
+    ]
+    with torch.no_grad():
+        try:
+            named = dict(zip(kwargs, given[len(args) :], strict=True))
+            expected = plain(*given[: len(args)], **named)
+        except Exception:
+            return True
+        with contextlib.suppress(Exception):
+            found = fx.Interpreter(graph.nodes.owning_module).run(*values)
+            return _same(tree_leaves(expected), found)
+    return False
+
+
+def _same(expected: Sequence[object], found: Sequence[object]) -> bool:
+    """Whether outputs agree to a thousandth of their size."""
+    pairs = [(a, b) for a, b in zip(expected, found, strict=True) if isinstance(a, Tensor)]
+    return all(
+        a.shape == b.shape
+        and torch.allclose(a.double(), b.double(), 1e-3, 1e-3 * _size(a), equal_nan=True)
+        for a, b in pairs
+    )
+
+
+def _size(x: Tensor) -> float:
+    """The largest finite entry, by magnitude."""
+    return float(x.double().nan_to_num(0, 0, 0).abs().amax()) if x.numel() else 0.0
 
 
 def _any_batch(value: object) -> object:

@@ -110,12 +110,11 @@ def moved(node: fx.Node) -> bool:
 
 def mover(node: fx.Node) -> object:
     """The function of a node that `moved` names; a view as a reshape, which does not ask for
-    strides."""
-    return (
-        aten.reshape.default
-        if operation(node) in {aten.view, aten._unsafe_view}
-        else node.target
-    )
+    strides, and what is detached as itself, since a path is no gradient."""
+    kind = operation(node)
+    if kind is aten.detach:
+        return aten.alias.default
+    return aten.reshape.default if kind in {aten.view, aten._unsafe_view} else node.target
 
 
 def spatial_dimensions(node: fx.Node) -> int:

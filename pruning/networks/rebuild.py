@@ -149,6 +149,10 @@ def _alike(a: nn.Module, b: nn.Module) -> bool:
     return repr(a) == repr(b) and all(torch.equal(x, y) for x, y in pairs)
 
 
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+
+
 def _tuple(option: object) -> object:
     return tuple(option) if isinstance(option, (list, tuple)) else option
 
@@ -160,14 +164,25 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
     nodes, made = fx.Graph(), {}
     taken = set()
     layers: dict[fx.Node, list[str]] = {}  # names of the modules made of each weight
+    parameters: dict[fx.Node, list[nn.Parameter]] = {}  # made of each tensor
 
     def path(wanted: str) -> str:
         names = itertools.chain([wanted], (f"{wanted}_{n}" for n in itertools.count(1)))
         taken.add(name := next(each for each in names if each not in taken))
         return name
 
-    def static(node: fx.Node, cut: Tensor | None = None, dim: int = 0) -> fx.Node:
+    def tied(node: fx.Node, parameter: nn.Parameter) -> nn.Parameter:
+        """A parameter of the graph's tensor, once for all its uses that are cut alike."""
+        for each in parameters.setdefault(node, []):
+            if each.requires_grad == parameter.requires_grad and _equal(each, parameter):
+                return each
+        parameters[node].append(parameter)
+        return parameter
+
+    def static(node: fx.Node, cut: Tensor | None = None, dim: int = 0) -> fx.Node | float:
         value = found.values[node]
+        if isinstance(value, float):  # that was read from a weight
+            return value
         value = (
             value.clone()
             if cut is None
@@ -181,7 +196,7 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
             node in graph.tensors and node not in graph.buffers
         )  # a parameter, if a frozen one
         modules[name] = (
-            nn.Parameter(value, requires_grad=trained)
+            tied(node, nn.Parameter(value, requires_grad=trained))
             if trained or (kept and value.is_floating_point())
             else value
         )
@@ -211,6 +226,9 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
             uses = layers.setdefault(node.args[1], [])
             same = next((n for n in uses if _alike(layer, modules[n])), None)
             if same is None:
+                for each, held in zip(("weight", "bias"), node.args[1:3], strict=False):
+                    if getattr(layer, each) is not None:
+                        setattr(layer, each, tied(held, getattr(layer, each)))
                 same = path(name.removesuffix("weight").strip("._") or "layer")
                 modules[same] = layer
                 uses.append(same)
@@ -232,6 +250,8 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
                 if each not in cuts.static:
                     return made[each]
                 value = found.values[each]
+                if isinstance(value, float):
+                    return value
                 dim = cut.dim - (size - value.dim())
                 if kind is aten.prelu:  # its slopes lie along dimension 1
                     dim = 0 if cut.dim == 1 else -1

@@ -107,6 +107,20 @@ def _flushed_denormals() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
+def _check_pairs(inputs: Tensor, targets: Tensor) -> None:
+    for name, given in {"inputs": inputs, "targets": targets}.items():
+        if not isinstance(given, Tensor):
+            raise TypeError(
+                f"{name}: got {type(given).__name__}, needs one tensor with all samples; a"
+                " model that takes something else needs a loop of its own"
+            )
+    if len(inputs) != len(targets) or len(inputs) == 0:
+        raise ValueError(
+            f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many, at"
+            " least one"
+        )
+
+
 def fit(
     model: nn.Module,
     inputs: Tensor,
@@ -156,16 +170,13 @@ def fit(
     ------
     ValueError : inputs and targets of different lengths or none, epochs or batch_size out of
         range, a checkpoint of a stack.
-    TypeError : an optimizer or a learning rate scheduler in place of a function.
+    TypeError : inputs or targets that are no tensor, an optimizer or a learning rate
+        scheduler in place of a function.
     TrainingError : the loss of an epoch is not finite; the model is left at the end of that
         epoch, the checkpoint at its last good state.
     CheckpointError : the checkpoint is another training's, or damaged.
     """
-    if len(inputs) != len(targets) or len(inputs) == 0:
-        raise ValueError(
-            f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many, at"
-            " least one"
-        )
+    _check_pairs(inputs, targets)
     check_whole("epochs", epochs, 0)
     check_whole("batch_size", batch_size, 1)
     if checkpoint is not None and generators is not None:
@@ -288,11 +299,7 @@ def evaluate(
     different lengths, for a batch size below 1, for outputs without two classes or more, and
     for targets of another shape, another dtype, or that are no class of the model's.
     """
-    if len(inputs) != len(targets) or len(inputs) == 0:
-        raise ValueError(
-            f"targets: got {len(targets)} for {len(inputs)} inputs, needs as many, at"
-            " least one"
-        )
+    _check_pairs(inputs, targets)
     if targets.dtype != torch.int64:
         raise ValueError(
             f"targets: got {targets.dtype}, needs the indices of classes, torch.int64"

@@ -334,3 +334,34 @@ def test_weights_without_a_score_do_not_count(allocation):
         ValueError, match="weights: got 201, needs a whole number from 1 to 200"
     ):
         synflow.prune(WithIdle(models.mlp((6, 12, 8, 4))), x, 201)
+
+
+class Named(nn.Module):
+    """A chain whose outputs have names."""
+
+    def __init__(self, chain, names=("a", "b")):
+        super().__init__()
+        self.chain, self.names = chain, names
+
+    def forward(self, x):
+        y = self.chain(x)
+        return {name: y[:, k :: len(self.names)] for k, name in enumerate(self.names)}
+
+
+def test_outputs_in_a_dict_are_summed_alike():
+    chain, x = models.mlp((6, 5, 4)), torch.zeros(1, 6)
+    found = synflow.synflow(Named(chain), x)
+    for key, score in synflow.synflow(chain, x).items():
+        torch.testing.assert_close(found[f"chain.{key}"], score)
+    with pytest.raises(TypeError, match="model: returns a dict, needs a tensor in it"):
+        synflow.synflow(Named(chain, ()), x)
+
+
+def test_a_loss_of_outputs_in_a_dict_is_asked_for():
+    model, x, y = Named(models.mlp((6, 5, 4))), torch.randn(3, 6), torch.tensor([0, 1, 1])
+    with pytest.raises(TypeError, match=r"loss: got the default.* outputs that are a dict"):
+        pruning.snip(model, x, y)
+    scores = pruning.snip(
+        model, x, y, lambda outputs, y: nn.functional.cross_entropy(outputs["a"], y)
+    )
+    assert scores["chain.0"].abs().sum() > 0

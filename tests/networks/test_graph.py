@@ -587,3 +587,152 @@ def test_a_first_dimension_that_is_fixed_is_followed_without_a_word(capfd):
     assert pruning.effective_weights(model, x) == 30
     torch.testing.assert_close(pruning.compact(model, x)(x), model(x))
     assert capfd.readouterr() == ("", "")
+
+
+class TwoLayers(nn.Module):
+    """`a` (8 to 16) and `b` (16 to 4) in a forward pass that is given."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.a, self.b, self.how = nn.Linear(8, 16), nn.Linear(16, 4), how
+
+    def forward(self, x):
+        return self.how(self, x)
+
+
+def two_layers(how, sparsity=0.85):
+    torch.manual_seed(0)
+    model = TwoLayers(how).eval()
+    scores = pruning.magnitude(model)
+    return pruning.prune_by_score(model, scores, sparsity, scope="layer")
+
+
+def same_of_any_batch(model, small):
+    for count in (1, 3, 7):
+        x = torch.randn(count, 8)
+        torch.testing.assert_close(small(x), model(x), atol=1e-5, rtol=1e-4)
+
+
+def frozen(self, x):
+    with torch.no_grad():
+        hidden = self.a(x).relu()
+    return self.b(hidden)
+
+
+def not_autocast(self, x):
+    with torch.autocast("cpu", enabled=False):
+        hidden = self.a(x).relu()
+    return self.b(hidden)
+
+
+@pytest.mark.parametrize(
+    "forward", [frozen, not_autocast, lambda self, x: self.b(self.a(x).relu().detach())]
+)
+def test_a_path_is_no_gradient_and_needs_none(forward):
+    plain = two_layers(lambda self, x: self.b(self.a(x).relu()))
+    model, x = two_layers(forward), torch.randn(4, 8)
+    assert pruning.effective_weights(model, x) == pruning.effective_weights(plain, x) > 0
+    small = pruning.compact(model, x)
+    same_of_any_batch(model, small)
+    assert sum(p.numel() for p in small.parameters()) < 212  # of the model
+
+
+def test_a_branch_on_data_is_named():
+    def forward(self, x):
+        how = (torch.sin, torch.cos)
+        return self.b(torch.cond(x.sum() > 0, *how, (self.a(x),)))
+
+    for find in (pruning.compact, pruning.effective_weights):
+        with pytest.raises(TypeError, match=r"runs torch\.cond, which takes functions"):
+            find(two_layers(forward), torch.randn(4, 8))
+
+
+@pytest.mark.parametrize("examples", [1, 2, 5])
+@pytest.mark.parametrize(
+    "asks",
+    [
+        lambda x: x.shape[0] == 1,
+        lambda x: x.size(0) > 1,
+        lambda x: len(x) == 1,
+        lambda x: x.shape[0] == 7,
+        lambda x: x.shape[0] != 4,
+    ],
+)
+def test_a_branch_on_one_number_of_samples_is_refused(asks, examples):
+    def forward(self, x):
+        hidden = self.a(x)
+        return self.b((hidden * 0 if asks(x) else hidden).relu())
+
+    model, x = two_layers(forward, 0.5), torch.randn(examples, 8)
+    for find in (pruning.compact, pruning.effective_weights):
+        with pytest.raises(TypeError, match="branches on the number of samples"):
+            find(model, x)
+
+
+def test_a_number_that_is_asked_for_in_vain_is_no_branch():
+    def forward(self, x):
+        hidden = self.a(x)
+        return self.b(hidden.relu() if x.shape[0] == 7 else F.relu(hidden))
+
+    model = two_layers(forward)
+    same_of_any_batch(model, pruning.compact(model, torch.randn(4, 8)))
+
+
+@pytest.mark.parametrize(
+    ("reshaped", "smaller"),
+    [
+        (lambda h: h.view(-1).tanh().view(h.shape), False),
+        (lambda h: h.flatten().tanh().view(h.shape), False),
+        (lambda h: h.reshape(-1, 4).tanh().view(h.shape), False),
+        (lambda h: h.view(-1).mul_(2).view(h.shape), False),
+        (lambda h: h.T.tanh().T, True),
+    ],
+)
+def test_channels_that_are_joined_with_the_batch_stay(reshaped, smaller):
+    model = two_layers(lambda self, x: self.b(reshaped(self.a(x))))
+    small = pruning.compact(model, torch.randn(4, 8))
+    same_of_any_batch(model, small)
+    assert (sum(p.numel() for p in small.parameters()) < 212) == smaller
+
+
+def test_a_number_that_is_read_from_a_weight_is_a_constant(capfd):
+    for forward in (
+        lambda self, x: self.b(self.a(x) / self.b.weight.abs().max().item()),
+        lambda self, x: self.b(self.a(x)) * self.b.weight.detach().abs().max().item(),
+    ):
+        model = two_layers(forward)
+        same_of_any_batch(model, pruning.compact(model, torch.randn(4, 8)))
+    # torch cannot trace what Python reads, and says so once
+    model = two_layers(lambda self, x: self.b(self.a(x)) * float(self.a.bias.detach()[0]))
+    capfd.readouterr()
+    with pytest.raises(TypeError, match=r"cannot trace TwoLayers.*data-dependent"):
+        pruning.compact(model, torch.randn(4, 8))
+    assert capfd.readouterr() == ("", "")
+
+
+class TiedWords(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.hidden = nn.Embedding(50, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 50, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, words):
+        return self.head(self.hidden(self.embed(words)).relu())
+
+
+def test_tied_weights_that_are_cut_alike_stay_tied(tmp_path):
+    torch.manual_seed(0)
+    model, words = TiedWords().eval(), torch.randint(50, (2, 5))
+    scores = pruning.magnitude(model, ignore=["embed", "head"])
+    pruning.prune_by_score(model, scores, 0.5)
+    small = pruning.compact(model, words)
+    torch.testing.assert_close(small(words), model(words))
+    torch.save(small, tmp_path / "small.pt")
+    loaded = torch.load(tmp_path / "small.pt", weights_only=False)
+    for each in (small, copy.deepcopy(small), loaded):
+        assert sum(p.numel() for p in each.parameters()) == 50 * 8 + 8 * 8 + 8
+    small(words).square().sum().backward()
+    model(words).square().sum().backward()
+    found = next(p for p in small.parameters() if p.shape == (50, 8))
+    torch.testing.assert_close(found.grad, model.embed.weight.grad)

@@ -265,3 +265,13 @@ def test_an_optimizer_in_place_of_a_function_is_named():
         fit(model, X, Y, epochs=1, optimizer=optimizer)
     with pytest.raises(TypeError, match="schedule: got a StepLR, needs a function"):
         fit(model, X, Y, epochs=1, schedule=scheduler)
+
+
+@pytest.mark.parametrize("name", ["inputs", "targets"])
+def test_data_that_are_no_tensor_are_named(name):
+    data = {"inputs": torch.randn(3, 6), "targets": torch.tensor([0, 1, 1])}
+    data[name] = {"x": data[name]}
+    for train in (pruning.training.evaluate, pruning.training.fit):
+        more = {"epochs": 1} if train is pruning.training.fit else {}
+        with pytest.raises(TypeError, match=f"{name}: got dict, needs one tensor"):
+            train(pruning.models.mlp((6, 5, 4)), **data, **more)
