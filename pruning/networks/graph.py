@@ -70,6 +70,23 @@ class Graph:
             for node, value in self.examples.items()
         ]
 
+    @property
+    def batch(self) -> torch.SymInt | None:
+        """The number of samples, of the first input for which it is no constant."""
+        sizes = (
+            node.meta["val"].shape[0]
+            for (node, value), fixed in zip(self.examples.items(), self.fixed, strict=True)
+            if value.dim() and not fixed
+        )
+        return next((size for size in sizes if isinstance(size, torch.SymInt)), None)
+
+    def is_batch(self, node: fx.Node) -> bool:
+        """Whether an input has that number of samples, and no other length in its place."""
+        value = node.meta["val"]
+        if not value.dim() or not isinstance(value.shape[0], torch.SymInt):
+            return False
+        return value.shape[0].node.expr == self.batch.node.expr
+
     def is_trained(self, node: fx.Node) -> bool:
         """Whether something with a gradient is among what a constant is computed from."""
         waiting = [node]
@@ -322,7 +339,8 @@ def _check_numbers(
     """Raise TypeError where the model computes something else of other numbers of samples: of
     one, since torch.export traces two or more and takes ``len(x) == 1`` for settled, and of
     those that the forward pass asks for."""
-    for number in (1, *sorted(_asked_for(graph))):
+    batch = graph.batch
+    for number in (1, *sorted(_asked_for(batch))) if batch is not None else ():
         if not _computes(graph, plain, args, kwargs, number):
             raise TypeError(
                 "model: its forward pass branches on the number of samples; of"
@@ -331,19 +349,13 @@ def _check_numbers(
             )
 
 
-def _asked_for(graph: Graph) -> set[int]:
+def _asked_for(batch: torch.SymInt) -> set[int]:
     """Numbers of samples that the trace has found to be unequal to that of the examples."""
-    batches = [
-        node.meta["val"].shape[0].node
-        for (node, value), fixed in zip(graph.examples.items(), graph.fixed, strict=True)
-        if value.dim() and not fixed
-    ]
     return {
         int(guard.expr.rhs)
-        for batch in batches
-        for guard in batch.shape_env.guards
+        for guard in batch.node.shape_env.guards
         if guard.expr.func.__name__ == "Unequality"
-        and guard.expr.lhs == batch.expr
+        and guard.expr.lhs == batch.node.expr
         and guard.expr.rhs.is_Integer
         and guard.expr.rhs <= ASKED
     }
@@ -359,8 +371,8 @@ def _computes(
     """Whether the graph computes what the model does of so many samples; True where the model
     takes no such number."""
     given = [
-        x if fixed else torch.cat([x] * -(-number // len(x)))[:number]
-        for x, fixed in zip([*args, *kwargs.values()], graph.fixed, strict=True)
+        torch.cat([x] * -(-number // len(x)))[:number] if graph.is_batch(node) else x
+        for node, x in graph.examples.items()
     ]
     rest = iter(given)
     values = [

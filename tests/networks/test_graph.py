@@ -736,3 +736,43 @@ def test_tied_weights_that_are_cut_alike_stay_tied(tmp_path):
     model(words).square().sum().backward()
     found = next(p for p in small.parameters() if p.shape == (50, 8))
     torch.testing.assert_close(found.grad, model.embed.weight.grad)
+
+
+def test_an_input_without_samples_keeps_its_length():
+    """A mask of the sequence is no batch, though its first dimension may vary too."""
+
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 4)
+
+        def forward(self, x, mask):
+            return self.b(mask @ self.a(x).relu())
+
+    torch.manual_seed(0)
+    model = Masked().eval()
+    pruning.prune_by_score(model, pruning.magnitude(model), 0.85, scope="layer")
+    mask = torch.ones(5, 5).tril()
+    small = pruning.compact(model, (torch.randn(2, 5, 8), mask))
+    for count in (1, 4):
+        x = torch.randn(count, 5, 8)
+        torch.testing.assert_close(small(x, mask), model(x, mask))
+
+
+def test_a_number_beside_the_samples_is_followed():
+    class Scaled(TwoLayers):
+        def forward(self, scale, x):
+            return self.b(self.a(x) * scale)
+
+    torch.manual_seed(0)
+    model, scale = Scaled(None).eval(), torch.tensor(2.0)
+    pruning.prune_by_score(model, pruning.magnitude(model), 0.85, scope="layer")
+    small = pruning.compact(model, (scale, torch.randn(4, 8)))
+    for count in (1, 7):
+        x = torch.randn(count, 8)
+        torch.testing.assert_close(small(scale, x), model(scale, x))
+
+
+def test_a_dimension_of_one_sample_is_lost_as_the_model_loses_it():
+    model = two_layers(lambda self, x: self.b(self.a(x)).squeeze())
+    same_of_any_batch(model, pruning.compact(model, torch.randn(4, 8)))
