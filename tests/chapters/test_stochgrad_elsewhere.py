@@ -184,7 +184,7 @@ def test_a_lead_at_some_rate_is_tested_on_both_sides():
     assert "With a threshold for each layer it is 0.0" in said.replace("+0.0", "0.0")
     assert f"The smallest p, corrected for their number, is {9 * p:.2g}." in said
     assert "In LeNet-300-100 at 80 % StochGradAdam has 30.5 % and Adam 30.1 %, a" in said
-    assert "these cases were picked by their p. VGG, DenseNet and GRU are not" in said
+    assert "a case is named for its p. VGG, DenseNet and GRU are not" in said
     assert "In part" in tables.answer(measured(0.02))[0]
 
 

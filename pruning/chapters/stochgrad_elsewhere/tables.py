@@ -216,7 +216,7 @@ def _every_rate(evidence: list[Record]) -> tuple[bool, str]:
         said += f" The smallest p, corrected for their number, is {chance(chances[least])}."
     said += "".join(_closely(by_rate, by_layer, *case) for case in close)
     if close:
-        said += " Each interval is for one difference, and these cases were picked by their p."
+        said += " Each interval is for one difference, and a case is named for its p."
     return bool(more), said
 
 
