@@ -227,7 +227,7 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
             same = next((n for n in uses if _alike(layer, modules[n])), None)
             if same is None:
                 for each, held in zip(("weight", "bias"), node.args[1:3], strict=False):
-                    if getattr(layer, each) is not None:
+                    if held is not None:  # a bias may be new, of constants that are cut
                         setattr(layer, each, tied(held, getattr(layer, each)))
                 same = path(name.removesuffix("weight").strip("._") or "layer")
                 modules[same] = layer

@@ -776,3 +776,31 @@ def test_a_number_beside_the_samples_is_followed():
 def test_a_dimension_of_one_sample_is_lost_as_the_model_loses_it():
     model = two_layers(lambda self, x: self.b(self.a(x)).squeeze())
     same_of_any_batch(model, pruning.compact(model, torch.randn(4, 8)))
+
+
+def test_biases_that_are_new_are_not_tied():
+    """Two layers without a bias take over the same constants, which are not one bias."""
+
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Conv2d(2, 8, 1)
+            self.b, self.c = (nn.Conv2d(8, 4, 1, stride=2, bias=False) for _ in range(2))
+
+        def forward(self, x):
+            hidden = self.a(x).relu()
+            return self.b(hidden) + 2 * self.c(hidden).tanh()
+
+    torch.manual_seed(0)
+    model = TwoHeads().eval()
+    with torch.no_grad():
+        model.a.weight[:4] = 0  # half of the hidden channels are constants
+        model.a.bias[:4] = 1
+        model.c.weight.copy_(model.b.weight)
+    small = pruning.compact(model, torch.randn(2, 2, 4, 4))
+    x = torch.randn(3, 2, 4, 4)
+    torch.testing.assert_close(small(x), model(x))
+    assert torch.equal(small.b.bias, small.c.bias)
+    assert small.b.bias.abs().max() > 0
+    assert small.b.bias is not small.c.bias
+    assert small.b.weight is not small.c.weight
