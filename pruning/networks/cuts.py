@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from pruning.networks.graph import Graph
+from pruning.networks.graph import Graph, varies
 from pruning.networks.labels import Labels, static_nodes
 from pruning.networks.operations import (
     LAYERS,
@@ -59,7 +59,7 @@ def repeated_layers(graph: Graph) -> set[fx.Node]:
 def _is_fixed(node: fx.Node, dim: int) -> bool:
     """Whether a dimension has the same size for any number of samples."""
     value = node.meta.get("val")
-    return not isinstance(value, Tensor) or isinstance(value.shape[dim], int)
+    return not isinstance(value, Tensor) or not varies(value.shape[dim])
 
 
 class Cuts:

@@ -39,6 +39,14 @@ UNBOUNDED = 2**40  # samples; torch.export's bounds are symbols that compare wit
 Examples = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
+def varies(size: int | torch.SymInt) -> bool:
+    """Whether a size depends on the number of samples, or on another length that was not
+    given."""
+    from torch.fx.experimental.symbolic_shapes import free_symbols
+
+    return bool(free_symbols(size))
+
+
 @dataclass
 class Graph:
     """A traced model in evaluation mode, masks and other parametrizations written into its
@@ -63,27 +71,21 @@ class Graph:
     @property
     def fixed(self) -> list[bool]:
         """Of each input, whether torch.export took its number of samples for a constant."""
-        from torch.fx.experimental.symbolic_shapes import free_symbols
-
         return [
-            value.dim() > 0 and not free_symbols(node.meta["val"].shape[0])
+            value.dim() > 0 and not varies(node.meta["val"].shape[0])
             for node, value in self.examples.items()
         ]
 
     @property
     def batch(self) -> torch.SymInt | None:
         """The number of samples, of the first input for which it is no constant."""
-        sizes = (
-            node.meta["val"].shape[0]
-            for (node, value), fixed in zip(self.examples.items(), self.fixed, strict=True)
-            if value.dim() and not fixed
-        )
-        return next((size for size in sizes if isinstance(size, torch.SymInt)), None)
+        sizes = (node.meta["val"].shape[0] for node, x in self.examples.items() if x.dim())
+        return next(filter(varies, sizes), None)
 
     def is_batch(self, node: fx.Node) -> bool:
         """Whether an input has that number of samples, and no other length in its place."""
         value = node.meta["val"]
-        if not value.dim() or not isinstance(value.shape[0], torch.SymInt):
+        if not value.dim() or not varies(value.shape[0]):
             return False
         return value.shape[0].node.expr == self.batch.node.expr
 
