@@ -67,11 +67,11 @@ def steps(model, x, count=3):
 
 
 def tiny_bert(vocab_size):
-    """A Hugging Face classifier of two small layers, or a skip without the package."""
+    """A Hugging Face classifier of one small layer, or a skip without the package."""
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
         hidden_size=16,
-        num_hidden_layers=2,
+        num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=32,
         vocab_size=vocab_size,

@@ -19,7 +19,7 @@ class Encoder(nn.Module):
     def __init__(self):
         super().__init__()
         layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
         self.head = nn.Linear(8, 3)
 
     def forward(self, x):
@@ -36,22 +36,22 @@ class Recurrent(nn.Module):
 
 
 def resnet18():
-    """An eighth of its channels and one block a stage. torchvision takes no width for these
-    blocks, so it builds a network without memory, and the layers of its attributes anew."""
+    """An eighth of its channels, and of its stages the two kinds that there are, one block
+    each. torchvision takes no width for these blocks, so it builds a network without memory,
+    and the layers of its attributes anew."""
     block = zoo.resnet.BasicBlock
     with torch.device("meta"):
         model = zoo.ResNet(block, [1, 1, 1, 1], num_classes=3)
     model.inplanes = 8
     model.conv1, model.bn1 = nn.Conv2d(3, 8, 7, 2, 3, bias=False), nn.BatchNorm2d(8)
-    for stage, planes in enumerate((8, 16, 32, 64), start=1):
-        layer = model._make_layer(block, planes, 1, stride=min(stage, 2))
-        setattr(model, f"layer{stage}", layer)
-    model.fc = nn.Linear(64, 3)
+    model.layer1 = model._make_layer(block, 8, 1)
+    model.layer2 = model._make_layer(block, 16, 1, stride=2)
+    model.layer3, model.layer4, model.fc = nn.Sequential(), nn.Sequential(), nn.Linear(16, 3)
     return model
 
 
 def vgg11_bn():
-    plan = [4, "M", 8, "M", 8, 8, "M", 8, 8, "M", 8, 8, "M"]
+    plan = [4, "M", 8, "M", 8, 8, "M"]
     model = zoo.vgg.VGG(
         zoo.vgg.make_layers(plan, batch_norm=True), num_classes=3, init_weights=False
     )
@@ -80,10 +80,10 @@ REPORTED = ("resnet18", "transformer encoder")
 MODELS = {
     "resnet18": (resnet18, IMAGES),
     "vgg11_bn": (vgg11_bn, IMAGES),
-    "densenet121": (lambda: zoo.DenseNet(4, (1, 2, 1, 1), 8, num_classes=3), IMAGES),
+    "densenet121": (lambda: zoo.DenseNet(4, (2, 1), 8, num_classes=3), IMAGES),
     "mobilenet_v3_small": (mobilenet_v3_small, IMAGES),
     "vit_b_16": (
-        lambda: zoo.VisionTransformer(16, 8, 2, 2, 16, 32, num_classes=3),
+        lambda: zoo.VisionTransformer(16, 8, 1, 2, 16, 32, num_classes=3),
         (4, 3, 16, 16),
     ),
     "transformer encoder": (Encoder, (4, 5, 8)),
