@@ -23,7 +23,9 @@ from pruning.evidence import records
 from pruning.methods.stochgrad import StochGradAdam
 from pruning.networks import models
 
-TINY = Config("digits", 20, epochs=2, batch_size=128, precision="float32", study="quick")
+TINY = Config(
+    "digits", 8, "identity", epochs=2, batch_size=128, precision="float32", study="quick"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -234,10 +236,8 @@ def test_a_record_holds_what_the_chapter_needs_and_is_the_same_again(cache, monk
     assert {k: v for k, v in record.items() if k not in times} == {
         k: v for k, v in again.items() if k not in times
     }
-    assert record["network"] == "ResNet-20"
-    assert (
-        record["parameters"] == 272_970
-    )  # counted by hand: projection shortcuts, one channel
+    assert record["network"] == "ResNet-8"
+    assert record["parameters"] == 75_002  # counted by hand: identity shortcuts, one channel
     assert record["rates"] == list(RATES)
     for scope in ("global", "recalibrated", "layer"):
         assert len(record[f"accuracy_{scope}"]) == len(RATES)
@@ -249,7 +249,7 @@ def test_a_record_holds_what_the_chapter_needs_and_is_the_same_again(cache, monk
         counts = np.array(record[f"confusion_{name}"])
         assert counts.trace() / counts.sum() == pytest.approx(record["accuracy_global"][rate])
     assert sum(record["histogram"]) <= record["kept"]
-    assert len(record["weights_by_layer"]) == len(record["layers"]) == 22
+    assert len(record["weights_by_layer"]) == len(record["layers"]) == 8
     assert len(record["train_loss"]) == 2
     assert {name: len(values) for name, values in record["course"].items()} == {
         "unpruned": 2,
@@ -261,7 +261,7 @@ def test_a_record_holds_what_the_chapter_needs_and_is_the_same_again(cache, monk
 
 
 def test_a_run_goes_on_from_its_checkpoint(cache, monkeypatch):
-    config = variant("stochgradadam", replace(TINY, depth=8, shortcut="identity"))
+    config = variant("stochgradadam", TINY)
     whole = records.run_one(resnet_pruning.run, config)
     steps = []
 
@@ -284,12 +284,23 @@ def test_a_run_goes_on_from_its_checkpoint(cache, monkeypatch):
     assert resumed["train_loss"] == whole["train_loss"]
 
 
+def test_the_papers_networks_have_projections():
+    config, data = (
+        replace(TINY, depth=20, shortcut="projection"),
+        resnet_pruning.load("digits", "cpu"),
+    )
+    network = resnet_pruning.untrained(config, data)
+    assert len(prunable(network)) == 22
+    # counted by hand, for images of one channel
+    assert sum(parameter.numel() for parameter in network.parameters()) == 272_970
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"schedule": "linear"}, "schedule: got 'linear'"),
         ({"precision": "fp8"}, "precision: got 'fp8'"),
-        ({"depth": 34}, "depth: got 34"),
+        ({"depth": 34, "shortcut": "projection"}, "depth: got 34"),
         ({"dataset": "breast_cancer"}, "dataset: got 'breast_cancer', needs one of"),
     ],
 )
