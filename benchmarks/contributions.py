@@ -1,8 +1,9 @@
 """One pass of contribution statistics over data beside one forward pass over the same
-batches."""
+batches, and beside the four matrix products a layer that the statistics need at least."""
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import pruning
 from benchmarks.timing import interleaved, show
@@ -36,11 +37,23 @@ def main():
             for batch in batches(inputs):
                 model(batch)
 
+    def products():
+        """z = a Wᵀ, and as in `pruning.methods.contributions` Σ_k |w_k·a_k|, uᵀ a, (u²)ᵀ a²,
+        all without what comes between them: of some u of the shape of z, and of a for a²."""
+        with torch.no_grad():
+            for a in batches(inputs):
+                for layer in model:
+                    if isinstance(layer, nn.Linear):
+                        u = a @ layer.weight.T
+                        u.T @ a, u.T @ a
+                    a = layer(a)
+
     def contributions(**options):
         return lambda: pruning.contribution_statistics(model, inputs, **options)
 
     pieces = {
         "one forward pass": forward,
+        "four matrix products a layer": products,
         "input statistics (Wanda, STADE, RIA)": lambda: pruning.wanda(model, inputs),
         "relative contributions, no blind ranges": contributions(blind=False),
         "relative contributions": contributions(),
