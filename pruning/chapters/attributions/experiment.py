@@ -1,10 +1,10 @@
-"""Does Eq. 4 agree with other attributions on pixels, and is a weight of low information
-safe to prune?
+"""Does Eq. 4 agree with other attributions on pixels, is a weight of low information safe to
+prune, and does sampling gradients change what a network's attributions say?
 
 Study "pixels" compares Eq. 4 with integrated gradients, gradient × input and the gradient's
 size on MNIST, and removes the pixels that each of them ranks first. Study "information" takes
 weights of a dense network, computes the mutual information between their contribution and
-their neuron, and removes each of them alone.
+their neuron, and removes each of them alone. Study "sampling" is in the module of this name.
 """
 
 import copy
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pruning import comparison, training
 from pruning.bounds import Count, Part, Positive
-from pruning.chapters.attributions import information
+from pruning.chapters.attributions import information, sampling
 from pruning.chapters.attributions.metrics import Metrics
 from pruning.chapters.robustness.experiment import SOURCES, check_source, recorded
 from pruning.data import datasets
@@ -30,11 +30,11 @@ from pruning.networks import importance, sparsity
 from pruning.networks.attribution import integrated_gradients
 
 DATASETS = ("mnist", "digits")
-STUDIES = ("pixels", "information")
+STUDIES = ("pixels", "information", "sampling")
 METHODS = ("gates", "dense")
 REMOVED = (5, 10, 20, 40, 80)  # of the first pixels
 SPARSITIES = (0.5, 0.75, 0.9)
-EXPLAINED, SAMPLES = 500, 2000  # images; images that information is estimated from
+SAMPLES = 2000  # images that information is estimated from
 WEIGHTS, ESTIMATED = 400, 100  # of each layer: removed alone; estimated by scikit-learn
 
 
@@ -59,6 +59,11 @@ class Config:
         settle(self, dataset=DATASETS, study=STUDIES, method=METHODS, source=SOURCES)
         comparison.trains(self)
         check_source(self)
+        if self.study == "sampling" and (self.method, self.hidden) != ("dense", (300, 100)):
+            raise ValueError(
+                f"method, hidden: got {self.method!r}, {self.hidden} for study='sampling',"
+                " needs 'dense', (300, 100)"
+            )
 
 
 @lru_cache(maxsize=1)
@@ -69,6 +74,8 @@ def trained(dataset: str, settings: comparison.Config) -> nn.Sequential:
 
 def network(config: Config) -> nn.Sequential:
     """The network of a config."""
+    if config.study == "sampling":
+        return sampling.trained(config, "adam", config.seed + sampling.OTHER)
     if config.source == "recorded":
         return recorded(config.seed)
     return trained(config.dataset, comparison.shared(config, config.method))
@@ -136,7 +143,7 @@ def without_first(
 def pixels(model: nn.Sequential, data: datasets.Dataset, config: Config) -> Record:
     """Attributions of one network, their agreement with Eq. 4, and accuracy without the pixels
     that each ranks first."""
-    stride = max(1, len(data.test) // EXPLAINED)
+    stride = max(1, len(data.test) // sampling.EXPLAINED)
     found = attributed(model, data.train.inputs, data.test.inputs[::stride])
     varying, read = data.train.inputs.std(0) > 0, found["eq4"] > 0
     generator = torch.Generator().manual_seed(config.seed)
@@ -230,20 +237,21 @@ def run(config: Config) -> Record:
     """The metrics of one record."""
     data = comparison.load(config.dataset)
     model = network(config)
-    study = pixels if config.study == "pixels" else informed
+    study = {"pixels": pixels, "information": informed, "sampling": sampling.compared}
     return {
         **sparsity.totals(model),
         "test_accuracy": training.evaluate(
             model, data.test.inputs, data.test.targets
         ).accuracy,
-        **study(model, data, config),
+        **study[config.study](model, data, config),
         "provenance": {"data": data.checksum},
     }
 
 
 def configs(profile: str, seeds: int | None = None) -> list[Config]:
     """The runs of a profile. "quick": digits, one seed. "paper": MNIST; networks of 404
-    weights on record and dense ones, and weights of dense ones, three seeds."""
+    weights on record and dense ones, and weights of dense ones, three seeds; and networks
+    with and without sampled gradients, five."""
     if profile == "quick":
         quick = {"dataset": "digits", "hidden": (32, 16), "batch_size": 64}
         base = Config(density=0.06, epochs=20, finetune_epochs=10, **quick)
@@ -255,4 +263,8 @@ def configs(profile: str, seeds: int | None = None) -> list[Config]:
     dense = replace(base, method="dense", density=1.0, source="trained")
     kinds = (base, dense, replace(dense, study="information"))
     count = seeds or (1 if profile == "quick" else 3)
-    return [replace(kind, seed=seed) for seed in range(count) for kind in kinds]
+    found = [replace(kind, seed=seed) for seed in range(count) for kind in kinds]
+    if profile == "quick":
+        return found
+    sampled = replace(dense, study="sampling", epochs=sampling.MLP.epochs, finetune_epochs=0)
+    return found + [replace(sampled, seed=seed) for seed in range(seeds or 5)]

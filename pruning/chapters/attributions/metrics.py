@@ -9,10 +9,17 @@ from pruning.evidence.compared import sizes
 from pruning.evidence.metrics import Whole, at_most, demand
 
 Correlation = Annotated[float, Meta(ge=-1, le=1)]
+# what each study has, and no other
+FIELDS = {
+    "pixels": ("read", "varying_pixels", "read_pixels", "removed", "without"),
+    "information": ("layers", "sparsities", "after_pruning"),
+    "sampling": ("agreement", "with_eq4", "accuracies"),
+}
 
 
 class Metrics(Whole, kw_only=True):
-    """Of one network: "pixels" has attributions, "information" layers."""
+    """Of one network: "pixels" has attributions, "information" layers, "sampling" what two
+    networks' attributions have in common."""
 
     dense_weights: Positive
     test_accuracy: Fraction
@@ -26,21 +33,20 @@ class Metrics(Whole, kw_only=True):
     layers: dict[str, dict[str, Any]] | None = None
     sparsities: list[Fraction] | None = None
     after_pruning: dict[str, list[Fraction]] | None = None
+    agreement: dict[str, Correlation] | None = None
+    with_eq4: dict[str, Correlation] | None = None
+    accuracies: dict[str, Fraction] | None = None
 
     def agrees(self, config: Any) -> None:
         """Counts are those of the network, and each study has its own fields."""
         full = sizes(config)
         self.of_sizes(full)
-        pixels = ("read", "varying_pixels", "read_pixels", "removed", "without")
-        information = ("layers", "sparsities", "after_pruning")
-        mine, other = (
-            (pixels, information) if config.study == "pixels" else (information, pixels)
-        )
-        for name in mine:
-            if getattr(self, name) is None:
-                raise ValueError(f"{name}: is missing, study={config.study!r} has it")
-        for name in other:
-            demand(name, getattr(self, name), None)
+        for study, names in FIELDS.items():
+            for name in names:
+                if study != config.study:
+                    demand(name, getattr(self, name), None)
+                elif getattr(self, name) is None:
+                    raise ValueError(f"{name}: is missing, study={study!r} has it")
         if self.read is not None:
             at_most("read", self.read, full[0], "the features")
         for name, accuracies in (self.without or {}).items():

@@ -8,7 +8,16 @@ import pandas
 from pruning.chapters.shap_agreement.rules import ordered
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import LEVEL, above, estimate, joined, mean_interval, minus
+from pruning.evidence.statistics import (
+    LEVEL,
+    above,
+    both_sides,
+    estimate,
+    holm,
+    joined,
+    mean_interval,
+    minus,
+)
 from pruning.figures.captions import data_of, origin
 
 NAMES = {
@@ -247,7 +256,82 @@ def answer(evidence: list[Record], income: Sequence[Record] = ()) -> list[str]:
         f" the loss by {means}. For medians these ratios are {medians}. The table under"
         " Figure 3 has the correlations for two estimates of the information."
     )
-    return [first, second]
+    sampled = records.select(evidence, study="sampling")
+    return [first, second, *([_said_of_sampling(sampled)] if sampled else [])]
+
+
+PAIRS = {  # of maps that are compared
+    "another start": "another network, which started differently and was trained by Adam",
+    "half removed": "the same network, half of its weights removed",
+}
+OPTIMIZERS = {"adam": "Adam", "stochgradadam": "StochGradAdam"}
+
+
+def sampled(evidence: list[Record]) -> pandas.DataFrame:
+    """One row a comparison of maps, and one of accuracies, a column an optimizer, and their
+    difference: means over seeds with their 95 % intervals, the difference of pairs."""
+    found = records.select(evidence, study="sampling")
+    rows: dict[str, dict[str, pandas.Series]] = {}
+    for name, title in OPTIMIZERS.items():
+        for pair, words in PAIRS.items():
+            values = [r["agreement"][f"{name}, {pair}"] for r in found]
+            rows.setdefault(f"maps, beside {words}", {})[title] = pandas.Series(values)
+        values = [r["with_eq4"][name] for r in found]
+        rows.setdefault("Eq. 4, beside the mean size of the maps", {})[title] = pandas.Series(
+            values
+        )
+    table = {}
+    for row, (adam, sampling) in ((row, tuple(of.values())) for row, of in rows.items()):
+        table[row] = {
+            "Adam": mean_interval(adam, 3, (-1, 1)),
+            "StochGradAdam": mean_interval(sampling, 3, (-1, 1)),
+            "difference": mean_interval(sampling - adam, 3),
+        }
+    return pandas.DataFrame.from_dict(table, orient="index")
+
+
+def _said_of_sampling(found: list[Record]) -> str:
+    """What sampling changes in the maps of integrated gradients, as far as paired t-tests
+    carry it (Holm, two comparisons)."""
+    values = {
+        pair: [
+            pandas.Series([r["agreement"][f"{name}, {pair}"] for r in found])
+            for name in OPTIMIZERS
+        ]
+        for pair in PAIRS
+    }
+    gains = {pair: sampling - adam for pair, (adam, sampling) in values.items()}
+    sure = holm(both_sides(above(gain), above(-gain)) for gain in gains.values()) < LEVEL
+    words = {  # if the correlation is larger, and if it is smaller
+        "another start": [
+            f"are {how} like those of Adam's networks than these are among themselves"
+            for how in ("more", "less")
+        ],
+        "half removed": [
+            f"change {how} when half of the weights are removed" for how in ("less", "more")
+        ],
+    }
+    changes = [
+        words[pair][gain.mean() < 0]
+        for (pair, gain), clear in zip(gains.items(), sure, strict=True)
+        if clear
+    ]
+    head = (
+        f"With sampled gradients the maps of integrated gradients {joined(changes)}"
+        if changes
+        else "Sampled gradients do not clearly change what integrated gradients say"
+    )
+    (adam, other), (kept, kept_too) = (
+        [mean_interval(each, 3, (-1, 1)) for each in values[pair]] for pair in PAIRS
+    )
+    return (
+        f"**{head}.** The maps of an image in two LeNets that started differently have a"
+        f" Spearman correlation of {adam} if Adam trained both, and of {other} if"
+        f" StochGradAdam trained one (difference {mean_interval(gains['another start'], 3)}),"
+        f" with {len(found)} pairs. With half of its weights removed, a network's maps have"
+        f" one of {kept} (Adam) and {kept_too} (StochGradAdam) with those before (difference"
+        f" {mean_interval(gains['half removed'], 3)})."
+    )
 
 
 def caption(evidence: list[Record], profile: str, drawn: str) -> str:
