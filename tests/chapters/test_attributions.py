@@ -7,10 +7,11 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import nn
 
 import pruning
-from pruning.chapters.attributions import experiment, figures, information, tables
+from pruning.chapters.attributions import experiment, figures, information, sampling, tables
 from pruning.evidence import records
 from pruning.networks import attribution
 
@@ -117,7 +118,83 @@ def test_records_are_whole(study):
         assert max(abs(layer["random"]) for layer in by) < 0.3
 
 
+def test_maps_are_alike_by_the_order_of_their_pixels_image_by_image():
+    torch.manual_seed(0)
+    one, other = torch.rand(5, 30).round(decimals=1), torch.rand(5, 30)  # with ties
+    expected = [stats.spearmanr(a, b).statistic for a, b in zip(one, other, strict=True)]
+    assert sampling.alike(one, other) == pytest.approx(sum(expected) / 5)
+    assert sampling.alike(one, one.exp()) == pytest.approx(1)
+    assert sampling.alike(other, -other) == pytest.approx(-1)
+
+
+def test_networks_with_and_without_sampling_are_compared(digits):
+    config = replace(
+        experiment.Config("digits", "sampling", "dense", epochs=3, finetune_epochs=0),
+        batch_size=64,
+    )
+    (found,) = records.sweep(experiment.run, [config], None, jobs=1, progress=False)
+    assert found["accuracies"]["adam"] == found["test_accuracy"]
+    adam, again, sampled = (
+        sampling.trained(config, optimizer, seed)
+        for optimizer, seed in (("adam", 0), ("adam", 100), ("stochgradadam", 100))
+    )
+    x, labels = digits.test.inputs, digits.test.targets
+    mean, varying = digits.train.inputs.mean(0, keepdim=True), digits.train.inputs.std(0) > 0
+
+    def maps(model):
+        """Integrated gradients of the logit of the label, written out."""
+        total, steps = 0, 64
+        for step in range(steps):
+            point = (mean + (step + 0.5) / steps * (x - mean)).requires_grad_()
+            picked = model(point)[range(len(x)), labels]
+            total = total + torch.autograd.grad(picked.sum(), point)[0] / steps
+        return ((x - mean) * total)[:, varying]
+
+    half = pruning.prune_by_score(sampled, pruning.magnitude(sampled), 0.5)
+    expected = {
+        "adam, another start": (maps(adam), maps(again)),
+        "stochgradadam, half removed": (
+            maps(half),
+            maps(sampling.trained(config, "stochgradadam", 100)),
+        ),
+    }
+    for name, pair in expected.items():
+        assert found["agreement"][name] == pytest.approx(sampling.alike(*pair), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("other", "half", "head"),
+    [
+        (0.6, 0.9, "Sampled gradients do not clearly change what integrated gradients say"),
+        (0.5, 0.9, "gradients are less like those of Adam's networks than these are among"),
+        (0.7, 0.9, "gradients are more like those of Adam's networks than these are among"),
+        (0.6, 0.8, "integrated gradients change more when half of the weights are removed"),
+        (0.5, 0.95, "themselves and change less when half of the weights are removed"),
+    ],
+)
+def test_what_sampling_changes_is_said_as_far_as_seeds_carry_it(other, half, head):
+    found = []
+    for seed, noise in enumerate((-0.01, 0.02, -0.01)):  # a mean of 0
+        agreement = {"adam, another start": 0.6, "adam, half removed": 0.9}
+        agreement["stochgradadam, another start"] = other + noise
+        agreement["stochgradadam, half removed"] = half + noise / 10
+        with_eq4 = {"adam": 0.5, "stochgradadam": 0.4}
+        more = {"agreement": agreement, "with_eq4": with_eq4}
+        found.append(record("sampling", "dense", seed, **more))
+    said = tables.answer(evidence() + found)[2]
+    assert head in said.split("**")[1]
+    table = tables.sampled(found)
+    assert table.loc["Eq. 4, beside the mean size of the maps"].tolist() == [
+        "0.500",
+        "0.400",
+        "−0.100",
+    ]
+    assert table.iloc[0, 1].startswith(f"{other:.3f} [")
+
+
 def test_what_is_refused():
+    with pytest.raises(ValueError, match=r"needs 'dense', \(300, 100\)"):
+        experiment.Config(study="sampling")
     with pytest.raises(ValueError, match="study: got 'words'"):
         experiment.Config(study="words")
     with pytest.raises(ValueError, match="source: got 'recorded' for 'dense'"):

@@ -264,6 +264,7 @@ CONTRADICTIONS = [
     ("why_gates_win", {"study": "moving"}, {"stayed": 500}, "stayed: got 500, needs at most"),
     ("hardware", {"study": "speed"}, {"study": "memory"}, "peak_bytes, forms: "),
     ("attributions", {"study": "pixels"}, {"study": "information"}, "layers: is missing"),
+    ("attributions", {"study": "sampling"}, {"with_eq4": None}, "with_eq4: is missing"),
     ("pixel_representatives", {"study": "pixels"}, {"label": 1}, "label: got 1, needs `str`"),
     ("shap_agreement", {}, {"features": ["age"]}, "features, number: got 1, needs 12"),
 ]

@@ -1,5 +1,6 @@
 """What a run of this chapter yields."""
 
+import itertools
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -41,12 +42,13 @@ class Metrics(Whole, kw_only=True):
         """Counts are those of the network, and each study has its own fields."""
         full = sizes(config)
         self.of_sizes(full)
-        for study, names in FIELDS.items():
-            for name in names:
-                if study != config.study:
-                    demand(name, getattr(self, name), None)
-                elif getattr(self, name) is None:
-                    raise ValueError(f"{name}: is missing, study={study!r} has it")
+        mine = FIELDS[config.study]
+        for name in mine:
+            if getattr(self, name) is None:
+                raise ValueError(f"{name}: is missing, study={config.study!r} has it")
+        for name in itertools.chain(*FIELDS.values()):
+            if name not in mine:
+                demand(name, getattr(self, name), None)
         if self.read is not None:
             at_most("read", self.read, full[0], "the features")
         for name, accuracies in (self.without or {}).items():

@@ -312,7 +312,7 @@ def _said_of_sampling(found: list[Record]) -> str:
         ],
     }
     changes = [
-        words[pair][gain.mean() < 0]
+        words[pair][int(gain.mean() < 0)]
         for (pair, gain), clear in zip(gains.items(), sure, strict=True)
         if clear
     ]
