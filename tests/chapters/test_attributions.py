@@ -152,7 +152,7 @@ def test_networks_with_and_without_sampling_are_compared(digits):
 
     half = pruning.prune_by_score(sampled, pruning.magnitude(sampled), 0.5)
     expected = {
-        "adam, another start": (maps(adam), maps(again)),
+        "adam twice": (maps(adam), maps(again)),
         "stochgradadam, half removed": (
             maps(half),
             maps(sampling.trained(config, "stochgradadam", 100)),
@@ -163,33 +163,39 @@ def test_networks_with_and_without_sampling_are_compared(digits):
 
 
 @pytest.mark.parametrize(
-    ("other", "half", "head"),
+    ("mixed", "difference", "head"),
     [
-        (0.6, 0.9, "Sampled gradients do not clearly change what integrated gradients say"),
-        (0.5, 0.9, "gradients are less like those of Adam's networks than these are among"),
-        (0.7, 0.9, "gradients are more like those of Adam's networks than these are among"),
-        (0.6, 0.8, "integrated gradients change more when half of the weights are removed"),
-        (0.5, 0.95, "themselves and change less when half of the weights are removed"),
+        (0.6, "0.00 [−0.04, 0.04]", "Sampled gradients do not clearly change what integrated"),
+        (
+            0.5,
+            "−0.10 [−0.14, −0.06]",
+            "Sampled gradients change what integrated gradients say",
+        ),
+        (
+            0.7,
+            "0.10 [0.06, 0.14]",
+            "With sampled gradients integrated gradients say what they",
+        ),
     ],
 )
-def test_what_sampling_changes_is_said_as_far_as_seeds_carry_it(other, half, head):
+def test_what_sampling_changes_is_said_as_far_as_seeds_carry_it(mixed, difference, head):
     found = []
     for seed, noise in enumerate((-0.01, 0.02, -0.01)):  # a mean of 0
-        agreement = {"adam, another start": 0.6, "adam, half removed": 0.9}
-        agreement["stochgradadam, another start"] = other + noise
-        agreement["stochgradadam, half removed"] = half + noise / 10
+        agreement = {"adam twice": 0.6, "adam, half removed": 0.9}
+        agreement |= {"one of each": mixed + noise, "stochgradadam twice": 0.4}
+        agreement |= {"stochgradadam, half removed": 0.85}
         with_eq4 = {"adam": 0.5, "stochgradadam": 0.4}
         more = {"agreement": agreement, "with_eq4": with_eq4}
         found.append(record("sampling", "dense", seed, **more))
     said = tables.answer(evidence() + found)[2]
-    assert head in said.split("**")[1]
+    assert said.startswith(f"**{head}")
+    assert "and 0.40 if it trained both (difference −0.20)" in said
     table = tables.sampled(found)
-    assert table.loc["Eq. 4, beside the mean size of the maps"].tolist() == [
-        "0.500",
-        "0.400",
-        "−0.100",
-    ]
-    assert table.iloc[0, 1].startswith(f"{other:.3f} [")
+    assert table.loc["maps of two starts, Adam"].tolist() == ["0.60", ""]
+    mixed_row = table.loc["maps of two starts, Adam and StochGradAdam"]
+    # three seeds that deviate by √3 / 100: ± t(0.975, 2) / 100
+    assert mixed_row["difference to Adam"] == difference
+    assert table.iloc[-1].tolist() == ["0.40", "−0.10"]
 
 
 def test_what_is_refused():

@@ -2,9 +2,8 @@
 
 The networks are LeNet-300-100 of the chapter `stochgrad_elsewhere`, trained by Adam and by
 StochGradAdam. Networks that started differently are explained differently whatever trained
-them, so two that Adam trained from different starts are compared with two of which
-StochGradAdam trained one. The same networks are explained once more with half of their weights
-removed.
+them, so always two of different starts are compared: both of Adam, one of each, both of
+StochGradAdam. One of each is explained once more with half of its weights removed.
 """
 
 from dataclasses import replace
@@ -63,10 +62,11 @@ def alike(one: Tensor, other: Tensor) -> float:
 
 
 def compared(again: nn.Module, data: datasets.Dataset, config: Any) -> Record:
-    """How alike integrated gradients of two networks are, and of a network before and after
-    pruning; how Eq. 4 agrees with them; and the accuracies.
+    """How alike the maps of two networks of different starts are, and those of a network and
+    of the same one pruned; how Eq. 4 agrees with the maps; and the accuracies.
 
-    `again` is Adam's network from the other start, beside which StochGradAdam's is trained.
+    `again` is Adam's network from the other start. It and StochGradAdam's from there are
+    pruned. Of one network of each optimizer both pairs of starts are compared.
     """
     stride = max(1, len(data.test) // EXPLAINED)
     x, labels = data.test.inputs[::stride], data.test.targets[::stride]
@@ -79,17 +79,21 @@ def compared(again: nn.Module, data: datasets.Dataset, config: Any) -> Record:
         "adam": again,
         "stochgradadam": trained(config, "stochgradadam", config.seed + OTHER),
     }
-    first = maps(trained(config, "adam", config.seed))
-    record: Record = {"agreement": {}, "with_eq4": {}, "accuracies": {}}
+    first = {name: maps(trained(config, name, config.seed)) for name in networks}
+    other = {name: maps(model) for name, model in networks.items()}
+    crossed = [alike(first[a], other[b]) for a, b in (OPTIMIZERS, OPTIMIZERS[::-1])]
+    record: Record = {
+        "agreement": {f"{name} twice": alike(first[name], other[name]) for name in networks}
+        | {"one of each": sum(crossed) / 2},
+        "with_eq4": {},
+        "accuracies": {},
+    }
     for name, model in networks.items():
-        half, own = original.pruned(model, HALF, "global"), maps(model)
-        record["agreement"] |= {
-            f"{name}, another start": alike(first, own),
-            f"{name}, half removed": alike(own, maps(half)),
-        }
+        half = original.pruned(model, HALF, "global")
+        record["agreement"][f"{name}, half removed"] = alike(other[name], maps(half))
         structure = importance.feature_importance(model).mean(0)[varying]
         record["with_eq4"][name] = float(
-            stats.spearmanr(structure.numpy(), own.abs().mean(0).numpy()).statistic
+            stats.spearmanr(structure.numpy(), other[name].abs().mean(0).numpy()).statistic
         )
         for title, network in ((name, model), (f"{name}, half removed", half)):
             record["accuracies"][title] = training.evaluate(

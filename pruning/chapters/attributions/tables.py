@@ -13,7 +13,6 @@ from pruning.evidence.statistics import (
     above,
     both_sides,
     estimate,
-    holm,
     joined,
     mean_interval,
     minus,
@@ -260,77 +259,70 @@ def answer(evidence: list[Record], income: Sequence[Record] = ()) -> list[str]:
     return [first, second, *([_said_of_sampling(sampled)] if sampled else [])]
 
 
-PAIRS = {  # of maps that are compared
-    "another start": "another network, which started differently and was trained by Adam",
-    "half removed": "the same network, half of its weights removed",
+# what is compared, and beside what: (kind, of which networks) ↦ the same of Adam's
+COMPARED = {
+    "agreement": {
+        "adam twice": "maps of two starts, Adam",
+        "one of each": "maps of two starts, Adam and StochGradAdam",
+        "stochgradadam twice": "maps of two starts, StochGradAdam",
+        "adam, half removed": "maps before and after pruning, Adam",
+        "stochgradadam, half removed": "maps before and after pruning, StochGradAdam",
+    },
+    "with_eq4": {
+        "adam": "Eq. 4 and the mean size of the maps, Adam",
+        "stochgradadam": "Eq. 4 and the mean size of the maps, StochGradAdam",
+    },
 }
-OPTIMIZERS = {"adam": "Adam", "stochgradadam": "StochGradAdam"}
 
 
 def sampled(evidence: list[Record]) -> pandas.DataFrame:
-    """One row a comparison of maps, and one of accuracies, a column an optimizer, and their
-    difference: means over seeds with their 95 % intervals, the difference of pairs."""
-    found = records.select(evidence, study="sampling")
-    rows: dict[str, dict[str, pandas.Series]] = {}
-    for name, title in OPTIMIZERS.items():
-        for pair, words in PAIRS.items():
-            values = [r["agreement"][f"{name}, {pair}"] for r in found]
-            rows.setdefault(f"maps, beside {words}", {})[title] = pandas.Series(values)
-        values = [r["with_eq4"][name] for r in found]
-        rows.setdefault("Eq. 4, beside the mean size of the maps", {})[title] = pandas.Series(
-            values
-        )
-    table = {}
-    for row, (adam, sampling) in ((row, tuple(of.values())) for row, of in rows.items()):
-        table[row] = {
-            "Adam": mean_interval(adam, 3, (-1, 1)),
-            "StochGradAdam": mean_interval(sampling, 3, (-1, 1)),
-            "difference": mean_interval(sampling - adam, 3),
-        }
-    return pandas.DataFrame.from_dict(table, orient="index")
+    """One row a comparison: Spearman's correlation and its difference to that of Adam's
+    networks above it, means over seeds with their 95 % intervals."""
+    found, rows = records.select(evidence, study="sampling"), {}
+    for field, titles in COMPARED.items():
+        for key, title in titles.items():
+            values = pandas.Series([r[field][key] for r in found])
+            adams = title.endswith(", Adam")
+            if adams:
+                base = values
+            rows[title] = {
+                "correlation": mean_interval(values, within=(-1, 1)),
+                "difference to Adam": "" if adams else mean_interval(values - base),
+            }
+    return pandas.DataFrame.from_dict(rows, orient="index")
 
 
 def _said_of_sampling(found: list[Record]) -> str:
-    """What sampling changes in the maps of integrated gradients, as far as paired t-tests
-    carry it (Holm, two comparisons)."""
-    values = {
-        pair: [
-            pandas.Series([r["agreement"][f"{name}, {pair}"] for r in found])
-            for name in OPTIMIZERS
-        ]
-        for pair in PAIRS
+    """What sampling changes in the maps of integrated gradients, as far as a paired t-test
+    carries it."""
+    values = pandas.DataFrame([r["agreement"] for r in found])
+    gain = values["one of each"] - values["adam twice"]
+    if both_sides(above(gain), above(-gain)) >= LEVEL:
+        head = "Sampled gradients do not clearly change what integrated gradients say"
+    elif gain.mean() < 0:
+        head = "Sampled gradients change what integrated gradients say"
+    else:
+        head = (
+            "With sampled gradients integrated gradients say what they say of Adam's networks"
+        )
+    said = {name: mean_interval(each, within=(-1, 1)) for name, each in values.items()}
+    more = {
+        key: mean_interval(values[key] - values[base])
+        for key, base in (
+            ("one of each", "adam twice"),
+            ("stochgradadam twice", "adam twice"),
+            ("stochgradadam, half removed", "adam, half removed"),
+        )
     }
-    gains = {pair: sampling - adam for pair, (adam, sampling) in values.items()}
-    sure = holm(both_sides(above(gain), above(-gain)) for gain in gains.values()) < LEVEL
-    words = {  # if the correlation is larger, and if it is smaller
-        "another start": [
-            f"are {how} like those of Adam's networks than these are among themselves"
-            for how in ("more", "less")
-        ],
-        "half removed": [
-            f"change {how} when half of the weights are removed" for how in ("less", "more")
-        ],
-    }
-    changes = [
-        words[pair][int(gain.mean() < 0)]
-        for (pair, gain), clear in zip(gains.items(), sure, strict=True)
-        if clear
-    ]
-    head = (
-        f"With sampled gradients the maps of integrated gradients {joined(changes)}"
-        if changes
-        else "Sampled gradients do not clearly change what integrated gradients say"
-    )
-    (adam, other), (kept, kept_too) = (
-        [mean_interval(each, 3, (-1, 1)) for each in values[pair]] for pair in PAIRS
-    )
     return (
         f"**{head}.** The maps of an image in two LeNets that started differently have a"
-        f" Spearman correlation of {adam} if Adam trained both, and of {other} if"
-        f" StochGradAdam trained one (difference {mean_interval(gains['another start'], 3)}),"
-        f" with {len(found)} pairs. With half of its weights removed, a network's maps have"
-        f" one of {kept} (Adam) and {kept_too} (StochGradAdam) with those before (difference"
-        f" {mean_interval(gains['half removed'], 3)})."
+        f" Spearman correlation of {said['adam twice']} if Adam trained both,"
+        f" {said['one of each']} if StochGradAdam trained one (difference"
+        f" {more['one of each']}) and {said['stochgradadam twice']} if it trained both"
+        f" (difference {more['stochgradadam twice']}). With half of its weights removed, a"
+        f" network's maps have one of {said['adam, half removed']} (Adam) and"
+        f" {said['stochgradadam, half removed']} (StochGradAdam) with those before"
+        f" (difference {more['stochgradadam, half removed']}). There are {len(found)} seeds."
     )
 
 
