@@ -322,9 +322,11 @@ def mean_table(
 
 def transposed(frame: "pandas.DataFrame", whole: Iterable[str]) -> "pandas.DataFrame":
     """Columns as rows, for narrow pages; those of `whole` as whole numbers."""
+    import pandas
+
     turned = frame.T.astype(object)
     for row in whole:
-        turned.loc[row] = [round(value) for value in turned.loc[row]]
+        turned.loc[row] = [v if pandas.isna(v) else round(v) for v in turned.loc[row]]
     return turned
 
 

@@ -239,7 +239,8 @@ def test_agreement_stands_beside_the_dense_network():
     assert found[1:] == (
         3,
         "With 1 % of the weights (with all weights in parentheses) R² against the diagonal,"
-        " over the features that either method uses, is 0.80 ± 0.00 (1.00 ± 0.00), Pearson's correlation 0.70 ± 0.00 (0.60 ± 0.00) and"
+        " over the features that either method uses, is 0.80 ± 0.00 (1.00 ± 0.00),"
+        " Pearson's correlation 0.70 ± 0.00 (0.60 ± 0.00) and"
         " Spearman's correlation 0.50 ± 0.00 (0.40 ± 0.00), over the features with a path"
         " 1.00 ± 0.00 (1.00 ± 0.00).",
     )

@@ -315,8 +315,8 @@ def _said_of_sampling(found: list[Record]) -> str:
         )
     }
     return (
-        f"**{head}.** The maps of an image of MNIST in two LeNets that started differently have a"
-        f" Spearman correlation of {said['adam twice']} if Adam trained both,"
+        f"**{head}.** The maps of an image of MNIST in two LeNets that started differently"
+        f" have a Spearman correlation of {said['adam twice']} if Adam trained both,"
         f" {said['one of each']} if StochGradAdam trained one (difference"
         f" {more['one of each']}) and {said['stochgradadam twice']} if it trained both"
         f" (difference {more['stochgradadam twice']}). With half of its weights removed, a"

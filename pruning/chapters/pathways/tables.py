@@ -15,6 +15,11 @@ def names(task: str) -> tuple[list[str], list[str]]:
     return [f"x{i + 1}" for i in range(inputs)], [f"y{i + 1}" for i in range(outputs)]
 
 
+def needless(task: str) -> set[int]:
+    """The inputs that no output of a task needs."""
+    return set(range(TASKS[task].inputs)).difference(*TASKS[task].paths)
+
+
 def overview(evidence: list[Record]) -> pandas.DataFrame:
     """One column a task: seeds, weights kept, share of seeds in which each statement holds,
     fit and symmetry."""
@@ -31,7 +36,8 @@ def overview(evidence: list[Record]) -> pandas.DataFrame:
         "no path from an irrelevant input (%)": "kept_out",
         "no missing path (%)": "none_missing",
     }
-    frame["kept_out"] = ~frame.irrelevant_inputs_reach
+    has = frame.task.map(lambda task: bool(needless(task)))
+    frame["kept_out"] = (~frame.irrelevant_inputs_reach).astype(float).where(has)
     frame["none_missing"] = frame.missing_paths == 0
     table = {"seeds": grouped.seed.nunique(), "kept": grouped.kept.mean()}
     table |= {title: 100 * grouped[column].mean() for title, column in percent.items()}
@@ -56,23 +62,21 @@ def _exact(evidence: list[Record], task: str) -> pandas.Series:
 
 
 def _asked(evidence: list[Record], asked: float) -> str:
-    """Which share of the networks the verdict asks for, and of which tasks the seeds do not
-    tell whether they reach it, in sentences."""
+    """Which share of the networks the verdict asks for, and of which tasks the interval holds
+    it, so that the seeds do not tell whether they reach it, in sentences."""
     said = (
         f" For *reproduced* the verdict asks for {100 * asked:.0f} % in every task, which is"
         " our choice."
     )
     tasks = dict.fromkeys(record["task"] for record in evidence)
-    open_to_doubt = [
-        task
-        for task in tasks
-        if (right := _exact(evidence, task)).mean() < asked <= wilson(right)[1]
-    ]
+    ends = {task: wilson(_exact(evidence, task)) for task in tasks}
+    open_to_doubt = [task for task, (low, high) in ends.items() if low < asked <= high]
     if open_to_doubt:
         many = len(open_to_doubt) > 1
         said += (
             f" The interval{'s' * many} of {joined(open_to_doubt)}"
-            f" include{'s' * (not many)} that share, so more seeds may change the verdict."
+            f" include{'s' * (not many)} that share, so more seeds may move"
+            f" {'them' if many else 'it'} to either side of it."
         )
     return said
 
@@ -95,14 +99,16 @@ def answer(evidence: list[Record], authors: list[Record], asked: float) -> str:
     frame = records.table(evidence)
     roles = frame[frame.symmetry_same_role.map(len) > 0]
     alike = share(roles.symmetry_same_role.map(min) > roles.symmetry_other.map(max))
+    pairs = len(roles)
     said = (
         "The remaining paths are exactly those of the task in"
         f" **{exact(evidence, 'independence')}** of the networks with independent features, in"
         f" **{exact(evidence, 'sharing')}** of those with a shared feature and in"
         f" **{exact(evidence, 'irrelevance')}** of those with irrelevant features"
         f" ({frame.seed.nunique()} seeds; brackets are 95 % intervals). Inputs with the same"
-        f" role are connected more alike than any other pair in {alike} of the networks. The"
-        " paper draws one network for each statement and counts none."
+        f" role are connected more alike than any other pair in {alike} of the {pairs}"
+        " networks that have such inputs. The paper draws one network for each statement and"
+        " counts none."
     )
     if authors:
         each = joined(f"{exact(authors, task)} ({task})" for task in dict.fromkeys(frame.task))

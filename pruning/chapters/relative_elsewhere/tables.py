@@ -4,7 +4,6 @@ import numpy as np
 import pandas
 
 from pruning.chapters.relative_importance import words
-from pruning.chapters.relative_importance.tables import signed
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import (
@@ -149,11 +148,12 @@ def _gained(gain: pandas.Series) -> str:
     return said if said.startswith("−") else f"+{said}"
 
 
-def tuned(evidence: list[Record], table: pandas.DataFrame) -> list[str]:
+def tuned(evidence: list[Record], table: pandas.DataFrame) -> dict[str, pandas.Series]:
     """For the rows of `leads` whose networks were pruned with other settings of α, β and s
-    too: the lead over the best other score with the setting of the highest mean accuracy."""
+    too: the leads over the best other score with the setting of the highest mean accuracy, by
+    what that is and where."""
     found = records.select(evidence, study="sensitivity")
-    said = []
+    gains = {}
     for row in table.itertuples():
         accuracies: dict[str, dict[int, float]] = {}
         for r in records.select(found, sparsity=row.sparsity):
@@ -167,12 +167,9 @@ def tuned(evidence: list[Record], table: pandas.DataFrame) -> list[str]:
         }
         if settings:
             best = max(settings, key=lambda name: settings[name].mean())
-            gain = (settings[best] - pandas.Series(row.rival)).dropna()
-            said.append(
-                f"{_gained(gain)} points in {NAMED[row.network]} with {row.removed} removed"
-                f" ({best})"
-            )
-    return said
+            where = f"{NAMED[row.network]} with {row.removed} removed, {best}"
+            gains[where] = (settings[best] - pandas.Series(row.rival)).dropna()
+    return gains
 
 
 def _moved_from_1(record: Record) -> str:
@@ -280,7 +277,6 @@ def answer(evidence: list[Record]) -> list[str]:
 
 
 FEW = 3  # changes that a sentence names
-BEST = " With the best of the other settings of α, β and s the lead over the same score is"
 
 
 def _ahead(evidence: list[Record]) -> str:
@@ -293,20 +289,32 @@ def _ahead(evidence: list[Record]) -> str:
     low, high = (
         table["with interval"][at] for at in (table.lead.idxmin(), table.lead.idxmax())
     )
-    other = tuned(evidence, table)
-    best = (
-        f"{BEST} {joined(other)}. These settings were tried with one threshold for the whole"
-        " network and chosen on the test set."
-        if other
-        else ""
-    )
+    negative = (table.lead < 0).sum()
     return (
         f"{word} With α = β = s = 1 it is clearly ahead of the best other score in"
         f" **{ahead} of {len(table)}** cases and clearly behind in {behind}. A case is a"
         " network and a sparsity. Every score has its best threshold on the test set, and the"
         " other score is the best of four, which favours it. The leads reach"
-        f" from {low} to {high} points. The cases on record are those of"
-        f" {joined(map(NAMED.get, table.network.unique()))}.{best}"
+        f" from {low} to {high} points; {negative} of them are negative. The cases on record"
+        f" are those of {joined(map(NAMED.get, table.network.unique()))}."
+        f"{_said_of_tuned(tuned(evidence, table))}"
+    )
+
+
+def _said_of_tuned(gains: dict[str, pandas.Series]) -> str:
+    """The smallest and the largest lead with other settings, and how many are clear."""
+    if not gains:
+        return ""
+    low, high = (
+        f"{_gained(gains[at])} points ({at})"
+        for at in _ends({where: gain.mean() for where, gain in gains.items()})
+    )
+    sure = [above(gain) < LEVEL / 2 for gain in gains.values()]
+    return (
+        " With the best other setting of α, β and s, the lead over that best other score goes"
+        f" from {low} to {high}. Its 95 % interval lies above 0 in {sum(sure) or 'none'} of"
+        f" {len(sure)} cases. These settings were tried with one threshold for the whole"
+        " network and chosen on the test set."
     )
 
 
@@ -322,7 +330,7 @@ def _moved(evidence: list[Record]) -> str:
         for cell, values in row.items()
     }
     mean = {key: values.mean() for key, values in cells.items()}
-    lowest, highest = (f"{signed(mean[k], 1)} points ({_of(k)})" for k in _ends(mean))
+    lowest, highest = (f"{_gained(cells[k])} points ({_of(k)})" for k in _ends(mean))
     chances = [both_sides(above(each), above(-each)) for each in cells.values()]
     alone, clear = (
         [key for key, p in zip(cells, values, strict=True) if p < LEVEL]
@@ -368,15 +376,21 @@ def _aware(evidence: list[Record]) -> str:
     second = max(others, key=lambda activity: groups[activity].mean())
     worst = min(groups, key=lambda activity: groups[activity].min())
     plain = records.table(r for r in penalties(evidence) if r["method"] == "unpruned")
-    whole = {a: 100 * part.test_accuracy for a, part in plain.groupby("activity")}
+    whole = {
+        a: 100 * part.set_index("seed").test_accuracy for a, part in plain.groupby("activity")
+    }
+    costs = [whole[a].mean() - groups[a].mean() for a in (0.0, best)]
+    failed = frame.seed[groups[worst].idxmin()]
     return minus(
         f"{said} The highest mean is {mean_interval(groups[best])} % at λ = {best:g}, and"
         f" {mean_interval(groups[0.0])} % without a penalty. The difference is"
         f" {difference(groups[best], groups[0.0], 2)} points. This λ was chosen on the test"
         f" set, and λ = {second:g} is next with {mean_interval(groups[second])} %. The"
         f" unpruned network has {whole[0.0].mean():.2f} % without a penalty and"
-        f" {whole[best].mean():.2f} % at λ = {best:g}. The lowest accuracy of one pruned"
-        f" network is {groups[worst].min():.1f} %, at λ = {worst:g}."
+        f" {whole[best].mean():.2f} % at λ = {best:g}; pruning changes them by"
+        f" {-costs[0]:+.2f} and {-costs[1]:+.2f} points. The lowest accuracy of one pruned"
+        f" network is {groups[worst].min():.1f} %, at λ = {worst:g}; unpruned it has"
+        f" {whole[worst][failed]:.1f} %."
     )
 
 
@@ -394,5 +408,5 @@ def _blind(evidence: list[Record]) -> str:
     return (
         "From the untrained to the trained network, the share of pre-activations in a blind"
         f" range goes {joined(parts)}. Width is the part of the pre-activations' range that is"
-        " blind."
+        f" blind. The numbers are means over layers and {len(seeds)} seeds."
     )

@@ -130,8 +130,8 @@ def answer(
             f" ({_same_first(full)} of {len(full)} with all weights). The **values** disagree:"
             f" the points lie far from the diagonal, with R² = **{line[0]}** over the features"
             f" that either method uses, against {line[1]} with all weights. Over all features"
-            f" it is {_over_seeds(sparse, 'every')}. The paper shows one plot without a number."
-            f" ({len(sparse)} seeds; brackets are 95 % intervals; Figures 1 to 3.)"
+            f" it is {_over_seeds(sparse, 'every')}. The paper shows one plot without a"
+            f" number. ({len(sparse)} seeds; brackets are 95 % intervals; Figures 1 to 3.)"
         ),
         "G9": (
             "Reading the weights is much **faster**: SHAP with `GradientExplainer` takes"

@@ -68,7 +68,9 @@ def leads(evidence: list[Record]) -> pandas.DataFrame:
     if not rows:
         return PENDING
     table = pandas.DataFrame(rows).set_index("network")
-    table["p, Adam"] = holm(table["p, Adam"])
+    for column in ("p, Adam", "p, 0.8"):
+        if column in table:
+            table[column] = holm(table[column])
     return table
 
 
