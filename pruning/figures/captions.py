@@ -15,6 +15,7 @@ LINES = "line: mean, band: worst to best seed"
 PENDING = pandas.DataFrame({"": ["not measured yet"]}, index=[""])  # in place of a table
 SCALES = {  # profile → what a caption calls it
     "paper": "Paper scale",
+    "recorded": "Recorded runs",  # of an experiment that no paper has
     "search": "Paper scale, validation data",
     "short": "Smaller than the paper's",
     "quick": "Quick run",

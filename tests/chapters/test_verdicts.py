@@ -452,8 +452,8 @@ def test_two_pixels_are_as_precise_as_claimed_in_the_mean_or_in_some_network():
         "The rule of a network's two most important pixels has precision 80.00 ± 0.00 %"
         " and recall 30.00 ± 0.00 %. The best network's precision is 80 %. With pixels above"
         " 0.5 counted as active, 1,200 of 3,000 pairs have a precision of 74 % or more on the"
-        " training images; half of these pick at most 1,500 images, 4 pick a single one, and"
-        " 1,000 find at least 10 % and 1 finds at least 50 % of the digit's images. With"
+        " training images; half of these pick at most 1,500 images, and 4 pick a single one."
+        " Of the digit's images 1,000 find at least 10 % and 1 finds at least 50 %. With"
         " pixels above 0 counted as active, 1 of 3 pairs have a precision of 74 % or more on"
         " the training images.",
     )

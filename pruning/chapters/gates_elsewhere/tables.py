@@ -214,12 +214,12 @@ def by_neurons(evidence: list[Record]) -> pandas.DataFrame:
 def caption(evidence: list[Record], drawn: str) -> str:
     """One line of Markdown for under a figure."""
     if not evidence:
-        return origin("paper", "nothing on record yet", f"`{COMMAND}`")
+        return origin("recorded", "nothing on record yet", f"`{COMMAND}`")
     frame = records.table(evidence)
     seeds = frame.groupby(["method", "density"]).seed.nunique()
     epochs = sorted({r["epochs"] + r["finetune_epochs"] for r in evidence})
     return origin(
-        "paper",
+        "recorded",
         data_of(evidence),
         f"{len(frame)} networks",
         f"{seed_count(seeds)} per point",

@@ -104,8 +104,8 @@ def picks(support: Record) -> str:
         for share, count in support["finding"].items()
     )
     return (
-        f"half of these pick at most {support['median']:,.0f} images, {support['once']:,} pick"
-        f" a single one, and {finding} of the digit's images"
+        f"half of these pick at most {support['median']:,.0f} images, and {support['once']:,}"
+        f" pick a single one. Of the digit's images {finding}"
     )
 
 

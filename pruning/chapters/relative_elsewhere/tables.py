@@ -259,10 +259,10 @@ def penalties(evidence: list[Record]) -> list[Record]:
 def caption(evidence: list[Record], drawn: str) -> str:
     """One line of Markdown for under a figure."""
     if not evidence:
-        return origin("paper", "nothing on record yet", f"`{COMMAND}`")
+        return origin("recorded", "nothing on record yet", f"`{COMMAND}`")
     frame = records.table(evidence)
     seeds = frame.groupby(["dataset", "architecture", "activation"]).seed.nunique()
-    return origin("paper", data_of(evidence), seed_count(seeds), "not fine-tuned", drawn)
+    return origin("recorded", data_of(evidence), seed_count(seeds), "not fine-tuned", drawn)
 
 
 def answer(evidence: list[Record]) -> list[str]:

@@ -160,8 +160,9 @@ def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
             f" {part[0]['epochs']} epochs{_brackets(before)}."
         )
         said["S2"].append(
-            f"Before pruning, {network} has {_late(part, 'unpruned')}. After the last epoch"
-            f" StochGradAdam is ahead {rules.ahead_in_words(by_rate)}."
+            f"Before pruning, {network} has {_late(part, 'unpruned')} in the mean of the same"
+            " epochs. After the last epoch StochGradAdam is ahead"
+            f" {rules.ahead_in_words(by_rate)}."
         )
         sds = records.table(part).groupby("method")["weights.sd"].mean()
         said["S3"].append(

@@ -1,5 +1,7 @@
 """What the chapter `resnet_pruning` shows of its records: selections, tables, sentences."""
 
+import itertools
+
 import numpy as np
 import pandas
 
@@ -100,14 +102,14 @@ def against_paper(evidence: list[Record], claim: dict) -> pandas.DataFrame:
 
 
 def settings(evidence: list[Record]) -> pandas.DataFrame:
-    """Every method and schedule: seeds, and the accuracy unpruned, at 50 %, and there with
-    batch norm re-estimated; in the order of VARIANTS."""
+    """Every method, schedule and sampling rate: seeds, and the accuracy unpruned, at 50 %, and
+    there with batch norm re-estimated; in the order of VARIANTS."""
     rows = []
-    for schedule in ("constant", "cosine"):
-        for method in VARIANTS:
-            part = records.select(evidence, method=method, schedule=schedule)
-            if not part:
-                continue
+    for schedule, method in itertools.product(("constant", "cosine"), VARIANTS):
+        found = records.select(evidence, method=method, schedule=schedule)
+        rates = sorted({r["sampling_rate"] for r in found})
+        for sampling_rate in rates:
+            part = records.select(found, sampling_rate=sampling_rate)
             cells = [
                 by_rate(part, metric, digits=1).iloc[rate, 0]
                 for metric, rate in (
@@ -117,6 +119,7 @@ def settings(evidence: list[Record]) -> pandas.DataFrame:
                 )
             ]
             label = name(method) + (", cosine" if schedule == "cosine" else "")
+            label += f", s = {sampling_rate:g}" if len(rates) > 1 else ""
             rows.append((label, len(part), *cells))
     columns = ["method", "seeds", "unpruned", "50 %", "re-estimated"]
     return pandas.DataFrame(rows, columns=columns).set_index("method")

@@ -128,11 +128,11 @@ def sampled(evidence: list[Record], network: str) -> list[Record]:
 def caption(evidence: list[Record], drawn: str) -> str:
     """One line of Markdown for under a figure."""
     if not evidence:
-        return origin("paper", "nothing on record yet", f"`{COMMAND}`")
+        return origin("recorded", "nothing on record yet", f"`{COMMAND}`")
     frame = records.table(evidence)
     seeds = frame.groupby(["network", "method", "sampling_rate"]).seed.nunique()
     epochs = " or ".join(str(e) for e in sorted(frame.epochs.unique()))
-    return origin("paper", data_of(evidence), seed_count(seeds), f"{epochs} epochs", drawn)
+    return origin("recorded", data_of(evidence), seed_count(seeds), f"{epochs} epochs", drawn)
 
 
 def answer(evidence: list[Record]) -> list[str]:
