@@ -255,8 +255,8 @@ def answer(evidence: list[Record], income: Sequence[Record] = ()) -> list[str]:
         f" the loss by {means}. For medians these ratios are {medians}. The table under"
         " Figure 3 has the correlations for two estimates of the information."
     )
-    sampled = records.select(evidence, study="sampling")
-    return [first, second, *([_said_of_sampling(sampled)] if sampled else [])]
+    compared = records.select(evidence, study="sampling")
+    return [first, second, *([_said_of_sampling(compared)] if compared else [])]
 
 
 # what is compared, and beside what: (kind, of which networks) ↦ the same of Adam's
