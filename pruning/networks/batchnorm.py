@@ -15,12 +15,13 @@ from pruning.networks.operations import (
 )
 
 
-def fold_batch_norm(graph: Graph) -> None:
+def fold_batch_norm(graph: Graph, copies: bool = False) -> None:
     """Write batch norm into a neighbouring layer, where nothing else reads what lies between.
 
-    Before it, any layer: s ⊙ (W x + b) + t has the weights s ⊙ W and the bias s ⊙ b + t.
-    After it, a Linear layer on (batch, features): W (s ⊙ x + t) + b has the weights W ⊙ s and
-    the bias W t + b.
+    Before it, a layer of which it normalises the outputs: s ⊙ (W x + b) + t has the weights
+    s ⊙ W and the bias s ⊙ b + t. After it, a Linear layer on (batch, features):
+    W (s ⊙ x + t) + b has the weights W ⊙ s and the bias W t + b. A layer whose weights are
+    used elsewhere too needs a copy of them, and is left alone without `copies`.
     """
     for node in list(graph.nodes.nodes):
         if operation(node) not in BATCH_NORM or _computed(graph, node.args[1:5]):
@@ -28,12 +29,28 @@ def fold_batch_norm(graph: Graph) -> None:
         if operation(node) is aten.batch_norm and node.args[5]:
             continue
         source, reader = node.args[0], _only_reader(node)
-        before = operation(source) in LAYERS and len(source.users) == 1
-        after = reader is not None and operation(reader) is aten.linear and _is_table(node)
-        if before and not _computed(graph, source.args[1:3]):
+        table = _dimensions(node) == 2
+        if (
+            operation(source) in LAYERS
+            and len(source.users) == 1
+            # of a Linear layer on (batch, tokens, features) it normalises the tokens
+            and (table if operation(source) is aten.linear else not table)
+            and _alone(graph, source, copies)
+        ):
             _into_layer_before(graph, node, source)
-        elif after and not _computed(graph, reader.args[1:3]):
+        elif (
+            reader is not None
+            and operation(reader) is aten.linear
+            and table
+            and _alone(graph, reader, copies)
+        ):
             _into_linear_after(graph, node, reader)
+
+
+def _alone(graph: Graph, layer: fx.Node, copies: bool) -> bool:
+    """Whether a layer has weights to write into, which are not computed, and, without
+    `copies`, nothing else uses."""
+    return not _computed(graph, layer.args[1:3]) and (copies or len(layer.args[1].users) == 1)
 
 
 def _computed(graph: Graph, arguments: tuple) -> bool:
@@ -49,10 +66,10 @@ def _only_reader(node: fx.Node) -> fx.Node | None:
     return readers[0] if len(readers) == 1 else None
 
 
-def _is_table(node: fx.Node) -> bool:
-    """Whether the input of batch norm is (batch, features)."""
+def _dimensions(node: fx.Node) -> int | None:
+    """How many the input of batch norm has: 2 for (batch, features)."""
     value = node.args[0].meta.get("val", node.args[0].meta.get("tensor_meta"))
-    return value is not None and len(value.shape) == 2
+    return None if value is None else len(value.shape)
 
 
 def _scale_and_shift(graph: Graph, node: fx.Node) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pruning.networks.batchnorm import fold_batch_norm
 from pruning.networks.chain import ELEMENTWISE, EXAMPLES, chain, linear_nodes
-from pruning.networks.cuts import Cuts, repeated_layers
+from pruning.networks.cuts import Cuts, shared_weights
 from pruning.networks.graph import (
     Examples,
     Graph,
@@ -42,12 +42,15 @@ def compact(model: nn.Module, example_inputs: Examples | None = None) -> nn.Modu
     Neurons and channels that no output reads are cut out. So are those that no input reaches;
     the layers after them take over their constant values. For inputs of shape (batch,
     features), features that nothing reads are cut out too. The network still takes the full
-    input and picks the columns it uses. Batch norm is written into the layer before it.
+    input and picks the columns it uses. Batch norm is written into the layer before it, if
+    that is used once. A weight or buffer that is used by ``F.linear`` or ``F.conv2d`` becomes
+    a layer.
     Outputs equal those of ``model.eval()`` up to rounding, which is checked on the examples
     and on random inputs. Features that are normalised over, attended to or multiplied with
     each other all stay, and single zeros inside a layer stay zeros. A layer that is used
     several times is cut where that makes the network smaller, and then there may be copies of
-    it. The result is in evaluation mode and shares no tensor with the model.
+    it; a model that would get larger is returned as a plain copy. The result is in evaluation
+    mode and shares no tensor with the model.
 
     Parameters
     ----------
@@ -77,15 +80,17 @@ def compact(model: nn.Module, example_inputs: Examples | None = None) -> nn.Modu
         fold_batch_norm(graph)
         found = reach(graph)
         small = rebuild(graph, found, Cuts(graph, found))
-        if repeated := repeated_layers(graph):
-            # each use of a layer may be cut in another way, which takes a copy of the layer
-            whole = rebuild(graph, found, Cuts(graph, found, whole=repeated))
+        if shared := shared_weights(graph):
+            # each use of a weight may be cut in another way, which takes a copy of it
+            whole = rebuild(graph, found, Cuts(graph, found, whole=shared))
             small = min(whole, small, key=_size)
         examples = arguments(example_inputs)
     plain = plain_copy(model)
     if example_inputs is not None:
         _check_constants(plain, small, graph, example_inputs)
     _check(plain, small, *examples)
+    if example_inputs is not None and _size(small) > _size(plain):
+        return plain.eval()  # what is computed from shared weights may have become a copy
     return small
 
 
@@ -133,7 +138,7 @@ def _compact_chain(model: nn.Module) -> nn.Sequential:
     if not any(isinstance(layer, nn.Linear) for _, layer in layers):
         raise ValueError("model: has no Linear layer to make smaller")
     graph = trace_chain(model, _features(model))
-    fold_batch_norm(graph)
+    fold_batch_norm(graph, copies=True)  # each layer of the chain is written anew
     if any(operation(node) in BATCH_NORM for node in graph.nodes.nodes):
         raise TypeError(
             "model: has batch norm without running statistics, or with no Linear layer right "

@@ -46,14 +46,14 @@ class Fold:
     )  # the constant input that takes them over, by place; None: the bias does
 
 
-def repeated_layers(graph: Graph) -> set[fx.Node]:
-    """The weights that several operations use."""
-    weights = [
+def shared_weights(graph: Graph) -> set[fx.Node]:
+    """The weights of layers that several operations use: layers, or an embedding."""
+    weights = {
         node.args[1]
         for node in graph.nodes.nodes
         if node.op == "call_function" and operation(node) in LAYERS
-    ]
-    return {weight for weight in weights if weights.count(weight) > 1}
+    }
+    return {weight for weight in weights if len(weight.users) > 1}
 
 
 def _is_fixed(node: fx.Node, dim: int) -> bool:

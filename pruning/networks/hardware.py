@@ -49,10 +49,11 @@ def hardware_report(
     -------
     pandas.DataFrame
         One row a network and runtime: network, runtime, weights (not 0, of the prunable
-        layers), bytes (of the file that the runtime loads), macs (multiplications for one
-        sample: of all weights, for CSR of those that are not 0), ms_one, ms_batch (latency in
-        milliseconds), speedup_one, speedup_batch (over the dense model in torch), and fastest:
-        whether no runtime has a lower latency for the batch.
+        layers; those that a model uses by ``F.linear`` or ``F.conv2d`` are a layer in its
+        compact form alone), bytes (of the file that the runtime loads), macs (multiplications
+        for one sample: of all weights, for CSR of those that are not 0), ms_one, ms_batch
+        (latency in milliseconds), speedup_one, speedup_batch (over the dense model in torch),
+        and fastest: whether no runtime has a lower latency for the batch.
 
     Raises as `pruning.compact`, and ValueError for a batch or rounds below 1.
     """
@@ -137,8 +138,9 @@ def in_torch(network: nn.Module) -> Form:
         with torch.inference_mode():
             return network(*inputs[0], **inputs[1])
 
-    state = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
-    return run, len(save(state))
+    tensors = network.state_dict().items()  # shared ones are stored once
+    once = {(v.data_ptr(), v.shape, v.stride()): (name, v) for name, v in tensors}
+    return run, len(save({name: v.contiguous().clone() for name, v in once.values()}))
 
 
 def in_onnx_runtime(network: nn.Module, example_inputs: Examples) -> Form | None:

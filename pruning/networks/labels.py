@@ -81,7 +81,8 @@ class Labels:
 
     def _join(self, a: Tensor, b: Tensor) -> None:
         """The labels of a and b, entry by entry, become one."""
-        self._pairs.append(torch.stack(torch.broadcast_tensors(a, b)).flatten(1).unique(dim=1))
+        pairs = torch.stack(torch.broadcast_tensors(a, b)).reshape(2, -1)
+        self._pairs.append(pairs.unique(dim=1))
 
     def _one(self, labels: Tensor, dims: int, or_stay: bool = False) -> Tensor:
         """One label for the last `dims` dimensions; where there are several, they are joined,

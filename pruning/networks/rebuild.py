@@ -6,6 +6,7 @@ import itertools
 import torch
 from torch import Tensor, fx, nn
 
+from pruning.networks.batchnorm import is_tuple
 from pruning.networks.cuts import Cuts, adjusted
 from pruning.networks.graph import Graph
 from pruning.networks.operations import (
@@ -236,10 +237,13 @@ def rebuild(graph: Graph, found: Reach, cuts: Cuts) -> fx.GraphModule:
         elif kind in {aten.dropout, aten.feature_dropout, aten.alpha_dropout}:
             made[node] = made[node.args[0]]
         elif kind in BATCH_NORM:
-            keep = cuts.kept.get(node.args[0])
-            parts = [
-                None if e is None else static(e, keep and keep.keep) for e in node.args[1:5]
-            ]
+            source = cuts.kept.get(node.args[0])  # its statistics lie along dimension 1
+            keep = source.keep if source is not None and source.dim == 1 else None
+            if keep is not None and not keep.any():  # torch has no batch norm of no channels
+                given = made[node.args[0]]
+                made[node] = (given,) if is_tuple(node) else given
+                continue
+            parts = [None if e is None else static(e, keep) for e in node.args[1:5]]
             made[node] = nodes.call_function(
                 node.target, (made[node.args[0]], *parts, *node.args[5:])
             )

@@ -290,6 +290,11 @@ def _varies(x: Signal) -> Tensor:
 def _attention(node: fx.Node, args: tuple) -> Tensor:
     """softmax(q kᵀ) v. A feature that is the same for all keys shifts all scores alike, which
     changes nothing, and an average of equal values is that value."""
+    if argument(node, "enable_gqa"):
+        raise TypeError(
+            f"model: {where(node)} shares keys among heads (enable_gqa), through which "
+            "paths cannot be followed"
+        )
     q, k, v, *_ = args
     mask = args[3] if len(args) > 3 else None
     scores = q.depends @ _varies(k).transpose(-1, -2) + q.nonzero @ k.depends.transpose(-1, -2)
@@ -301,11 +306,6 @@ def _attention(node: fx.Node, args: tuple) -> Tensor:
         scores = scores + mask.depends
     if argument(node, "is_causal"):
         allowed = allowed.tril()
-    if argument(node, "enable_gqa"):
-        raise TypeError(
-            f"model: {where(node)} shares keys among heads (enable_gqa), through which "
-            "paths cannot be followed"
-        )
     several = (allowed.sum(-1, keepdim=True) > 1).to(torch.float32)
     weights = any_of((scores * allowed).sum(-1, keepdim=True)) * several
     return allowed @ v.depends + weights * _varies(v)

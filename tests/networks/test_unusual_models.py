@@ -556,3 +556,102 @@ def test_hardware_of_emptied_layers_and_of_half_precision(dtype):
     runtimes = set(report[report.network == "compact"].runtime)
     assert ("SciPy CSR" in runtimes) == (dtype is torch.float32)
     assert ("ONNX Runtime" in runtimes) == (dtype is not torch.bfloat16)
+
+
+def settled(model):
+    """Batch norm as after a training."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return model.eval()
+
+
+@pytest.mark.parametrize(("tokens", "features"), [(4, 6), (6, 6), (4, 1)])
+def test_batch_norm_of_tokens_is_written_into_no_features(tokens, features):
+    torch.manual_seed(0)
+    model = settled(
+        nn.Sequential(
+            nn.Linear(5, features), nn.BatchNorm1d(tokens), nn.ReLU(), nn.Linear(features, 2)
+        )
+    )
+    pruning.prune_by_score(model, pruning.magnitude(model), 0.5)
+    small, x = pruning.compact(model, torch.randn(3, tokens, 5)), torch.randn(7, tokens, 5)
+    torch.testing.assert_close(small(x), model(x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_an_output_may_be_one_number(alone):
+    torch.manual_seed(0)
+
+    def run(net, x):
+        x = F.relu(net.a(x))
+        return x.mean() if alone else (net.b(x), x.square().mean())
+
+    model, x = Net(run, a=nn.Linear(4, 6), b=nn.Linear(6, 2)), torch.randn(5, 4)
+    pruning.prune_by_score(model, {"a": torch.arange(6.0)[:, None].expand(6, 4)}, 0.5)
+    torch.testing.assert_close(pruning.compact(model, torch.randn(3, 4))(x), model(x))
+
+
+def test_keys_that_heads_share_are_refused_by_name():
+    def run(net, x):
+        q, k = (layer(x).unflatten(2, (-1, 2)).transpose(1, 2) for layer in (net.q, net.k))
+        return F.scaled_dot_product_attention(q, k, k, enable_gqa=True)
+
+    model, x = Net(run, q=nn.Linear(8, 8), k=nn.Linear(8, 4)), torch.randn(2, 5, 8)
+    for use in (pruning.compact, pruning.effective_weights):
+        with pytest.raises(TypeError, match="shares keys among heads"):
+            use(model, x)
+    with pytest.warns(UserWarning, match="shares keys among heads"):
+        assert pruning.sparsity_report(model, x).effective.isna().all()
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9])
+@pytest.mark.filterwarnings("ignore:.*no weight is left")
+def test_an_encoder_that_is_used_twice_keeps_one_batch_norm(sparsity):
+    torch.manual_seed(0)
+    layers = nn.Linear(4, 40), nn.BatchNorm1d(40), nn.ReLU(), nn.Linear(40, 8)
+
+    def run(net, x):
+        return net.head((net.encoder(x[:, 0]) - net.encoder(x[:, 1])).abs())
+
+    model = settled(Net(run, encoder=nn.Sequential(*layers), head=nn.Linear(8, 2)))
+    if sparsity:
+        pruning.prune_by_score(model, pruning.magnitude(model), sparsity)
+    small, x = pruning.compact(model, torch.randn(3, 2, 4)), torch.randn(7, 2, 4)
+    torch.testing.assert_close(small(x), model(x), atol=1e-5, rtol=1e-4)
+    sizes = [sum(p.numel() for p in each.parameters()) for each in (small, model)]
+    assert sizes[0] < sizes[1] if sparsity else sizes[0] == sizes[1]
+    weights = [name for name, _ in small.named_parameters() if name.endswith(".weight")]
+    assert sorted(weights) == ["encoder.0.weight", "encoder.3.weight", "head.weight"]
+
+
+@pytest.mark.parametrize("how", ["layer", "function", "transposed"])
+def test_an_embedding_that_decodes_as_well_is_not_copied(how):
+    torch.manual_seed(0)
+    decode = {
+        "layer": lambda net, x: net.decoder(x),
+        "function": lambda net, x: F.linear(x, net.table.weight),
+        "transposed": lambda net, x: x @ net.table.weight.T,
+    }[how]
+    model = Net(
+        lambda net, x: decode(net, F.relu(net.hidden(net.table(x)))),
+        table=nn.Embedding(50, 8),
+        hidden=nn.Linear(8, 8),
+        decoder=nn.Linear(8, 50, bias=False),
+    ).eval()
+    model.decoder.weight = model.table.weight
+    keep = torch.ones(8, 8)
+    keep[3] = 0  # of a whole neuron, so that the decoder could do with a narrower table
+    set_mask(model.hidden, keep.bool())
+    words = torch.randint(0, 50, (7, 3))
+    small = pruning.compact(model, words[:2])
+    torch.testing.assert_close(small(words), model(words), atol=1e-5, rtol=1e-4)
+    count = sum(p.numel() for p in small.parameters())
+    assert count <= sum(p.numel() for p in model.parameters())
+    mine = {p.data_ptr() for p in small.parameters()}
+    assert mine.isdisjoint(p.data_ptr() for p in model.parameters())
+    # of both networks the table is stored once: 4 bytes a number, and a header
+    report = pruning.hardware_report(model, words[:2], rounds=1)
+    stored = report[report.runtime == "torch"].bytes
+    assert (stored < 1.5 * 4 * (50 * 8 + 8 * 8)).all()
