@@ -336,7 +336,7 @@ def _leads(found: list[Record], densities: Sequence[float]) -> str:
         2 * min(larger(ours, theirs), larger(theirs, ours), 0.5) for *_, ours, theirs in pairs
     )
     clear = chances < LEVEL
-    ahead, behind, leads, wins = [], [], [], 0
+    ahead, behind, leads, wins = [], [], {}, 0
     for density in dict.fromkeys(pair[0] for pair in pairs):
         here = [
             (ours.mean() - theirs.mean(), sure, method)
@@ -345,7 +345,7 @@ def _leads(found: list[Record], densities: Sequence[float]) -> str:
         ]
         share = f"{100 * density:.2g}"
         smallest, _, rival = min(here)
-        leads.append(f"{smallest:+.1f} at {share} % ({find(rival).short})")
+        leads[f"{share} %, {find(rival).short}"] = smallest
         if all(sure and lead > 0 for lead, sure, _ in here):
             ahead.append(share)
         wins += sum(sure and lead > 0 for lead, sure, _ in here)
@@ -361,12 +361,21 @@ def _leads(found: list[Record], densities: Sequence[float]) -> str:
         f"Gates are clearly ahead of every other method with {joined(ahead)} % of the weights."
         if ahead
         else "At no density are they clearly ahead of every other method.",
-        f"The lead over the best other method in points is {', '.join(leads)}.",
+        f"The lead over the best other method goes from {_ends(leads)}.",
     ]
     missed = len(densities) - len(leads)
     if missed:
         said.append(f"At {missed} of {len(densities)} densities gates keep more than asked.")
     return minus(" ".join(said))
+
+
+def _ends(leads: dict[str, float]) -> str:
+    """The smallest and the largest of some leads, and where they are."""
+    low, high = (
+        f"{leads[at]:+.1f} points ({at})"
+        for at in (end(leads, key=leads.get) for end in (min, max))
+    )
+    return f"{low} to {high}"
 
 
 def _pixels(evidence: list[Record]) -> str:
@@ -485,9 +494,9 @@ def _temperature(tested: list[Record]) -> str:
                     met[tau] = 100 * _accuracy(group)
                 else:
                     missed.add(tau)
-            parts.append(f"with {100 * density:.2g} % of the weights {_by_tau(met)}")
+            parts.append(_by_tau(met, f"{100 * density:.2g} % of the weights"))
         if parts:
-            said.append(f"On {DATA[name]}, {'; '.join(parts)}.")
+            said.append(f"On {DATA[name]} it is {joined(parts)}.")
     if not said:
         return ""
     unmet = (
@@ -503,19 +512,22 @@ def _temperature(tested: list[Record]) -> str:
         if missed
         else ""
     )
-    return f"We tried τ = 0.01, 0.1, 1 and 10.{unmet}{cut} {' '.join(said)}"
+    return (
+        f"We tried τ = 0.01, 0.1, 1 and 10.{unmet}{cut} We compare the accuracies of the"
+        f" highest and of the lowest τ that are left; the difference is in points."
+        f" {' '.join(said)}"
+    )
 
 
-def _by_tau(accuracy: dict[float, pandas.Series]) -> str:
-    """Mean accuracy by temperature, and the last minus the first with its interval."""
-    if not accuracy:
-        return "no temperature meets the density"
-    taus, means = joined(f"{tau:g}" for tau in accuracy), [a.mean() for a in accuracy.values()]
-    reach = f"τ = {taus} reach{'es' * (len(means) == 1)} {joined(f'{m:.1f}' for m in means)} %"
-    if len(means) == 1:
-        return reach
-    first, *_, last = accuracy.values()
-    return f"{reach} (highest τ minus lowest {difference(last, first)} points)"
+def _by_tau(accuracy: dict[float, pandas.Series], share: str) -> str:
+    """The accuracy of the highest temperature minus that of the lowest, with its interval."""
+    if len(accuracy) < 2:
+        return f"not known with {share}, where fewer than two meet the density"
+    low, high = (end(accuracy) for end in (min, max))
+    return (
+        f"{difference(accuracy[high], accuracy[low])} with {share}"
+        f" ({accuracy[low].mean():.1f} % at τ = {low:g})"
+    )
 
 
 def _neurons(evidence: list[Record]) -> str:
@@ -551,11 +563,11 @@ def _neurons(evidence: list[Record]) -> str:
         clear = [values.mean() for values in apart[name] if next(chances) < LEVEL]
         ahead, behind = (sum(sign * mean > 0 for mean in clear) for sign in (1, -1))
         leads += ahead
-        means = ", ".join(f"{values.mean():+.2f}" for values in apart[name])
+        means = [values.mean() for values in apart[name]]
         said += (
             f" Against {other} they are clearly ahead at {ahead} and clearly behind at"
-            f" {behind} of {len(apart[name])} densities; the differences are {means} points,"
-            " from the fewest weights to the most."
+            f" {behind} of {len(means)} densities; the differences are {min(means):+.2f} to"
+            f" {max(means):+.2f} points."
         )
     anew = " At no density is training such a network anew clearly worse."
     return minus(f"Yes.{'' if leads else anew}{said}")
