@@ -89,8 +89,10 @@ def compact(model: nn.Module, example_inputs: Examples | None = None) -> nn.Modu
     if example_inputs is not None:
         _check_constants(plain, small, graph, example_inputs)
     _check(plain, small, *examples)
-    if example_inputs is not None and _size(small) > _size(plain):
-        return plain.eval()  # what is computed from shared weights may have become a copy
+    # a buffer may have become a layer; what is computed from shared weights, a copy of them
+    buffers = sum(buffer.numel() for buffer in plain.buffers())
+    if example_inputs is not None and _size(small) > _size(plain) + buffers:
+        return plain.eval()
     return small
 
 

@@ -141,7 +141,9 @@ def test_the_answer_names_the_networks():
     assert "not measured yet" not in helps
     assert "In a VGG the mean goes from 79.2 [78.7, 79.7] % (s = 0.5) to 82.2 [81.7, " in rates
     # StochGradAdam gains 2 points in a VGG, and a rate loses 1 point for every 0.1 beside 0.8
-    assert "(s = 0.8); of the 5 rates below 1, 3 are clearly ahead of it and 1 clearly" in rates
+    assert (
+        "(s = 0.8); of the 5 rates below 1, 3 are clearly ahead of it and 1 clearly" in rates
+    )
     assert "In DenseNet" in rates
     assert "of the 5 rates below 1, none is clearly ahead of it and 4 clearly behind." in rates
     assert "not measured" not in rates

@@ -655,3 +655,14 @@ def test_an_embedding_that_decodes_as_well_is_not_copied(how):
     report = pruning.hardware_report(model, words[:2], rounds=1)
     stored = report[report.runtime == "torch"].bytes
     assert (stored < 1.5 * 4 * (50 * 8 + 8 * 8)).all()
+
+
+def test_a_buffer_that_is_used_as_a_weight_keeps_nothing_from_being_cut():
+    torch.manual_seed(0)
+    model = Net(lambda net, x: F.linear(F.relu(net.a(x)), net.fixed), a=nn.Linear(4, 6))
+    model.register_buffer("fixed", torch.randn(30, 6))
+    pruning.prune_by_score(model, {"a": torch.arange(6.0)[:, None].expand(6, 4)}, 0.5)
+    nn.init.zeros_(model.a.bias)
+    small, x = pruning.compact(model, torch.randn(3, 4)), torch.randn(5, 4)
+    torch.testing.assert_close(small(x), model(x))
+    assert small.a.out_features == 3
