@@ -151,6 +151,9 @@ def test_the_answer_names_the_networks():
     assert tables._rates(some).endswith(" VGG is not measured yet at all six rates.")
     # differences 0.10, 0.11 and 0.12 points
     assert "The difference on the same seeds is 0.11 [0.09, 0.13] points" in long
+    # on LeNet half removed is alike for both
+    assert "they have 80.20 [79.70, 80.70] and 80.20 [79.70, 80.70] %; the diff" in long
+    assert "is 0.00 points. All are means of the last 10 epochs." in long
     some = [r for r in evidence() if r["network"] != "DenseNet"]
     assert "DenseNet is not measured yet." in tables.answer(some)[0]
     for few in ([], [r for r in evidence() if r["seed"] < 2]):

@@ -6,7 +6,7 @@ batch, which sampling amounts to if it does nothing but add noise. Study "sampli
 sampling rates, study "long" ten times the epochs for the fully connected network.
 
 On one core an epoch takes half a minute for VGG and DenseNet and a few seconds for the others.
-The profile "paper" takes about three hours and a half of one core.
+The profile "paper" takes about seven hours of one core.
 """
 
 import itertools
