@@ -319,6 +319,6 @@ def _long(evidence: list[Record]) -> str:
         f" {mean_interval(ours)} % with StochGradAdam and {mean_interval(theirs)} % with Adam."
         f" The difference on the same seeds is {mean_interval(ours - theirs)} points. With"
         f" half of the weights removed they have {mean_interval(pruned)} and"
-        f" {mean_interval(half)} %; the difference is {mean_interval(pruned - half)} points. All"
-        f" are means of the last {rules.late_epochs(frame.epochs.max())} epochs."
+        f" {mean_interval(half)} %; the difference is {mean_interval(pruned - half)} points."
+        f" All are means of the last {rules.late_epochs(frame.epochs.max())} epochs."
     )
