@@ -41,9 +41,10 @@ def test_the_answer_says_what_the_records_do(runs):
     # against the diagonal: residuals 0.3, 0, 0.3 over deviations from 1/3 of Eq. 4's shares
     below = 1 - (2 * 0.3**2) / sum((value - 1 / 3) ** 2 for value in (0.5, 0.3, 0.2))
     assert (
-        f"R² = **{below:.2f}**, against 1.00 with all weights".replace("-", "−")
-        in (said["G4"])
-    )
+        f"R² = **{below:.2f}** over the features that either method uses, against 1.00 with"
+        " all weights."
+    ).replace("-", "−") in said["G4"]
+    assert f"Over all features it is {below:.2f}.".replace("-", "−") in said["G4"]
     assert "over all features, which is 0.90. Over the features" in said["G4"]
     assert "with a path it is **-1.00**".replace("-", "−") in said["G4"]  # the reverse order
     assert "(above 0 with p = 1 in a one-sided t-test" in said["G4"]
