@@ -1,7 +1,7 @@
 """What every rule shares: the verdicts, intervals and tests, and how numbers are said."""
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np
 import pandas
@@ -97,6 +97,11 @@ def joined(parts: Iterable[str]) -> str:
     """The items of a list in a sentence: "a", "a and b", "a, b and c"."""
     *first, last = parts
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def extremes(values: Mapping) -> tuple:
+    """The keys of the smallest and of the largest value."""
+    return min(values, key=values.__getitem__), max(values, key=values.__getitem__)
 
 
 def above(values: pandas.Series, null: float = 0.0) -> float:

@@ -29,21 +29,14 @@ def fold_batch_norm(graph: Graph, copies: bool = False) -> None:
         if operation(node) is aten.batch_norm and node.args[5]:
             continue
         source, reader = node.args[0], _only_reader(node)
-        table = _dimensions(node) == 2
-        if (
-            operation(source) in LAYERS
-            and len(source.users) == 1
-            # of a Linear layer on (batch, tokens, features) it normalises the tokens
-            and (table if operation(source) is aten.linear else not table)
-            and _alone(graph, source, copies)
-        ):
+        table = _is_table(node)
+        before = operation(source) in LAYERS and len(source.users) == 1
+        # of a Linear layer on (batch, tokens, features) it normalises the tokens
+        before = before and table == (operation(source) is aten.linear)
+        after = reader is not None and operation(reader) is aten.linear and table
+        if before and _alone(graph, source, copies):
             _into_layer_before(graph, node, source)
-        elif (
-            reader is not None
-            and operation(reader) is aten.linear
-            and table
-            and _alone(graph, reader, copies)
-        ):
+        elif after and _alone(graph, reader, copies):
             _into_linear_after(graph, node, reader)
 
 
@@ -66,10 +59,10 @@ def _only_reader(node: fx.Node) -> fx.Node | None:
     return readers[0] if len(readers) == 1 else None
 
 
-def _dimensions(node: fx.Node) -> int | None:
-    """How many the input of batch norm has: 2 for (batch, features)."""
+def _is_table(node: fx.Node) -> bool:
+    """Whether the input of batch norm is (batch, features)."""
     value = node.args[0].meta.get("val", node.args[0].meta.get("tensor_meta"))
-    return None if value is None else len(value.shape)
+    return value is not None and len(value.shape) == 2
 
 
 def _scale_and_shift(graph: Graph, node: fx.Node) -> tuple[Tensor, Tensor]:

@@ -59,10 +59,11 @@ class Config:
         settle(self, dataset=DATASETS, study=STUDIES, method=METHODS, source=SOURCES)
         comparison.trains(self)
         check_source(self)
-        if self.study == "sampling" and (self.method, self.hidden) != ("dense", (300, 100)):
+        mine = self.method, self.hidden, self.density, self.finetune_epochs
+        if self.study == "sampling" and mine != ("dense", (300, 100), 1.0, 0):
             raise ValueError(
-                f"method, hidden: got {self.method!r}, {self.hidden} for study='sampling',"
-                " needs 'dense', (300, 100)"
+                f"method, hidden, density, finetune_epochs: got {mine} for study='sampling',"
+                " needs 'dense', (300, 100), 1.0, 0"
             )
 
 
@@ -143,8 +144,7 @@ def without_first(
 def pixels(model: nn.Sequential, data: datasets.Dataset, config: Config) -> Record:
     """Attributions of one network, their agreement with Eq. 4, and accuracy without the pixels
     that each ranks first."""
-    stride = max(1, len(data.test) // sampling.EXPLAINED)
-    found = attributed(model, data.train.inputs, data.test.inputs[::stride])
+    found = attributed(model, data.train.inputs, sampling.explained(data)[0])
     varying, read = data.train.inputs.std(0) > 0, found["eq4"] > 0
     generator = torch.Generator().manual_seed(config.seed)
     orders = {name: value.argsort(descending=True) for name, value in found.items()}

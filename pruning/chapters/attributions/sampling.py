@@ -52,6 +52,12 @@ class LabelLogit(nn.Module):
         return self.model(x).gather(1, self.labels[:, None])
 
 
+def explained(data: datasets.Dataset) -> tuple[Tensor, Tensor]:
+    """The test images that are explained, and their labels."""
+    stride = max(1, len(data.test) // EXPLAINED)
+    return data.test.inputs[::stride], data.test.targets[::stride]
+
+
 def alike(one: Tensor, other: Tensor) -> float:
     """Spearman's correlation of two maps of each image, (images, pixels), the mean over the
     images."""
@@ -68,8 +74,7 @@ def compared(again: nn.Module, data: datasets.Dataset, config: Any) -> Record:
     `again` is Adam's network from the other start. It and StochGradAdam's from there are
     pruned. Of one network of each optimizer both pairs of starts are compared.
     """
-    stride = max(1, len(data.test) // EXPLAINED)
-    x, labels = data.test.inputs[::stride], data.test.targets[::stride]
+    x, labels = explained(data)
     mean, varying = data.train.inputs.mean(0, keepdim=True), data.train.inputs.std(0) > 0
 
     def maps(model: nn.Module) -> Tensor:

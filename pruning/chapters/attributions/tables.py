@@ -259,7 +259,7 @@ def answer(evidence: list[Record], income: Sequence[Record] = ()) -> list[str]:
     return [first, second, *([_said_of_sampling(compared)] if compared else [])]
 
 
-# what is compared, and beside what: (kind, of which networks) ↦ the same of Adam's
+# field of a record → what it compares; Adam's networks come before those they are beside
 COMPARED = {
     "agreement": {
         "adam twice": "maps of two starts, Adam",
@@ -282,7 +282,7 @@ def sampled(evidence: list[Record]) -> pandas.DataFrame:
     for field, titles in COMPARED.items():
         for key, title in titles.items():
             values = pandas.Series([r[field][key] for r in found])
-            adams = title.endswith(", Adam")
+            adams = key.startswith("adam")
             if adams:
                 base = values
             rows[title] = {

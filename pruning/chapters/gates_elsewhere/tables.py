@@ -30,6 +30,7 @@ from pruning.evidence.statistics import (
     above,
     chance,
     difference,
+    extremes,
     holm,
     interval,
     joined,
@@ -353,6 +354,7 @@ def _leads(found: list[Record], densities: Sequence[float]) -> str:
     seeds = pandas.Series([len(values) for pair in pairs for values in pair[2:]])
     epochs = max(r["epochs"] + r["finetune_epochs"] for r in found)
     at = f", at {joined(dict.fromkeys(behind))} % of the weights" if behind else ""
+    low, high = (f"{leads[at]:+.1f} points ({at})" for at in extremes(leads))
     said = [
         f"After {epochs} epochs gates are clearly ahead in {wins} of {len(pairs)} cases and"
         f" clearly behind in"
@@ -361,21 +363,12 @@ def _leads(found: list[Record], densities: Sequence[float]) -> str:
         f"Gates are clearly ahead of every other method with {joined(ahead)} % of the weights."
         if ahead
         else "At no density are they clearly ahead of every other method.",
-        f"The lead over the best other method goes from {_ends(leads)}.",
+        f"The lead over the best other method goes from {low} to {high}.",
     ]
     missed = len(densities) - len(leads)
     if missed:
         said.append(f"At {missed} of {len(densities)} densities gates keep more than asked.")
     return minus(" ".join(said))
-
-
-def _ends(leads: dict[str, float]) -> str:
-    """The smallest and the largest of some leads, and where they are."""
-    low, high = (
-        f"{leads[at]:+.1f} points ({at})"
-        for at in (end(leads, key=leads.get) for end in (min, max))
-    )
-    return f"{low} to {high}"
 
 
 def _pixels(evidence: list[Record]) -> str:
@@ -523,7 +516,7 @@ def _by_tau(accuracy: dict[float, pandas.Series], share: str) -> str:
     """The accuracy of the highest temperature minus that of the lowest, with its interval."""
     if len(accuracy) < 2:
         return f"not known with {share}, where fewer than two meet the density"
-    low, high = (end(accuracy) for end in (min, max))
+    low, high = min(accuracy), max(accuracy)
     return (
         f"{difference(accuracy[high], accuracy[low])} with {share}"
         f" ({accuracy[low].mean():.1f} % at τ = {low:g})"

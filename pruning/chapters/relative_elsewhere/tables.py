@@ -12,6 +12,7 @@ from pruning.evidence.statistics import (
     above,
     both_sides,
     difference,
+    extremes,
     holm,
     joined,
     mean_interval,
@@ -307,7 +308,7 @@ def _said_of_tuned(gains: dict[str, pandas.Series]) -> str:
         return ""
     low, high = (
         f"{_gained(gains[at])} points ({at})"
-        for at in _ends({where: gain.mean() for where, gain in gains.items()})
+        for at in extremes({where: gain.mean() for where, gain in gains.items()})
     )
     sure = [above(gain) < LEVEL / 2 for gain in gains.values()]
     return (
@@ -330,7 +331,7 @@ def _moved(evidence: list[Record]) -> str:
         for cell, values in row.items()
     }
     mean = {key: values.mean() for key, values in cells.items()}
-    lowest, highest = (f"{_gained(cells[k])} points ({_of(k)})" for k in _ends(mean))
+    lowest, highest = (f"{_gained(cells[k])} points ({_of(k)})" for k in extremes(mean))
     chances = [both_sides(above(each), above(-each)) for each in cells.values()]
     alone, clear = (
         [key for key, p in zip(cells, values, strict=True) if p < LEVEL]
@@ -348,11 +349,6 @@ def _moved(evidence: list[Record]) -> str:
         f" 95 % interval of {len(alone)} of these {len(cells)} changes excludes 0. Once their"
         f" number is taken into account, {left}"
     )
-
-
-def _ends(mean: dict) -> tuple:
-    """The keys of the smallest and of the largest value."""
-    return min(mean, key=mean.get), max(mean, key=mean.get)
 
 
 def _of(key: tuple[str, str, str]) -> str:

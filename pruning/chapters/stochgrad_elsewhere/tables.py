@@ -14,6 +14,7 @@ from pruning.evidence.statistics import (
     both_sides,
     chance,
     difference,
+    extremes,
     holm,
     joined,
     larger,
@@ -266,10 +267,7 @@ def _rates(evidence: list[Record]) -> str:
         if len(rates) < 6 or min(map(len, groups.values())) < MIN_SEEDS:
             absent.append(name)
             continue
-        low, high = (
-            end(groups, key=lambda rate, groups=groups: groups[rate].mean())
-            for end in (min, max)
-        )
+        low, high = extremes({rate: group.mean() for rate, group in groups.items()})
         parts.append(
             f"In {_a(name)} the mean goes from {mean_interval(groups[low], 1)} % (s = {low:g})"
             f" to {mean_interval(groups[high], 1)} % (s = {high:g}); {_over_adam(groups)}"
