@@ -6,11 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas
 import pytest
+from scipy import stats
 
 from pruning.chapters.resnet_pruning import experiment as resnet_pruning
 from pruning.chapters.resnet_pruning import figures, readme, rules, says, tables
 from pruning.evidence import records, statistics
 from pruning.figures import style
+from pruning.figures.captions import PENDING
 
 RATES = resnet_pruning.RATES
 
@@ -466,8 +468,6 @@ def test_the_last_ten_epochs_of_a_course():
     short = tables.late(found, "ResNet-56")
     assert short.loc["Adam", "half removed"] == "54.0 ± 0.0"
     assert short.loc["Adam", "change per epoch"] == f"{(4 * 10 + 50) / 5:.1f}"
-    assert list(tables.turned(short).columns) == ["Adam", "StochGradAdam"]
-    assert len(tables.turned(pandas.concat([short, short]))) == 4
     _, ax = plt.subplots()
     figures.course(found, ax)
     figures.paper_marks({"ResNet-56": (0.6284, 0.3312)}, ax)
@@ -517,6 +517,71 @@ def test_figures_draw_means_and_ranges():
     half = next(line for line in ax.get_lines() if line.get_label() == "half removed")
     assert half.get_ydata() == pytest.approx([70, 60, 40])
     plt.close("all")
+
+
+CONTROL, OTHER = "adam, 0.8 of the batch", "adam, 0.894 of the rate"
+
+
+def controlled(*gains, method=CONTROL, **more):
+    """Short runs of StochGradAdam at 40 % with half removed, and of a control that is ahead by
+    each gain, a seed each."""
+    short = {"network": "ResNet-20", "epochs": 20, "study": "short"}
+    return [
+        record(method, seed, 0.4 + 0.01 * seed + gain, **short | more)
+        for seed, gain in enumerate(gains)
+    ]
+
+
+def test_controls_lie_as_far_from_the_mask_as_a_paired_test_says():
+    plain = controlled(0, 0, 0, method="stochgradadam")
+    gains = np.array([0.02, 0.05, 0.02])
+    found = [*plain, *controlled(*gains), *controlled(0.1, 0.1, 0.1, method="adam")]
+    table = tables.controls([*found, *controlled(0.3, 0.3, method=OTHER)])  # two seeds
+    assert list(table.index) == [CONTROL]
+    row = table.iloc[0]
+    # one control and the mask: the analysis of variance is the paired t-test
+    test = stats.ttest_rel(gains, np.zeros(3))
+    assert row.accuracy == pytest.approx(44)
+    assert row.gain == pytest.approx(3)
+    assert row.p == pytest.approx(test.pvalue)
+    low, high = test.confidence_interval()
+    assert (row.low, row.high) == pytest.approx((100 * low, 100 * high))
+    shown = tables.shown_controls(found)
+    assert shown.loc["Adam, 0.8 of the batch", "half removed"] == "+3.0 [−1.3, 7.3]"
+    assert tables.shown_controls(plain) is PENDING
+    assert tables.controls(controlled(0, 0, 0)).empty  # nothing to compare with
+    # a record without a course is none
+    assert tables.controls([r | {"course": None} for r in found]).empty
+
+
+def test_what_the_mask_does_is_said_as_far_as_the_intervals_carry():
+    plain = controlled(0, 0, 0, method="stochgradadam")
+    assert says.mask(plain).startswith("Adam on 0.8 of the batch, ")
+    assert says.mask(plain).endswith("with 3 seeds: not on record yet.")
+    unclear = says.mask([*plain, *controlled(0.3, -0.2, 0.05)])
+    assert "half of the weights removed, no control is clearly apart from" in unclear
+    assert "reach 67.1 points from 0" in unclear
+    assert "Adam with the author's β₁ with 3 seeds: not on record yet." in unclear
+    both = [*plain, *controlled(0.2, 0.21, 0.2), *controlled(-0.2, -0.2, -0.21, method=OTHER)]
+    said = says.mask(both)
+    assert "Adam on 0.8 of the batch is clearly above StochGradAdam" in said
+    assert "Adam at 0.894 of the rate is clearly below StochGradAdam" in said
+    assert "re-estimated too, no control is clearly apart" in said
+    claims = dict.fromkeys(("S1", "S2", "S3"), CLAIM)
+    answer = says.answer([*both, *controlled(0, 0, 0, method="adam")], claims)["S1"]
+    assert "Adam on 0.8 of the batch is clearly above StochGradAdam; 2 of 4" in answer
+
+
+def test_sampling_rates_are_compared_with_adam():
+    adam = controlled(0, 0, 0, method="adam")
+    eight = controlled(0.01, 0.0, 0.0, method="stochgradadam", sampling_rate=0.8)
+    assert "not on record yet" in says.rates([*adam, *eight])
+    low = controlled(
+        -0.2, -0.2, -0.21, method="stochgradadam", sampling_rate=0.5, study="short sampling"
+    )
+    said = says.rates([*adam, *eight, *low])
+    assert "half of the weights removed, s = 0.5 is clearly below s = 1." in said
+    assert "a correction for 2 rates" in said
 
 
 @pytest.mark.parametrize("draw", [figures.settings, figures.sampling_rates])

@@ -10,6 +10,8 @@ from pruning.chapters.resnet_pruning.experiment import HALF, MAIN, RATES, VARIAN
 from pruning.chapters.resnet_pruning.looks import LOOKS
 from pruning.evidence import records
 from pruning.evidence.records import Record
+from pruning.evidence.statistics import MIN_SEEDS, against, minus
+from pruning.figures.captions import PENDING
 
 COMMAND = "pruning sweep resnet_pruning --profile cpu"
 LATE_COLUMNS = {
@@ -197,9 +199,55 @@ def late(evidence: list[Record], network: str) -> pandas.DataFrame:
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
-def turned(table: pandas.DataFrame) -> pandas.DataFrame:
-    """A table of up to three rows with a column for each, which a phone has room for."""
-    return table.T if len(table) <= 3 else table
+def apart(
+    evidence: list[Record], by: str, plain: str | float, key: str = "pruned"
+) -> pandas.DataFrame:
+    """How far groups of runs lie from the group `plain`, in points: a row a value of `by`, a
+    field of a config.
+
+    accuracy : with half of the weights gone, mean of the last epochs of each course, in per
+    cent; `key` as of a course. gain, low, high, p : see `statistics.against`. Groups with
+    fewer than three seeds of those that `plain` has are left out.
+    """
+    frame = records.table(r for r in evidence if r.get("course"))
+    empty = pandas.DataFrame(columns=["accuracy", "gain", "low", "high", "p"], dtype=float)
+    if frame.empty:
+        return empty
+    accuracy = (100 * rules.late(frame, key)).groupby([frame[by], frame.seed]).mean().unstack()
+    if plain not in accuracy.index:
+        return empty
+    accuracy = accuracy.loc[:, accuracy.loc[plain].notna()].dropna(thresh=MIN_SEEDS)
+    if len(accuracy) < 2:
+        return empty
+    found = against(accuracy, plain)
+    return found.assign(accuracy=accuracy.mean(axis=1))[list(empty)]
+
+
+def controls(evidence: list[Record], key: str = "pruned") -> pandas.DataFrame:
+    """`apart` of the controls of the sampling rate 0.8, from StochGradAdam; Adam itself is no
+    control."""
+    chosen = [r for r in evidence if "sampling" not in r["study"] and r["method"] != "adam"]
+    found = apart(chosen, "method", rules.OURS, key)
+    return found.reindex([method for method in VARIANTS if method in found.index])
+
+
+def shown_controls(evidence: list[Record]) -> pandas.DataFrame:
+    """How far the controls lie from StochGradAdam, as a page shows it: with the pruned network
+    as it is, and with batch norm re-estimated."""
+    if controls(evidence).empty:
+        return PENDING
+    columns = {}
+    for key in ("pruned", "recalibrated"):
+        found = controls(evidence, key)
+        columns[LATE_COLUMNS[key]] = found.apply(_between, axis=1).set_axis(
+            map(name, found.index)
+        )
+    return pandas.DataFrame(columns).rename_axis("control")
+
+
+def _between(row: pandas.Series) -> str:
+    """A row of `apart`: "+1.2 [−0.3, 2.7]"."""
+    return minus(f"{row.gain:+.1f} [{row.low:.1f}, {row.high:.1f}]")
 
 
 def costs(evidence: list[Record]) -> pandas.DataFrame:
