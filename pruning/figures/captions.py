@@ -75,6 +75,9 @@ def in_how_many(count: int, total: int) -> str:
     return "No." if not count else "Yes." if count == total else "In part."
 
 
+FOLD = "\n\n"  # within a paragraph of an answer: a reader opens what follows
+
+
 def answered(said: Mapping[str, str], command: str) -> list[str]:
     """The paragraphs of an answer: each question with what is said of it. The questions of
     which nothing is said yet follow together, with the command that measures them."""

@@ -11,6 +11,7 @@ from pandas.io.formats.style import Styler
 
 from pruning.evidence import records
 from pruning.evidence.records import Record
+from pruning.figures.captions import FOLD
 from pruning.pages import scoreboard
 
 TAIL = re.compile(r"(?<=\b[0-9a-f]{12})[0-9a-f]{8,}\b|, seed \d+$")  # of no use to a reader
@@ -27,7 +28,7 @@ def box(chapter: str, sentences: dict[str, str]) -> HTML:
     """A verdict and a sentence for each claim of a chapter, to be displayed by a notebook.
 
     `sentences` holds what the chapter says of a claim, by the claim's id, with **bold**,
-    *emphasis* and `code`.
+    *emphasis* and `code`. What follows a `captions.FOLD` is folded.
     """
     verdicts = scoreboard.board(chapter).set_index("id").verdict
     return _admonition(
@@ -36,8 +37,8 @@ def box(chapter: str, sentences: dict[str, str]) -> HTML:
 
 
 def plain(*sentences: str) -> HTML:
-    """The box of a chapter that answers an open question and judges no claim; **bold**,
-    *emphasis* and `code` as in `box`."""
+    """The box of a chapter that answers an open question and judges no claim; sentences as in
+    `box`."""
     return _admonition([("", said) for said in sentences])
 
 
@@ -47,7 +48,12 @@ def _admonition(items: list[tuple[str, str]]) -> HTML:
         text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(said, quote=False))
         text = re.sub(r"\*(.+?)\*", r"<em>\1</em>", text)
         text = re.sub(r"`(.+?)`", r"<code>\1</code>", text)
+        text, _, more = text.partition(FOLD)
         paragraphs.append(f"<p>{badge} {text}</p>" if badge else f"<p>{text}</p>")
+        if more:
+            paragraphs.append(
+                f'<details class="fold"><summary>More numbers</summary><p>{more}</p></details>'
+            )
     title = '<p class="admonition-title">The answer</p>'
     return HTML(f'<div class="admonition important">{title}{"".join(paragraphs)}</div>')
 

@@ -216,7 +216,7 @@ def test_the_answer_shows_both_comparisons():
     assert f"nearest clean accuracy {both}" in second
     assert f"(99.0 % of the unchanged images, down to half at ε = 0.041) {both}" in second
     assert (
-        "At ε = 0.1 PGD leaves at most 19 % of the images right" in second
+        "at ε = 0.1 PGD leaves at most 19 % of the images right" in second
     )  # 1 − 0.1 / 0.124
     narrow, early = third.split(" for the narrow network, and ")
     assert "+0.5" in narrow.split("under noise")[0]

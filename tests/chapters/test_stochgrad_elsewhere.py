@@ -132,7 +132,7 @@ def test_the_answer_names_the_networks():
     assert f"In a VGG at 50 % {both}, a difference of {lead} points. With a" in helps
     layers = "a threshold for each layer it is +1.0."
     assert f"{layers} The difference from Adam on 0.8 of the batch is {lead}." in helps
-    assert "one threshold removes the smallest weights of the whole network" in helps
+    assert "One threshold removes the smallest weights of the whole network" in helps
     level = [r for r in evidence() if r["network"] in ("DenseNet", "LeNet-300-100")]
     assert "networks?** Not clearly. With half" in tables.answer(level)[0]
     ahead = [r for r in evidence() if r["network"] in ("VGG", "GRU")]
@@ -183,7 +183,7 @@ def test_a_lead_at_some_rate_is_tested_on_both_sides():
     assert "networks?** Not clearly. With half" in said
     assert "clearly ahead in 0 and clearly behind in 0." in said
     assert "With a threshold for each layer it is 0.0" in said.replace("+0.0", "0.0")
-    assert f"The smallest p, corrected for their number, is {9 * p:.2g}." in said
+    assert f"the smallest p, corrected for their number, is {9 * p:.2g}." in said
     assert "In LeNet-300-100 at 80 % StochGradAdam has 30.5 % and Adam 30.1 %, a" in said
     assert "a case is named for its p. VGG, DenseNet and GRU are not" in said
     assert "In part" in tables.answer(measured(0.02))[0]

@@ -1,5 +1,6 @@
 import pytest
 
+from pruning.figures.captions import FOLD
 from pruning.pages import answers, scoreboard
 
 
@@ -48,4 +49,11 @@ def test_the_box_refuses_a_claim_of_another_chapter():
 def test_an_answer_to_a_question_of_our_own_has_no_verdict():
     box = answers.plain("one **two**", "three").data
     assert "<p>one <strong>two</strong></p><p>three</p>" in box
+    assert "<details" not in box
     assert "<span" not in box
+
+
+def test_what_follows_a_fold_is_opened_by_the_reader():
+    box = answers.plain(f"short.{FOLD}long **number**.", "three").data
+    folded = "<summary>More numbers</summary><p>long <strong>number</strong>.</p></details>"
+    assert f'<p>short.</p><details class="fold">{folded}<p>three</p></div>' in box

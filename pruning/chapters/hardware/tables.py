@@ -5,7 +5,7 @@ import pandas
 from pruning.evidence import records
 from pruning.evidence.records import Record
 from pruning.evidence.statistics import joined
-from pruning.figures.captions import origin
+from pruning.figures.captions import FOLD, origin
 
 REFERENCE = "dense, torch"
 SAME_RUNTIME = "dense, ONNX Runtime"
@@ -139,8 +139,8 @@ def answer(evidence: list[Record]) -> list[str]:
         title = TITLES[network][0].upper() + TITLES[network][1:]
         said.append(
             f"**{title}.** In ONNX Runtime the compact network classifies a batch faster than"
-            f" the dense one at {_from(outputs)} if whole neurons or channels are removed. It"
-            f" does so at {_from(scattered)} if single weights are removed. With"
+            f" the dense one at {_from(outputs)} if whole neurons or channels are removed, and"
+            f" at {_from(scattered)} if single weights are removed.{FOLD}With"
             f" {100 * least.left.median():.2g} % left in whole neurons or channels, the"
             f" fastest form ({best}) takes {100 * ratio[best]:.0f} % of the time of the dense"
             f" network in torch, and {same:.0f} % of its time in ONNX Runtime."
@@ -153,8 +153,8 @@ def answer(evidence: list[Record]) -> list[str]:
     )
     said.append(
         f"**Masks** alone make the file larger. For one image the masked network takes"
-        f" {slower} as long as the dense one.{_sooner(masked)}{_taken(evidence)}"
-        f" {energy(evidence)}"
+        f" {slower} as long as the dense one. {energy(evidence)}{FOLD}"
+        f"{(_sooner(masked) + _taken(evidence)).strip()}"
     )
     return said
 

@@ -19,6 +19,7 @@ from pruning.evidence.statistics import (
     minus,
 )
 from pruning.figures.captions import (
+    FOLD,
     PENDING,
     answered,
     data_of,
@@ -294,9 +295,9 @@ def _ahead(evidence: list[Record]) -> str:
     return (
         f"{word} With α = β = s = 1 it is clearly ahead of the best other score in"
         f" **{ahead} of {len(table)}** cases and clearly behind in {behind}. A case is a"
-        " network and a sparsity. Every score has its best threshold on the test set, and the"
-        " other score is the best of four, which favours it. The leads reach"
-        f" from {low} to {high} points; {negative} of them are negative. The cases on record"
+        f" network and a sparsity. The leads reach from {low} to {high} points; {negative} of"
+        " them are negative. Every score has its best threshold on the test set, and the"
+        f" other score is the best of four, which favours it.{FOLD}The cases on record"
         f" are those of {joined(map(NAMED.get, table.network.unique()))}."
         f"{_said_of_tuned(tuned(evidence, table))}"
     )
@@ -381,7 +382,7 @@ def _aware(evidence: list[Record]) -> str:
         f"{said} The highest mean is {mean_interval(groups[best])} % at λ = {best:g}, and"
         f" {mean_interval(groups[0.0])} % without a penalty. The difference is"
         f" {difference(groups[best], groups[0.0], 2)} points. This λ was chosen on the test"
-        f" set, and λ = {second:g} is next with {mean_interval(groups[second])} %. The"
+        f" set, and λ = {second:g} is next with {mean_interval(groups[second])} %.{FOLD}The"
         f" unpruned network has {whole[0.0].mean():.2f} % without a penalty and"
         f" {whole[best].mean():.2f} % at λ = {best:g}; pruning changes them by"
         f" {-costs[0]:+.2f} and {-costs[1]:+.2f} points. The lowest accuracy of one pruned"

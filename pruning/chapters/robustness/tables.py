@@ -13,7 +13,7 @@ from pruning.evidence.statistics import (
     larger,
     mean_interval,
 )
-from pruning.figures.captions import data_of, origin, seed_count
+from pruning.figures.captions import FOLD, data_of, origin, seed_count
 
 AT = 0.05  # the ε of the tables
 SHOWN = {"noise": 0.2, "shift": 2, "rotate": 20.0}  # the levels of the tables
@@ -238,7 +238,7 @@ def answer(evidence: list[Record]) -> list[str]:
         " may change each pixel, from 0 (black) to 1 (white). Narrow dense networks"
         f" of about that accuracy ({clean[narrow]}) are down to half at {epsilon[narrow]}."
         f" Whole dense networks that stopped training after one epoch ({clean[early]}) are"
-        f" down to half at {epsilon[early]}. In per cent of a pixel's range, the ε of the"
+        f" down to half at {epsilon[early]}.{FOLD}In per cent of a pixel's range, the ε of the"
         " gates minus that of the networks stopped early is"
         f" {table.loc[(few, early), 'half at ε']} (brackets are 95 % intervals)."
         f" {_in_one_step(evidence)}"
@@ -251,13 +251,13 @@ def answer(evidence: list[Record]) -> list[str]:
             " the narrowed dense network of the nearest clean accuracy"
             f" {_counted(alike)}. Against the whole dense network ({clean[dense]} of the"
             f" unchanged images, down to half at {epsilon[dense]}) {_counted(whole)}. Both"
-            f" counts are corrected for the number of kinds.{_longer(rows, narrow, dense)}"
+            " counts are corrected for the number of kinds."
         )
     at = EPSILONS.index(TENTH)
     most = 100 * max(record["pgd"][-1][at] for record in evidence)
     second += (
-        f" No network is robust. At ε = {TENTH:g} PGD leaves at most {most:.0f} % of the"
-        " images right."
+        f" No network is robust: at ε = {TENTH:g} PGD leaves at most {most:.0f} % of the"
+        f" images right.{_longer(rows, narrow, dense) if len(kinds) > 1 else ''}"
     )
     third = (
         "On images that are changed without an attack, the accuracy of gates with"

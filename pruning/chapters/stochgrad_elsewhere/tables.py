@@ -21,6 +21,7 @@ from pruning.evidence.statistics import (
     mean_interval,
 )
 from pruning.figures.captions import (
+    FOLD,
     PENDING,
     answered,
     data_of,
@@ -157,7 +158,7 @@ def _helps(evidence: list[Record]) -> str:
         return ""
     table = leads(evidence)
     ahead = (table["p, Adam"] < LEVEL).sum()
-    somewhere, cases = _every_rate(evidence)
+    somewhere, cases, closely = _every_rate(evidence)
     word = "Yes." if ahead == len(groups) else "In part." if somewhere else "Not clearly."
     parts = [
         f"{mean_interval(found[OURS], 1)} against {mean_interval(found[THEIRS], 1)} %"
@@ -169,8 +170,9 @@ def _helps(evidence: list[Record]) -> str:
     said = f" {joined(absent)} {are} not measured yet." if absent else ""
     return (
         f"{word} With half of the weights removed it is clearly ahead of Adam in **{ahead} of"
-        f" {len(groups)}** networks. The accuracies of StochGradAdam and of Adam are"
-        f" {joined(parts)}, the mean of the last epochs. {cases}{said}"
+        f" {len(groups)}** networks. {cases}{said}{FOLD}With half of the weights removed, the"
+        f" accuracies of StochGradAdam and of Adam are {joined(parts)}, the mean of the last"
+        f" epochs.{closely}"
     )
 
 
@@ -189,9 +191,9 @@ def _by_rate(evidence: list[Record], scope: str) -> dict[str, Rates]:
     }
 
 
-def _every_rate(evidence: list[Record]) -> tuple[bool, str]:
-    """Whether StochGradAdam is clearly ahead in some network at some pruning rate; and in how
-    many, with the differences where these are few. All cases are one family, two-sided. Where
+def _every_rate(evidence: list[Record]) -> tuple[bool, str, str]:
+    """Whether StochGradAdam is clearly ahead in some network at some pruning rate; in how
+    many; and the differences where these are few. All cases are one family, two-sided. Where
     none is clear, the one with the smallest p stands for them."""
     by_rate, by_layer = (_by_rate(evidence, scope) for scope in ("global", "layer"))
     # the first rate is the unpruned network
@@ -209,18 +211,21 @@ def _every_rate(evidence: list[Record]) -> tuple[bool, str]:
     )
     said = (
         f"Over all {len(cases)} cases of a network and a pruning rate, after the last epoch,"
-        f" it is clearly ahead in {_named(more)} and clearly behind in {_named(less)}. Here"
-        " one threshold removes the smallest weights of the whole network."
+        f" it is clearly ahead in {_named(more)} and clearly behind in {_named(less)}."
     )
+    closely = " One threshold removes the smallest weights of the whole network."
     close = more if len(more) <= FEW else []
     least = chances.argmin()
     if not more and not less and chances[least] < 1:
         close = [cases[least]]
-        said += f" The smallest p, corrected for their number, is {chance(chances[least])}."
-    said += "".join(_closely(by_rate, by_layer, *case) for case in close)
+        closely += (
+            f" Of all {len(cases)} cases the smallest p, corrected for their number, is"
+            f" {chance(chances[least])}."
+        )
+    closely += "".join(_closely(by_rate, by_layer, *case) for case in close)
     if close:
-        said += " Each interval is for one difference, and a case is named for its p."
-    return bool(more), said
+        closely += " Each interval is for one difference, and a case is named for its p."
+    return bool(more), said, closely
 
 
 def _closely(
@@ -258,7 +263,7 @@ def _named(cases: list[tuple[str, int]]) -> str:
 
 
 def _rates(evidence: list[Record]) -> str:
-    parts, absent = [], []
+    parts, tallies, absent = [], {}, []
     for name in NAMES.values():
         frame = records.table(sampled(evidence, name))
         rates = set() if frame.empty else set(frame.sampling_rate)
@@ -270,20 +275,35 @@ def _rates(evidence: list[Record]) -> str:
         low, high = extremes({rate: group.mean() for rate, group in groups.items()})
         parts.append(
             f"In {_a(name)} the mean goes from {mean_interval(groups[low], 1)} % (s = {low:g})"
-            f" to {mean_interval(groups[high], 1)} % (s = {high:g}); {_over_adam(groups)}"
+            f" to {mean_interval(groups[high], 1)} % (s = {high:g})."
         )
+        tallies[name] = _over_adam(groups)
     if not parts:
         return ""
     are = "is" if len(absent) == 1 else "are"
     missing = f" {joined(absent)} {are} not measured yet at all six rates." if absent else ""
+    ahead, behind = (
+        _tally({name: tally[side] for name, tally in tallies.items()}) for side in (0, 1)
+    )
     return (
-        "All accuracies are those with half of the weights removed, and s = 1 is Adam."
-        f" {' '.join(parts)}{missing}"
+        f"With half of the weights removed, {ahead} clearly ahead of s = 1, which is Adam, and"
+        f" {behind} clearly behind it. In each network we tried 5 rates below 1.{missing}"
+        f"{FOLD}{' '.join(parts)} All are accuracies with half of the weights removed."
     )
 
 
-def _over_adam(groups: dict[float, pandas.Series]) -> str:
-    """How many sampling rates are clearly ahead of 1 or behind it, two-sided."""
+def _tally(counts: dict[str, int]) -> str:
+    """How many rates below 1 there are, by network: "1 rate (1 in a VGG) is"."""
+    some = {_a(name): count for name, count in counts.items() if count}
+    if not some:
+        return "no rate below 1 is"
+    named = joined(f"{count} in {name}" for name, count in some.items())
+    total = sum(some.values())
+    return f"1 rate ({named}) is" if total == 1 else f"{total} rates ({named}) are"
+
+
+def _over_adam(groups: dict[float, pandas.Series]) -> tuple[int, int]:
+    """How many sampling rates are clearly ahead of 1, and behind it, two-sided."""
     others, adam = [rate for rate in groups if rate != 1], groups[1.0]
     chances = holm(
         both_sides(larger(groups[rate], adam), larger(adam, groups[rate])) for rate in others
@@ -294,10 +314,7 @@ def _over_adam(groups: dict[float, pandas.Series]) -> str:
         if p < LEVEL
     ]
     ahead, behind = (sum(sign * lead > 0 for lead in clear) for sign in (1, -1))
-    return (
-        f"of the {len(others)} rates below 1, {ahead or 'none'} {'are' if ahead > 1 else 'is'}"
-        f" clearly ahead of it and {behind or 'none'} clearly behind."
-    )
+    return ahead, behind
 
 
 def _long(evidence: list[Record]) -> str:
