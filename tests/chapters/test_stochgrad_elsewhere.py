@@ -141,14 +141,15 @@ def test_the_answer_names_the_networks():
     assert "not measured yet" not in helps
     assert "In a VGG the mean goes from 79.2 [78.7, 79.7] % (s = 0.5) to 82.2 [81.7, " in rates
     # StochGradAdam gains 2 points in a VGG, and a rate loses 1 point for every 0.1 beside 0.8
-    assert (
-        "(s = 0.8); of the 5 rates below 1, 3 are clearly ahead of it and 1 clearly" in rates
-    )
+    assert "removed, 6 rates (3 in a VGG and 3 in a GRU) are clearly ahead of s = 1," in rates
+    behind = "1 in a VGG, 4 in DenseNet, 4 in LeNet-300-100 and 1 in a GRU"
+    assert f"and 10 rates ({behind}) are clearly behind it." in rates
     assert "In DenseNet" in rates
-    assert "of the 5 rates below 1, none is clearly ahead of it and 4 clearly behind." in rates
     assert "not measured" not in rates
     some = [r for r in evidence() if r["network"] != "VGG" or r["study"] != "sampling"]
-    assert tables._rates(some).endswith(" VGG is not measured yet at all six rates.")
+    assert " VGG is not measured yet at all six rates.\n" in tables._rates(some)
+    assert tables._tally({"VGG": 1, "GRU": 0}) == "1 rate (1 in a VGG) is"
+    assert tables._tally({"VGG": 0, "GRU": 0}) == "no rate below 1 is"
     # differences 0.10, 0.11 and 0.12 points
     assert "The difference on the same seeds is 0.11 [0.09, 0.13] points" in long
     # on LeNet half removed is alike for both
@@ -185,7 +186,8 @@ def test_a_lead_at_some_rate_is_tested_on_both_sides():
     assert "With a threshold for each layer it is 0.0" in said.replace("+0.0", "0.0")
     assert f"the smallest p, corrected for their number, is {9 * p:.2g}." in said
     assert "In LeNet-300-100 at 80 % StochGradAdam has 30.5 % and Adam 30.1 %, a" in said
-    assert "a case is named for its p. VGG, DenseNet and GRU are not" in said
+    assert said.endswith(" and a case is named for its p.")
+    assert "behind in 0. VGG, DenseNet and GRU are not measured yet.\n" in said
     assert "In part" in tables.answer(measured(0.02))[0]
 
 
