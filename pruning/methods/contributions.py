@@ -61,15 +61,16 @@ class ContributionStatistics:
 
 def _inside(z: Tensor, ranges: list[tuple[float, float]]) -> Tensor:
     """1 where z lies in one of the ranges, 0 elsewhere, in z's dtype: faster than booleans."""
-    inside = torch.zeros_like(z)
+    inside = None
     for low, high in ranges:
         if low == -math.inf:
-            inside += z.clone().le_(high)
+            here = z.clone().le_(high)
         elif high == math.inf:
-            inside += z.clone().ge_(low)
+            here = z.clone().ge_(low)
         else:
-            inside += z.clone().le_(high).mul_(z.clone().ge_(low))
-    return inside
+            here = z.clone().le_(high).mul_(z.clone().ge_(low))
+        inside = here if inside is None else inside.add_(here)
+    return torch.zeros_like(z) if inside is None else inside
 
 
 class _Moments:
@@ -164,18 +165,18 @@ class _Moments:
             if dtype != torch.float64 and not (least > 1 / SAFE and most < SAFE):
                 return self._sums(x, z, inside, positive, torch.float64, rows)
             share = share.reciprocal_()
-        seen = share if inside is None else share * (1 - inside[..., rows])
+        seen = share
+        if inside is not None:  # u of the neurons that are not blind: u − u · inside
+            seen = torch.addcmul(share, share, inside[..., rows].to(dtype), value=-1)
         first = seen.mT @ a
         second = seen.square().mT @ a.square()
         w, z = self.w[:, rows], z[..., rows]
         for low, high in self.ranges:
             within = inside[..., rows] if len(self.ranges) == 1 else _inside(z, [(low, high)])
-            for end, sign in ((low, -1), (high, 1)):
-                if math.isfinite(end):
-                    margin, outwards = (end - z).mul_(sign), w * -sign
-                    _add_escapes(
-                        first, second, x, a, outwards, share, margin, within, positive
-                    )
+            if math.isfinite(low):
+                _add_escapes(first, second, x, a, w, share, z - low, within, positive)
+            if math.isfinite(high):
+                _add_escapes(first, second, x, a, -w, share, high - z, within, positive)
         return first, second
 
     def result(self) -> ContributionStatistics:
@@ -200,7 +201,7 @@ def _add_escapes(first, second, x, a, outwards, share, margin, inside, positive)
     precision, in which z is known. Pairs of a sample and a neuron that are near enough are
     looked at in blocks of inputs.
     """
-    inputs = x.shape[2]
+    inputs, same = x.shape[2], a is x
     block = min(
         range(min(128, inputs), min(64, inputs) - 1, -1), key=lambda size: -inputs % size
     )
@@ -214,7 +215,8 @@ def _add_escapes(first, second, x, a, outwards, share, margin, inside, positive)
         (t if positive else t.abs()).amax(1).view(-1, blocks) for t in (x, outwards)
     )
     bound = reach.amax(1).view(*share.shape[:2], 1) * most.amax(1).view(len(share), 1, -1)
-    group, output, sample = ((bound > margin) & (inside > 0)).mT.nonzero(as_tuple=True)
+    # floats are compared and multiplied faster than booleans
+    group, output, sample = bound.gt_(margin).mul_(inside).mT.nonzero(as_tuple=True)
     margin, share = margin[group, sample, output], share[group, sample, output]
     output, sample = (
         group * most.shape[0] // len(first) + output,
@@ -233,9 +235,10 @@ def _add_escapes(first, second, x, a, outwards, share, margin, inside, positive)
     step = max(1, CHUNK // block)
     for start in range(0, len(pair), step):
         part = slice(start, start + step)
-        escapes = outwards.index_select(0, row[part]).mul_(x.index_select(0, source[part]))
+        parts, factor = x.index_select(0, source[part]), share[pair[part]]
+        escapes = outwards.index_select(0, row[part]).mul_(parts)
         escapes.gt_(margin[pair[part], None])  # 1 where a contribution escapes, else 0
-        parts, factor = a.index_select(0, source[part]).mul_(escapes), share[pair[part]]
+        parts = (parts if same else a.index_select(0, source[part])).mul_(escapes)
         low, high = place[start].item(), place[part][-1].item() + 1  # places go upwards
         counts = torch.bincount(place[part] - low, minlength=high - low)
         starts, every = counts.cumsum(0) - counts, torch.arange(len(parts), device=x.device)
