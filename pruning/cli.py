@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NoReturn
 
 from pruning import chapters
 
@@ -130,7 +131,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
     )
     if arguments.dry_run:
         return 0
-    with cluster.workers(arguments.scheduler) if arguments.scheduler else nullcontext():
+    here = arguments.scheduler is None
+    with nullcontext() if here else cluster.workers(arguments.scheduler):
         together = getattr(experiment, "TOGETHER", None)
         runs = sweep(
             experiment.run,
@@ -193,7 +195,9 @@ def _record_files() -> list[Path]:
 def _claims(_: argparse.Namespace) -> int:
     from pruning.pages import scoreboard
 
-    for row in scoreboard.board().itertuples():
+    board = scoreboard.board()
+    _record_files()  # without any of them no verdict means anything
+    for row in board.itertuples():
         seeds = f"{row.seeds:>2} seeds" if row.seeds else ""
         print(f"{row.id}  {row.verdict:14} {seeds:8}  {row.claim}")
         if row.ours:
@@ -205,17 +209,24 @@ def _book(arguments: argparse.Namespace) -> int:
     try:
         from pruning.pages import book
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f'book: needs the package {error.name}, which comes with the extra "book"; '
-            "in a checkout: pip install --editable '.[book]'"
-        ) from None
+        raise _needs_book("book", error) from None
     return book.build(profile=arguments.profile, only=arguments.only)
+
+
+def _needs_book(command: str, error: ModuleNotFoundError) -> ValueError:
+    return ValueError(
+        f'{command}: needs the package {error.name}, which comes with the extra "book"; '
+        "in a checkout: pip install --editable '.[book]'"
+    )
 
 
 def _readme(_: argparse.Namespace) -> int:
     from pruning.files import CHECKOUT
-    from pruning.pages import readme
 
+    try:
+        from pruning.pages import readme
+    except ModuleNotFoundError as error:
+        raise _needs_book("readme", error) from None
     if CHECKOUT is None:
         raise ValueError(
             "readme: README.md is part of a checkout of the project, not of the package"
@@ -224,9 +235,16 @@ def _readme(_: argparse.Namespace) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    main = argparse.ArgumentParser(prog="pruning", description=__doc__)
+    main = _Parser(prog="pruning", description=__doc__)
     commands = main.add_subparsers(required=True, metavar="command")
     data = commands.add_parser(
         "data", help="what data there is, what is missing, how to get it"

@@ -59,11 +59,13 @@ def test_an_expected_error_is_one_line(tmp_path, capsys):
         ["sweep", "resnet_tables"],
     ],
 )
-def test_wrong_arguments_exit_with_usage(arguments, capsys):
+def test_wrong_arguments_are_one_line_that_names_the_help(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
     assert caught.value.code == 2
-    assert "usage: pruning" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("pruning")
+    assert "--help)" in line
 
 
 def test_a_profile_that_the_chapter_lacks_is_one_line(capsys):

@@ -5,13 +5,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
 import joblib
 
-ANSWER = 8.0  # seconds in which a scheduler answers
+ANSWER = 5.0  # seconds in which a scheduler answers
 
 
 class ClusterError(RuntimeError):
@@ -67,15 +67,18 @@ def _ask(address: str) -> None:
 
     async def identity() -> dict:
         how = Security().get_connection_args("client")
-        async with rpc(address, connection_args=how) as scheduler:
-            return await asyncio.wait_for(scheduler.identity(), ANSWER)
+        async with asyncio.timeout(ANSWER), rpc(address, connection_args=how) as scheduler:
+            return await scheduler.identity()
 
     try:
         _, port = get_address_host_port(address)
         if not 0 < port < 65536:
             raise ValueError(f"a port is between 1 and 65535, not {port}")
         with ThreadPoolExecutor(1) as thread:  # a notebook has a running loop in its own
-            found = thread.submit(asyncio.run, identity()).result()["type"]
+            answer = thread.submit(asyncio.run, identity())
+            if wait([answer], timeout=2).not_done:
+                print(f"pruning: waiting for {address} to answer", file=sys.stderr, flush=True)
+            found = answer.result()["type"]
         if found != "Scheduler":
             raise ValueError(f"this is a {found.lower()}")
     except TimeoutError:

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+from tqdm import std
 from tqdm.auto import tqdm
 
 from pruning.evidence import cluster, records
 from pruning.evidence.configs import flat
 from pruning.evidence.runs import Failure, Together, run_group
-from pruning.evidence.schema import Record
+from pruning.evidence.schema import Record, RecordError
 
 WATCH = 1.0  # seconds between two looks of a worker process at the process that started it
 
@@ -42,6 +43,8 @@ def _end_with(parent: int) -> None:
     ended."""
     # starting joblib's resource tracker lifts the block of `_deaf_to_interrupts`
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # the lock of its own that a bar makes is a semaphore, which a process that is ended leaks
+    std.tqdm.set_lock(threading.RLock())
 
     def watch():
         while os.getppid() == parent:
@@ -134,24 +137,45 @@ def _keep(path: Path, failure: Failure) -> None:
     records.append_line(failures_file(path), flat(failure.config) | said)
 
 
-def earlier_failures(path: Path, kind: type) -> list[Failure]:
-    """The failed runs that earlier sweeps have left beside a record file."""
-    found = records.lines(failures_file(path))
-    return [Failure(records.config_of(r, kind), r["error"], r["traceback"]) for _, r in found]
+def _failed_earlier(path: Path, configs: set[Any]) -> list[tuple[Record, Failure | None]]:
+    """The lines beside a record file, each with the failure of the one of `configs` that it
+    stands for; None where it stands for none of them. A file lists configs of several classes,
+    and of earlier code."""
+    kinds, found = {type(config) for config in configs}, []
+    try:
+        lines = [line for _, line in records.lines(failures_file(path))]
+    except RecordError as error:
+        broken = str(error).partition("; restore")[0]
+        raise RecordError(f"{broken}; delete the file, it only lists failed runs") from None
+    for line in lines:
+        mine = None
+        for kind in kinds:
+            with contextlib.suppress(ValueError):
+                mine = records.config_of(line, kind)
+            if mine in configs:
+                error = str(line.get("error", "its error is not known"))
+                found.append((line, Failure(mine, error, str(line.get("traceback", "")))))
+                break
+        else:
+            found.append((line, None))
+    return found
 
 
 def _skipped(path: Path, configs: set[Any], todo: set[Any], retry: bool) -> list[Failure]:
     """Those of `todo` that failed earlier and are not to be retried. The list on disk keeps
     them and what belongs to other sweeps; it loses what is on record by now, or is to be
     retried."""
-    earlier = earlier_failures(path, type(next(iter(configs))))
-    skipped = [failure for failure in earlier if failure.config in todo and not retry]
-    kept = [failure for failure in earlier if failure.config not in configs] + skipped
+    earlier = _failed_earlier(path, configs)
+    kept = [
+        (line, failure)
+        for line, failure in earlier
+        if failure is None or (failure.config in todo and not retry)
+    ]
     if len(kept) < len(earlier):
         failures_file(path).unlink()
-        for failure in kept:
-            _keep(path, failure)
-    return skipped
+        for line, _ in kept:
+            records.append_line(failures_file(path), line)
+    return [failure for _, failure in kept if failure is not None]
 
 
 def sweep(

@@ -14,6 +14,7 @@ import pytest
 from pruning import cli
 from pruning.chapters.compression_curves import experiment as cc
 from pruning.evidence import cluster, records
+from pruning.files import CHECKOUT
 
 distributed = pytest.importorskip("distributed")
 # Dask's own, when a worker dies
@@ -189,3 +190,13 @@ def test_a_scheduler_file_may_come_later_and_is_waited_for_with_a_line_a_minute(
         ]
         * 3
     )  # after 1, 61 and 121 seconds
+
+
+def test_the_recipe_for_one_machine_listens_on_the_loopback_address_alone():
+    page = (CHECKOUT / "book" / "clusters.md").read_text()
+    recipe = page.partition("## On one machine")[2].partition("\n## ")[0]
+    commands = re.findall(r"^dask .*$", recipe, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:  # a worker's two ports as well as the scheduler's
+        assert "--host 127.0.0.1 " in command
+        assert "--dashboard-address 127.0.0.1:" in command

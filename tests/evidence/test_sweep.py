@@ -13,6 +13,7 @@ import pytest
 
 from pruning.evidence import records
 from pruning.evidence.runs import Together
+from pruning.evidence.schema import RecordError
 from pruning.evidence.sweep import SweepError, failures_file, sweep
 
 
@@ -86,6 +87,51 @@ def test_failed_runs_are_skipped_and_reported_until_they_are_retried(tmp_path, m
     assert not failures_file(path).exists()
 
 
+@dataclass(frozen=True)
+class Other:
+    """Of another class, with a method that `Config` does not have."""
+
+    seed: int = 0
+    method: str = "trees"
+    depth: int = 2
+
+    def __post_init__(self):
+        if self.method != "trees":
+            raise ValueError(f"method: got {self.method!r}, needs 'trees'")
+
+
+def fail(config):
+    raise KeyError("lost")
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_failed_runs_of_several_classes_stop_no_later_sweep(tmp_path, turn):
+    path = tmp_path / "chapter.jsonl"
+    both = [Config(7), Other(7)][::turn]
+    with pytest.raises(SweepError, match="2 of 2"):
+        list(quiet(fail, both, path))
+    with (failures_file(path)).open("a") as file:  # of earlier code: fields that are gone
+        file.write(
+            '{"seed": 1, "width": 3, "method": "gone"}\n{"seed": 9, "method": "gates"}\n'
+        )
+    with pytest.raises(SweepError, match="2 of 3"):
+        list(quiet(run, [*both, Config(8)], path))
+    assert seeds(path) == [8]
+    with pytest.raises(SweepError, match="seed=9: its error is not known"):
+        list(quiet(run, [Config(9)], path))
+    for one in both:  # each alone
+        assert [r["seed"] for r in quiet(run, [one], path, retry=True)] == [7]
+    left = [line.get("width", line["seed"]) for _, line in records.lines(failures_file(path))]
+    assert left == [3, 9]
+
+
+def test_a_list_of_failed_runs_that_cannot_be_read_says_what_to_do(tmp_path):
+    path = tmp_path / "chapter.jsonl"
+    failures_file(path).write_text("<<<<<<< HEAD\n")
+    with pytest.raises(RecordError, match=r"chapter.failures:1: .*; delete the file"):
+        list(quiet(run, CONFIGS, path))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
 def test_a_metric_that_is_no_number_is_a_failure_and_leaves_no_line(tmp_path, value):
     path = tmp_path / "chapter.jsonl"
@@ -130,6 +176,7 @@ def test_the_commit_is_read_when_the_run_starts(monkeypatch):
 
 PROGRAM = """
 import argparse, dataclasses, os, pathlib, signal, sys, time
+from tqdm.auto import tqdm
 from pruning import __main__, cli
 from pruning.evidence import sweep
 
@@ -139,6 +186,7 @@ class Config:
     method: str = "gates"
 
 def run(config):
+    tqdm(total=1, disable=True)  # as a training does
     time.sleep(float(sys.argv[2]) if len(sys.argv) > 2 else 0.05)
     if os.environ.get("KILLED") == str(config.seed):
         os.kill(os.getpid(), signal.SIGKILL)
