@@ -74,6 +74,7 @@ _MARKS = {
     b"=======": "is a conflict marker of git",
     b">>>>>>>": "is a conflict marker of git",
 }
+_ANGLE = re.compile(rb"[<>]|\\u003[ce]", re.IGNORECASE)
 _strict = msgspec.json.Decoder()  # refuses NaN, Infinity and what is beyond the largest float
 
 
@@ -122,6 +123,20 @@ def _endless(content: Any, place: str = "") -> Iterator[tuple[str, float]]:
             yield from _endless(value, f"{place}[{k}]")
 
 
+def _texts(content: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Place and value of every name and text with < or >."""
+    if isinstance(content, str) and _ANGLE.search(content.encode()):
+        yield place, content
+    elif isinstance(content, dict):
+        for name, value in content.items():
+            at = f"{place}.{name}" if place else name
+            yield from _texts(name, at)
+            yield from _texts(value, at)
+    elif isinstance(content, list):
+        for k, value in enumerate(content):
+            yield from _texts(value, f"{place}[{k}]")
+
+
 def _fraction(value: Any) -> bool:
     """Whether a value is surely one of `Accuracies`: msgspec takes longer to say so, and finds
     the words for one that is not."""
@@ -132,9 +147,12 @@ def check(line: bytes, record: Record) -> None:
     """Check a line that reads as `record`.
 
     Raises RecordError that names the field, its value and what would be right: one that is
-    missing or has another type, a fraction outside of [0, 1], or numbers of weights that
-    contradict each other.
+    missing or has another type, a text with a tag of HTML, a fraction outside of [0, 1], or
+    numbers of weights that contradict each other.
     """
+    if _ANGLE.search(line):
+        for place, text in _texts(record):
+            raise RecordError(f"{place}: got {text!r}, needs no < or >, for pages show it")
     try:
         found = _evidence.decode(line)
     except ValueError as error:

@@ -75,4 +75,5 @@ def provenance(evidence: Iterable[Record]) -> Styler:
         values = origin[name].dropna().map(lambda value: TAIL.sub("", str(value)))
         rows[title] = ", ".join(dict.fromkeys(values))
     table = pandas.DataFrame({"": rows}).style.hide(axis="columns")
+    table = table.format(escape="html").format_index(escape="html")
     return table.set_table_attributes('class="provenance"')

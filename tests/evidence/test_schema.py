@@ -57,6 +57,11 @@ def test_thirteen_thousand_records_are_read_in_a_moment():
 
 
 WRONG = [
+    (
+        {"provenance": PROVENANCE | {"device": "<script>"}},
+        "provenance.device: got '<script>', needs no < or >, for pages show it",
+    ),
+    ({"said": ["a", {"<b>": 1}]}, r"said\[1\].<b>: got '<b>', needs no < or >"),
     ({"seed": [1]}, r"seed: got \[1\], needs `int`"),
     ({"seed": {"a": 1}}, r"seed: got \{'a': 1\}, needs `int`"),
     ({"seed": True}, "seed: got True, needs `int`"),

@@ -30,6 +30,11 @@ def test_provenance_counts_runs_and_names_each_origin_once():
     assert table["torch"] == "2.15.0"
     html = answers.provenance([other]).to_html()
     assert 'class="provenance"' in html
+    hostile = _run(0, device="<script>", versions={"<img>": "1 & 2"})
+    html = answers.provenance([hostile]).to_html()
+    assert "&lt;script&gt;" in html
+    assert "&lt;img&gt;" in html
+    assert "1 &amp; 2" in html
 
 
 @pytest.mark.parametrize("chapter", ["pathways", "shap_agreement"])
