@@ -1,6 +1,7 @@
 import hashlib
 import lzma
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -126,6 +127,21 @@ def test_what_is_compressed_in_the_mirror_is_unpacked_into_the_cache_once(empty,
     assert datasets.unpacked({"unpacked": [entry]}, unpack=True) == [packed]
 
 
+def test_an_altered_file_in_place_of_an_archive_does_not_hide_the_archive(empty, monkeypatch):
+    folder, source, archive = empty
+    part = archive | {"path": "set/part"}
+    known = {"toy": {"files": [archive], "unpacked": [part]}}
+    monkeypatch.setattr(datasets, "registry", lambda: known)
+    (folder / "cache" / "set").mkdir(parents=True)
+    (folder / "cache" / part["path"]).write_bytes(b"cut off")
+    monkeypatch.setenv("PRUNING_DATA_MIRROR", str(folder / "mirror"))
+    with pytest.raises(datasets.DataError, match=r"part.*truncated or altered"):
+        datasets.fetch("toy")  # nothing else is there
+    (folder / "mirror" / "set").mkdir(parents=True)
+    shutil.copy(source, folder / "mirror" / archive["path"])
+    assert datasets.fetch("toy") == [folder / "mirror" / archive["path"]]
+
+
 def test_a_file_that_has_the_registered_md5_alone_is_refused(empty):
     folder, source, entry = empty
     entry["sha256"] = hashlib.sha256(b"another file").hexdigest()
@@ -135,13 +151,10 @@ def test_a_file_that_has_the_registered_md5_alone_is_refused(empty):
         datasets.fetch("toy")
 
 
-def test_every_registered_file_has_a_sha256_but_the_archive_that_torchvision_verifies():
+def test_every_registered_file_has_a_sha256():
     for name, data in datasets.registry().items():
         for file in [*data["files"], *data.get("unpacked", [])]:
-            assert "sha256" in file or file["path"] == "cifar-10-python.tar.gz", (
-                name,
-                file["path"],
-            )
+            assert re.fullmatch("[0-9a-f]{64}", file["sha256"]), (name, file["path"])
 
 
 def test_a_file_is_verified_once_and_again_when_it_has_changed(empty, monkeypatch):
