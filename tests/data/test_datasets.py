@@ -135,9 +135,9 @@ def test_an_altered_file_in_place_of_an_archive_does_not_hide_the_archive(empty,
     (folder / "cache" / "set").mkdir(parents=True)
     (folder / "cache" / part["path"]).write_bytes(b"cut off")
     monkeypatch.setenv("PRUNING_DATA_MIRROR", str(folder / "mirror"))
+    (folder / "mirror" / "set").mkdir(parents=True)
     with pytest.raises(datasets.DataError, match=r"part.*truncated or altered"):
         datasets.fetch("toy")  # nothing else is there
-    (folder / "mirror" / "set").mkdir(parents=True)
     shutil.copy(source, folder / "mirror" / archive["path"])
     assert datasets.fetch("toy") == [folder / "mirror" / archive["path"]]
 
