@@ -88,6 +88,7 @@ class _Moments:
             weight.bias(),
         )  # (groups, outputs, inputs), (groups, outputs)
         self.size = self.w.abs()
+        self.largest = self.size.max().item()
         self.samples, self.blind = 0, self.w.new_zeros(self.w.shape[:2], dtype=torch.float64)
         self.sums = [torch.zeros_like(self.w, dtype=torch.float64) for _ in range(2)]
         self.recent, self.pending = [torch.zeros_like(self.w) for _ in range(2)], 0
@@ -104,6 +105,9 @@ class _Moments:
             z = x @ self.w.mT + (0 if self.bias is None else self.bias[:, None])
         far = max(abs(call.low), abs(call.high))
         dtype = self.w.dtype if 1 / SAFE < far < SAFE else torch.float64
+        if not 1 / SAFE < far * self.largest < SAFE:  # of a product: z may be 0 or infinite
+            dtype, x, w = torch.float64, x.double(), self.w.double()
+            z = x @ w.mT + (0 if self.bias is None else self.bias[:, None])
         inside = _inside(z, self.ranges) if self.ranges else None
         self.samples += x.shape[1]
         if inside is not None:
@@ -170,7 +174,7 @@ class _Moments:
             seen = torch.addcmul(share, share, inside[..., rows].to(dtype), value=-1)
         first = seen.mT @ a
         second = seen.square().mT @ a.square()
-        w, z = self.w[:, rows], z[..., rows]
+        w, z = self.w[:, rows].to(z.dtype), z[..., rows]
         for low, high in self.ranges:
             within = inside[..., rows] if len(self.ranges) == 1 else _inside(z, [(low, high)])
             if math.isfinite(low):

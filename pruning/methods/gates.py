@@ -37,6 +37,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from pruning.bounds import check_number
 from pruning.methods.sampling import BiasGate, Gate, OutputGate, gates, new_pass
 from pruning.methods.watching import watch_optimizers
 from pruning.networks.masks import check_free, find_gates, parametrize_apart
@@ -224,6 +225,7 @@ def density_loss(model: nn.Module, target: float, log: bool = False) -> Tensor:
     `density`. Raises ValueError for a target out of range, RuntimeError where the last forward
     pass in training mode left no gradient to the logits.
     """
+    check_number("target", target)
     if not (0 < target <= 1 if log else 0 <= target <= 1):
         allowed = "(0, 1]" if log else "[0, 1]"
         raise ValueError(f"target: got {target!r}, needs a density in {allowed}")

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from pruning.bounds import Amount, Rate
+from pruning.bounds import Amount, Rate, check_number
 from pruning.methods.contributions import (
     KINDS,
     ContributionStatistics,
@@ -68,6 +68,8 @@ def relative_importance(
     A weight whose neuron is blind on all samples, with and without it, scores 0, the lowest
     there is. Raises ValueError for values out of range.
     """
+    for name, value in (("alpha", alpha), ("beta", beta), ("decay", decay)):
+        check_number(name, value)
     if not (alpha >= 0 and beta >= 0 and alpha + beta > 0):
         raise ValueError(f"alpha, beta: got {alpha!r}, {beta!r}, needs 0 or more, not both 0")
     if not decay > 0:
@@ -101,6 +103,8 @@ def layer_sparsities(
     go. A layer whose fraction would pass 1 − 1/its weights stays there and the others take the
     rest. Raises ValueError for values out of range.
     """
+    check_number("sparsity", sparsity)
+    check_number("decay", decay)
     if not 0 <= sparsity < 1 or not decay > 0:
         raise ValueError(
             f"sparsity, decay: got {sparsity!r}, {decay!r}, needs [0, 1) and above 0"

@@ -28,7 +28,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_leaves
 
-from pruning.networks.batches import BATCH, Batches, call, length, pairs
+from pruning.networks.batches import (
+    BATCH,
+    Batches,
+    call,
+    classes_exist,
+    length,
+    not_finite,
+    pairs,
+)
 from pruning.networks.columns import bias, from_matrix, groups, to_matrix
 from pruning.networks.layers import (
     InputStatistics,
@@ -268,7 +276,8 @@ def snip(
                 outputs = _trained(model, x, size)
                 if loss is F.cross_entropy:
                     _check_classes(outputs)
-                value = loss(outputs, y)
+                with classes_exist(outputs):
+                    value = loss(outputs, y)
                 read = [getattr(weight.module, weight.parameter) for weight in chosen.values()]
             if not isinstance(value, Tensor) or value.numel() != 1:
                 got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -277,7 +286,10 @@ def snip(
                     " see reduction="
                 )
             if not value.isfinite():
-                raise ValueError(f"loss: got {value.item()} on a batch, needs a finite number")
+                raise ValueError(
+                    f"loss: got {value.item()} on a batch, needs a finite number;"
+                    f" {not_finite(model, x)}"
+                )
             gradients = torch.autograd.grad(value, read, allow_unused=True)
             for key, gradient in zip(chosen, gradients, strict=True):
                 if gradient is None:

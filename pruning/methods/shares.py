@@ -120,7 +120,13 @@ def largest(scores: dict[str, Tensor], kept: dict[str, int] | int) -> dict[str, 
     """Masks that keep the weights with the largest scores, as many as `by_layer` says.
 
     Equal scores go in the order of layers and positions. Returns {layer name: boolean mask}.
+    Raises ValueError for scores that are NaN.
     """
+    if broken := [name for name, score in scores.items() if score.isnan().any()]:
+        raise ValueError(
+            f"model: what the weights of {broken} are ranked by is NaN, so there is no mask;"
+            " the training diverged"
+        )
     if isinstance(kept, dict):
         return {
             name: _top(score.flatten(), kept[name]).view_as(score)

@@ -144,6 +144,10 @@ def _scores(
         parameter.zero_() if "bias" in name.rpartition(".")[2] else parameter.abs_()
     owners = {key: module for key, module, _ in prunable(flow) if key in keys}
     weights = [owners[key].weight.requires_grad_() for key in keys]
+    if broken := [k for k, w in zip(keys, weights, strict=True) if not w.isfinite().all()]:
+        raise ValueError(
+            f"model: the weights of {broken} have NaN or infinite entries, needs finite ones"
+        )
     with evaluating(flow), torch.enable_grad():
         total = _sum(flow(*args, **kwargs))  # Eq. 1
         twice = _sum(flow(*map(_twice, args), **{k: _twice(x) for k, x in kwargs.items()}))

@@ -3,12 +3,13 @@
 import contextlib
 import inspect
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_leaves
 
 from pruning.bounds import check_whole
 from pruning.networks.notices import notice
@@ -137,8 +138,9 @@ def _part(batch: Any, part: slice, samples: int) -> Any:
 def call(model: nn.Module, batch: Tensor | Mapping[str, Any]) -> Any:
     """The model's output for one of `batches`.
 
-    Raises TypeError for a dict with a key that is no argument of the model's ``forward``, and
-    for a batch that lacks one.
+    Raises TypeError for a dict with a key that is no argument of the model's ``forward``, for
+    a batch that lacks one, and for numbers of another dtype than the model's where it cannot
+    compute with them.
     """
     mapped = isinstance(batch, Mapping)
     try:
@@ -157,6 +159,59 @@ def call(model: nn.Module, batch: Tensor | Mapping[str, Any]) -> Any:
                     " labels go beside it: (inputs, targets) or ({…}, labels)"
                 ) from error
         raise
+    except RuntimeError as error:
+        if "dtype" not in str(error) and "scalar type" not in str(error):
+            raise
+        wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+        found = {x.dtype for x in tree_leaves(batch) if isinstance(x, Tensor)} - {wanted}
+        if wanted is None or not found:
+            raise
+        got = ", ".join(map(str, found))
+        raise TypeError(
+            f"inputs: got {got}, the model computes in {wanted}; see Tensor.to"
+        ) from error
+
+
+def not_finite(model: nn.Module, batch: Tensor | Mapping[str, Any]) -> str:
+    """For an error: which module is the first whose outputs for a batch are NaN or
+    infinite."""
+    found: list[str] = []
+
+    def after(name: str) -> Callable:
+        def hook(module, args, outputs):
+            numbers = [x for x in tree_leaves(outputs) if isinstance(x, Tensor)]
+            if not all(bool(x.isfinite().all()) for x in numbers):
+                found.append(name)
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(after(name))
+        for name, module in model.named_modules()
+        if not any(module.children())
+    ]
+    try:
+        with torch.no_grad():
+            call(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    where = f"layer {found[0]!r} is the first that gives" if found else "no layer gives"
+    return f"{where} NaN or infinite numbers; check the inputs and the weights"
+
+
+@contextlib.contextmanager
+def classes_exist(outputs: object) -> Iterator[None]:
+    """A class of the targets that the outputs lack is named by the argument, not by torch."""
+    try:
+        yield
+    except IndexError as error:
+        if "out of bounds" not in str(error) or not isinstance(outputs, Tensor):
+            raise
+        raise ValueError(
+            f"targets: {str(error).rstrip('.')}; needs classes from 0 to"
+            f" {outputs.shape[1] - 1}, as many as the model has outputs"
+        ) from error
 
 
 @contextlib.contextmanager

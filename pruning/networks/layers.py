@@ -61,7 +61,7 @@ def weights(
     chooses.
 
     Warns and raises as `selected`. Raises ValueError too for gates (`harden` them first) and
-    for weights that are not finite.
+    for weights and biases that are not finite.
     """
     chosen = {key: Weight(key, *owner) for key, *owner in selected(model, layers, ignore)}
     check_ungated(model, chosen)
@@ -73,6 +73,11 @@ def weights(
         if not weight.value().isfinite().all():
             raise ValueError(
                 f"model: the weight of layer {key!r} has NaN or infinite entries, needs finite"
+                " ones"
+            )
+        if (bias := weight.bias()) is not None and not bias.isfinite().all():
+            raise ValueError(
+                f"model: the bias of layer {key!r} has NaN or infinite entries, needs finite"
                 " ones"
             )
     return chosen

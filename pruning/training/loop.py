@@ -2,6 +2,7 @@
 hooks."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from pruning.bounds import check_whole
-from pruning.networks.batches import evaluation_mode
+from pruning.networks.batches import call, classes_exist, evaluation_mode, not_finite
 from pruning.training.checkpoints import Checkpoint, Progress
 
 # whether every training shows a bar: set by the command `pruning run`
@@ -235,10 +236,10 @@ def fit(
                         group["lr"] = rate * factor
                 x = inputs[index] if augment is None else augment(inputs[index])
                 with torch.autocast(device.type, precision, enabled=precision is not None):
-                    outputs = model(x)
-                prediction_loss = loss(
-                    outputs if precision is None else outputs.float(), targets[index]
-                )
+                    outputs = call(model, x)
+                outputs = outputs if precision is None else outputs.float()
+                with classes_exist(outputs):
+                    prediction_loss = loss(outputs, targets[index])
                 penalties = [p for c in callbacks if (p := c.penalty(model, done)) is not None]
                 penalty = (
                     sum(penalties[1:], penalties[0])
@@ -296,8 +297,9 @@ def evaluate(
     place, such as a pixel, over which the means are taken too; `targets` are shaped as the
     outputs without the classes, int64. `precision` as in `fit`. Each module of the model is
     left in the mode it was in. Raises ValueError for no samples, for inputs and targets of
-    different lengths, for a batch size below 1, for outputs without two classes or more, and
-    for targets of another shape, another dtype, or that are no class of the model's.
+    different lengths, for a batch size below 1, for outputs without two classes or more or
+    with a loss that is NaN, and for targets of another shape, another dtype, or that are no
+    class of the model's; TypeError for inputs of another dtype than the model's.
     """
     _check_pairs(inputs, targets)
     if targets.dtype != torch.int64:
@@ -309,7 +311,7 @@ def evaluate(
     with evaluation_mode(model):
         for x, y in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
             with torch.autocast(x.device.type, precision, enabled=precision is not None):
-                logits = model(x)
+                logits = call(model, x)
             _check_classes(logits, y)
             logits = logits if precision is None else logits.float()
             if (wrong := (y < 0) | (y >= logits.shape[1])).any():
@@ -319,6 +321,8 @@ def evaluate(
                     f" from 0 to {logits.shape[1] - 1}, as many as the model has outputs"
                 )
             loss += F.cross_entropy(logits, y, reduction="sum").item()
+            if math.isnan(loss):
+                raise ValueError(f"model: its loss is NaN; {not_finite(model, x)}")
             right += int((logits.argmax(1) == y).sum())
             seen += len(y)
     return Evaluation(loss / targets.numel(), right / targets.numel())

@@ -234,6 +234,7 @@ def test_inputs_that_are_not_finite_name_the_layer(name, bad):
     model[0].bias.data[1] = math.inf
     with pytest.raises(ValueError, match="inputs: layer '2' gets"):
         getattr(pruning, name)(model, torch.randn(5, 3), layers=["2"])
+    model[0].bias.data[1] = 0.0
     model[2].weight.data[0, 0] = bad
     with pytest.raises(ValueError, match="the weight of layer '2' has NaN or infinite"):
         pruning.magnitude(model)
