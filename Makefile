@@ -45,6 +45,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf book/_build book/chapters .pytest_cache .ruff_cache .hypothesis .coverage mutants
+	rm -rf book/_build book/chapters .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage \
+		.coverage.* mutants
 	@echo "Left in place: .venv (the environment), data/cache (downloads and checkpoints) and" \
-		"book/records (the evidence, under version control)."
+		"book/records (the evidence, under version control, and lists of failed runs beside it)."

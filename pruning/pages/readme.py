@@ -36,8 +36,15 @@ MARKS = {  # verdict → a mark that shows its colour where a README cannot
 def escaped(text: str) -> str:
     """A text as Markdown on one line that shows it as it is: no tag, emphasis, code, link or
     cell of a table comes from it."""
-    text = re.sub(r"[\\`*_]|\](?=[\[(])", r"\\\g<0>", " ".join(text.split()))
-    return text.replace("<", "&lt;").replace("|", "&#124;")
+    text = re.sub(r"[\\`*_~$]|\](?=[\[(])", r"\\\g<0>", " ".join(text.split()))
+    for character, entity in {
+        "&": "&amp;",
+        "<": "&lt;",
+        "|": "&#124;",
+        "://": "&#58;//",
+    }.items():
+        text = text.replace(character, entity)
+    return text
 
 
 def _line(sentence: str) -> str:

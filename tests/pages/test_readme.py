@@ -80,7 +80,9 @@ def test_versions_agree():
 
 def test_what_records_say_is_escaped_in_tables_and_pages(monkeypatch):
     """A value in a record is text: it is no tag, and no cell of its own."""
-    hostile = "<script>alert(1)</script> | b\n# c [d](https://e.org) `f` *g* **h** _i_"
+    hostile = (
+        "<script>alert(1)</script> | b\n# c [d](https://e.org) `f` *g* **h** _i_ ~~j~~ &lt;k"
+    )
     chapter, claim = next(iter(scoreboard.all_claims()))
     row = {"id": claim["id"], "chapter": chapter, "claim": hostile, "place": hostile}
     board = pandas.DataFrame([row | {"ours": hostile, "seeds": 3, "verdict": "not measured"}])
@@ -91,9 +93,15 @@ def test_what_records_say_is_escaped_in_tables_and_pages(monkeypatch):
     for said in (written, scoreboard.as_html(board)):
         assert "<script" not in said
         assert said.count("&lt;script>") + said.count("&lt;script&gt;") >= 2
-    page = MarkdownIt("commonmark").enable("table").render("\n".join([*head, written]))
+    page = (
+        MarkdownIt("commonmark")
+        .enable(["table", "strikethrough"])
+        .render("\n".join([*head, written]))
+    )
     _, cell = re.findall(r"<td>(.*?)</td>", page)[2:4]
     assert html.unescape(cell) == " ".join(hostile.split()) + " (3 seeds)"
+    assert "https://" not in readme.escaped("https://e.org $a$")  # nor does a bare URL link
+    assert readme.escaped("$a$") == r"\$a\$"
 
 
 def test_a_chapters_sentence_brings_neither_tags_nor_lines(monkeypatch):
