@@ -75,9 +75,11 @@ def gate(
     granularity : "weight" puts a gate on each weight and none on biases. "output" puts one on
         each output neuron or channel of Linear and convolution layers, weights and bias
         together: the output of a closed gate is exactly 0 before what follows, so the unit can
-        be removed (batch norm and activations turn it into a constant). By default the model's
-        last layer is left out then, because its outputs are those of the model, and so are
-        attention and recurrent weights.
+        be removed (batch norm and activations turn it into a constant). By default the layer
+        that is registered last is left out then, because its outputs are taken for those of
+        the model, and so are attention and recurrent weights. Where other layers give the
+        model's outputs, as in a model with several heads, name all that get gates in `layers`:
+        a closed gate makes an output of the model 0.
 
     Returns
     -------

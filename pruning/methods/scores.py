@@ -16,6 +16,7 @@ Wanda, STADE and NNrelief compare weights of one neuron: use them with ``scope="
 the papers' own reading (NNrelief also globally, see there).
 """
 
+import contextlib
 import math
 import numbers
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,6 +37,7 @@ from pruning.networks.batches import (
     length,
     not_finite,
     pairs,
+    same_buffers,
 )
 from pruning.networks.columns import bias, from_matrix, groups, to_matrix
 from pruning.networks.layers import (
@@ -264,11 +266,7 @@ def snip(
         )
     values = {key: weight.value() for key, weight in chosen.items()}
     total, samples = {key: torch.zeros_like(value) for key, value in values.items()}, 0
-    frozen = [p for p in model.parameters() if not p.requires_grad]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        for p in frozen:
-            p.requires_grad_(p.is_floating_point())
+    with same_buffers(model), _trainable(model):
         for x, y, size in _with_targets(inputs, targets, batch_size):
             # a pruned layer's weight is computed when it is read, so the loss must be asked
             # for that tensor
@@ -298,13 +296,20 @@ def snip(
                     )
                 total[key] += gradient.to(total[key].dtype) * size
             samples += size
+    return {key: (value * total[key] / samples).abs() for key, value in values.items()}
+
+
+@contextlib.contextmanager
+def _trainable(model: nn.Module) -> Iterator[None]:
+    """Parameters that are frozen have gradients in the block."""
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    try:
+        for p in frozen:
+            p.requires_grad_(p.is_floating_point())
+        yield
     finally:
         for p in frozen:
             p.requires_grad_(False)
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
-    return {key: (value * total[key] / samples).abs() for key, value in values.items()}
 
 
 def _trained(model: nn.Module, x: Any, size: int) -> Any:

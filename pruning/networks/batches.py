@@ -217,14 +217,34 @@ def classes_exist(outputs: object) -> Iterator[None]:
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """`evaluation_mode`, in which attention layers run without their fused kernels, which
-    would bypass the layers inside."""
+    would bypass the layers inside, and after which buffers are what they were: some models
+    count or average in evaluation mode too."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with evaluation_mode(model):
+        with evaluation_mode(model), same_buffers(model):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextlib.contextmanager
+def same_buffers(model: nn.Module) -> Iterator[None]:
+    """Buffers are the same objects after the block, and hold what they held before."""
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, before in buffers:
+                module._buffers[name] = buffer
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
 
 
 @contextlib.contextmanager

@@ -59,13 +59,19 @@ def chain(
     """The layers of nested ``nn.Sequential`` in the order in which they run, with their names.
 
     A module that runs in several places comes up several times. Raises TypeError at a module
-    whose computation cannot be read off: one with branches, with a ``forward`` of its own, or
-    with forward hooks. The message ends with `instead`, what the caller can do."""
+    whose computation cannot be read off: one with branches, with a ``forward`` of its own,
+    also as an attribute, or with forward hooks. The message ends with `instead`, what the
+    caller can do."""
     kind = type(model).__name__
     hooks = itertools.chain(model._forward_pre_hooks.values(), model._forward_hooks.values())
     if not all(of_weights(hook) for hook in hooks):
         raise TypeError(
             f"model: {prefix or 'the model itself'}, a {kind}, has forward hooks; {instead}"
+        )
+    if "forward" in vars(model):
+        raise TypeError(
+            f"model: {prefix or 'the model itself'}, a {kind}, has another forward than its"
+            f" class; {instead}"
         )
     if _is(model, LAYERS):
         yield prefix, model

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pruning.networks.batchnorm import fold_batch_norm
 from pruning.networks.chain import ELEMENTWISE, EXAMPLES, chain, linear_nodes
+from pruning.networks.copies import deep_copy
 from pruning.networks.cuts import Cuts, shared_weights
 from pruning.networks.graph import (
     Examples,
@@ -206,7 +207,7 @@ def _in_double(
         return x.double() if x.is_floating_point() else x
 
     try:
-        exact = copy.deepcopy(model).double()
+        exact = deep_copy(model).double()
         return [
             _tensors(exact(*map(double, a), **{name: double(x) for name, x in k.items()}))
             for a, k in both

@@ -17,6 +17,7 @@ from pruning.networks.graph import Graph, varies
 from pruning.networks.labels import Labels, static_nodes
 from pruning.networks.operations import (
     LAYERS,
+    NEAREST,
     TRANSPOSED,
     argument,
     aten,
@@ -215,6 +216,12 @@ def adjusted(node: fx.Node, kept: dict[fx.Node, Cut], reach: Reach) -> tuple | N
             else None
         )
     if kind in {aten.split, aten.split_with_sizes, aten.chunk} and along:
+        return None
+    if kind in NEAREST and before.dim > 1:  # its places are not those of the result
+        return None
+    if kind is aten.diagonal and before.dim in {
+        argument(node, name) % reach.values[source].dim() for name in ("dim1", "dim2")
+    }:
         return None
     if kind is aten.roll:
         # by places that are then others; along all dimensions if none is named

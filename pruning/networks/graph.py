@@ -7,7 +7,6 @@ keyword, and whether its class overrides ``forward`` makes no difference: only t
 count."""
 
 import contextlib
-import copy
 import inspect
 import io
 import itertools
@@ -24,6 +23,7 @@ from torch.func import functional_call
 from torch.nn.utils import parametrize, prune
 from torch.utils._pytree import TreeSpec, tree_leaves, tree_unflatten
 
+from pruning.networks.copies import deep_copy
 from pruning.networks.masks import check_masks
 from pruning.networks.operations import argument, aten, where
 from pruning.networks.prunable import listed, untie
@@ -124,9 +124,7 @@ def plain_copy(model: nn.Module) -> nn.Module:
         for value in vars(module).values()
         if isinstance(value, Tensor) and not value.is_leaf
     )  # such as the weight of ``torch.nn.utils.weight_norm``: deepcopy refuses them
-    plain = copy.deepcopy(
-        model, {id(value): value.detach().clone() for value in computed}
-    ).eval()
+    plain = deep_copy(model, {id(value): value.detach().clone() for value in computed}).eval()
     for module in plain.modules():
         if parametrize.is_parametrized(module):
             # copies share the class that holds the properties: the model must keep its own

@@ -1,6 +1,5 @@
 """What a pruned network costs on this machine, beside the dense one."""
 
-import copy
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pruning.networks.batches import evaluating
 from pruning.networks.compact import compact
+from pruning.networks.copies import deep_copy
 from pruning.networks.export import onnx_program
 from pruning.networks.graph import Examples, arguments, plain_copy
 from pruning.networks.prunable import prunable
@@ -224,7 +224,7 @@ class SparseLayer(nn.Module):
 def in_csr(network: nn.Module) -> Form | None:
     """A compact network with SciPy's sparse matrices in place of its layers, and their bytes;
     None where a layer is neither Linear nor a plain Conv2d."""
-    sparse = copy.deepcopy(network)
+    sparse = deep_copy(network)
     layers = {key: (module, parameter) for key, module, parameter in prunable(sparse)}
     if not layers or not all(_can_be_csr(*owner) for owner in layers.values()):
         return None

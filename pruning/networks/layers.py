@@ -136,7 +136,8 @@ def visit_layers(
                 f" of its weights: ignore={[layer]} leaves it out; magnitude, random_scores"
                 " and snip score it"
             )
-        if not type(weight.module).forward.__module__.startswith("torch.nn."):
+        own = type(weight.module).forward.__module__.startswith("torch.nn.")
+        if not own or "forward" in vars(weight.module):
             raise ValueError(
                 f"model: {key!r} has a forward of its own ({type(weight.module).__name__}), so"
                 " what its weight is multiplied with is not known; name it in ignore="

@@ -49,7 +49,9 @@ def effective_weights(model: nn.Module, example_inputs: Examples | None = None) 
 
     A path runs through single weights and single entries of the tensors between them, so that
     a weight of a convolution which only meets padding does not count. Biases do not count,
-    neither as weights nor as sources of a path.
+    neither as weights nor as sources of a path. An entry that is multiplied with a constant 0
+    ends a path; one that ``masked_fill`` or ``torch.where`` overwrites is counted all the
+    same.
 
     Parameters
     ----------

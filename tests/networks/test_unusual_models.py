@@ -666,3 +666,30 @@ def test_a_buffer_that_is_used_as_a_weight_keeps_nothing_from_being_cut():
     small, x = pruning.compact(model, torch.randn(3, 4)), torch.randn(5, 4)
     torch.testing.assert_close(small(x), model(x))
     assert small.a.out_features == 3
+
+
+class Between(nn.Module):
+    """An operation along the features, between two layers; three neurons are removed."""
+
+    def __init__(self, operation, inputs):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.c, self.operation = nn.Linear(6, 8), nn.Linear(inputs, 2), operation
+        self.a.weight.data[[0, 3, 6]] = 0
+
+    def forward(self, x):
+        return self.c(self.operation(torch.tanh(self.a(x))))
+
+
+@pytest.mark.parametrize(
+    ("operation", "inputs"),
+    [
+        (lambda h: F.interpolate(h, scale_factor=1.5), 12),
+        (lambda h: F.interpolate(h, size=5), 5),
+        (lambda h: h.diagonal(dim1=1, dim2=2), 4),
+        (lambda h: h.diagonal(dim1=-1, dim2=1), 4),
+    ],
+)
+def test_features_that_become_others_along_their_own_axis_stay(operation, inputs):
+    model, x = Between(operation, inputs), torch.randn(3, 4, 6)
+    torch.testing.assert_close(pruning.compact(model, x)(x), model(x))
