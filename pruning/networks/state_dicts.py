@@ -52,18 +52,19 @@ def convert_state_dict(
     missing = [key for key in wanted if key not in found]
     left = [*given, *(key for key in found if key not in wanted)]
     if missing or left:
-        others = [
-            key
-            for key in left
-            if "parametrizations." in key and key.rsplit(".", 1)[1] not in (*HELD, "original")
+        said = [
+            *([f"it has nothing for the model's {missing}"] if missing else []),
+            *([f"the model has no place for its {left}"] if left else []),
         ]
         remedy = (
-            f"; {others} are of other parametrizations, which pruning.finalize merges with the"
-            " masks: call it first, on the model that the state dict comes from"
+            "; what is parametrized otherwise than by masks and gates has no counterpart:"
+            " pruning.finalize merges the two, call it first, on the model that the state dict"
+            " comes from"
         )
+        others = any("parametrizations." in key for key in left)
         raise ValueError(
-            "state_dict: is not of this architecture: it has nothing for the model's"
-            f" {missing}, and the model has no place for its {left}{remedy if others else ''}"
+            f"state_dict: does not fit this model: {', and '.join(said)}"
+            f"{remedy if others else ''}"
         )
     return {key: found[key] for key in wanted}
 

@@ -158,7 +158,7 @@ def test_a_mask_beside_another_parametrization_is_refused_with_the_remedy():
     model = half_removed(masked(mlp()))
     parametrize.register_parametrization(model[0], "weight", LowRank(model[0].weight))
     with pytest.raises(
-        ValueError, match=r"\['0.parametrizations.weight.1.b', .* pruning\.finalize merges"
+        ValueError, match=r"0\.parametrizations\.weight\.1\.b'.* pruning\.finalize merges"
     ):
         pruning.convert_state_dict(model.state_dict(), mlp())
     x, plain = torch.randn(5, model[0].in_features), mlp()
@@ -167,6 +167,12 @@ def test_a_mask_beside_another_parametrization_is_refused_with_the_remedy():
         pruning.convert_state_dict(pruning.finalize(model).state_dict(), plain)
     )
     torch.testing.assert_close(plain(x), wanted)
+    normed = mlp()
+    parametrizations.weight_norm(normed[0])
+    half_removed(masked(normed))
+    with pytest.raises(ValueError, match=r"no place for its .*finalize") as caught:
+        pruning.convert_state_dict(normed.state_dict(), mlp())
+    assert "[]" not in str(caught.value)
 
 
 def test_another_architecture_is_refused():
@@ -178,7 +184,7 @@ def test_another_architecture_is_refused():
         pruning.convert_state_dict(state, mlp())
     normed = mlp()
     parametrizations.weight_norm(normed[0])
-    with pytest.raises(ValueError, match="not of this architecture"):
+    with pytest.raises(ValueError, match=r"does not fit this model.*pruning.finalize"):
         pruning.convert_state_dict(normed.state_dict(), mlp())
     same = copy.deepcopy(normed)
     same.load_state_dict(pruning.convert_state_dict(normed.state_dict(), same))
