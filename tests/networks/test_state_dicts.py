@@ -169,7 +169,7 @@ def test_a_mask_beside_another_parametrization_is_refused_with_the_remedy():
     torch.testing.assert_close(plain(x), wanted)
     normed = mlp()
     parametrizations.weight_norm(normed[0])
-    half_removed(masked(normed))
+    pruning.prune_by_score(normed, pruning.magnitude(normed), 0.5)
     with pytest.raises(ValueError, match=r"no place for its .*finalize") as caught:
         pruning.convert_state_dict(normed.state_dict(), mlp())
     assert "[]" not in str(caught.value)
