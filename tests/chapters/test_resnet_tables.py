@@ -569,7 +569,9 @@ def test_what_the_mask_does_is_said_as_far_as_the_intervals_carry():
     assert "re-estimated too, no control is clearly apart" in said
     claims = dict.fromkeys(("S1", "S2", "S3"), CLAIM)
     answer = says.answer([*both, *controlled(0, 0, 0, method="adam")], claims)["S1"]
-    assert "Adam on 0.8 of the batch is clearly above StochGradAdam; 2 of 4" in answer
+    assert "is −20.3 [" in answer
+    assert "] points for Adam at 0.894 of the rate and +20.3 [" in answer
+    assert "Adam on 0.8 of the batch is clearly above it (Figure 4; 2 of 4" in answer
 
 
 def test_sampling_rates_are_compared_with_adam():

@@ -8,6 +8,7 @@ from pruning.chapters.resnet_pruning.experiment import MAIN, SHORT
 from pruning.chapters.resnet_pruning.tables import (
     LATE_COLUMNS,
     apart,
+    between,
     controls,
     late,
     main,
@@ -192,10 +193,15 @@ def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
     said["S1"].append(f"The paper has {paper} (Figure 1).")
     tried = controls(records.select(evidence, study="short"))
     if len(tried):
-        clear = _clear(tried, "StochGradAdam", "control")
+        apart_by = joined(
+            f"{between(row)} points for {IN_WORDS[method]}" for method, row in tried.iterrows()
+        )
+        wait = len(SHORT) - len(tried)
+        more = f"; {wait} of {len(SHORT)} controls are not on record yet" if wait else ""
         said["S1"].append(
-            f"Is the sampling the reason? In ResNet-20, with half removed, {clear};"
-            f" {len(tried)} of {len(SHORT)} controls have {MIN_SEEDS} seeds (Figure 4)."
+            "Is the sampling the reason? With half of ResNet-20 removed, the difference from"
+            f" StochGradAdam is {apart_by}. So {_clear(tried, 'it', 'control')} (Figure"
+            f" 4{more})."
         )
     said["S2"].append(
         "The paper says that StochGradAdam is ahead before pruning and at every rate (Figures"
@@ -288,7 +294,7 @@ def _apart(found: dict[str, pandas.DataFrame], plain: str, what: str) -> str:
         f" re-estimated too, {_clear(again, plain, what)}. The 95 % intervals of these"
         f" differences reach {far:.1f} points from 0, and with batch norm re-estimated"
         f" {near:.1f}: what lies within them is not excluded. *Clearly* means p < {LEVEL:g}"
-        f" after a correction for {len(pruned)} {what}s (Holm)."
+        + (f" after a correction for {len(pruned)} {what}s (Holm)." * (len(pruned) > 1) or ".")
     )
 
 

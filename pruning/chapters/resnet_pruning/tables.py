@@ -239,13 +239,13 @@ def shown_controls(evidence: list[Record]) -> pandas.DataFrame:
     columns = {}
     for key in ("pruned", "recalibrated"):
         found = controls(evidence, key)
-        columns[LATE_COLUMNS[key]] = found.apply(_between, axis=1).set_axis(
+        columns[LATE_COLUMNS[key]] = found.apply(between, axis=1).set_axis(
             map(name, found.index)
         )
     return pandas.DataFrame(columns).rename_axis("control")
 
 
-def _between(row: pandas.Series) -> str:
+def between(row: pandas.Series) -> str:
     """A row of `apart`: "+1.2 [−0.3, 2.7]"."""
     return minus(f"{row.gain:+.1f} [{row.low:.1f}, {row.high:.1f}]")
 
