@@ -135,13 +135,15 @@ def test_compact_has_the_same_outputs_and_no_more_weights(sizes, seed, share):
     assert sum(p.numel() for p in small.parameters() if p.dim() == 2) <= dense
 
 
+# records refuse < and >, see `schema.check`
+TEXTS = st.text(st.characters(exclude_characters="<>", exclude_categories=["Cs"]))
 JSON = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**53), 2**53)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
 )
 FRACTIONS = st.floats(0, 1)

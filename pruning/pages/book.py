@@ -47,6 +47,7 @@ MOST_KERNELS = 4  # each takes about 1 GB
 SVG = "image/svg+xml"
 PATHS = re.compile(r'\bd="[^"]*"')  # the only numbers of an SVG that may be rounded
 DECIMALS = re.compile(r"(\.\d\d)\d+")
+UNSEEN = re.compile(r"\n(?:\s|<!--.*?-->|<metadata>.*?</metadata>)+", re.DOTALL)
 
 
 class BookError(RuntimeError):
@@ -344,5 +345,6 @@ def _render(root: Path, html: Path) -> None:
 
 def lighter(svg: str) -> str:
     """A drawing whose paths have two decimals, a hundredth of a point, in place of six: they
-    are most of what a figure weighs."""
-    return PATHS.sub(lambda path: DECIMALS.sub(r"\1", path[0]), svg)
+    are most of what a figure weighs. Comments and indentation go too."""
+    bare = UNSEEN.sub("\n", svg)
+    return PATHS.sub(lambda path: DECIMALS.sub(r"\1", path[0]), bare)

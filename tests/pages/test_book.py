@@ -120,6 +120,10 @@ def test_a_drawing_gets_lighter_in_its_paths_alone():
     figure = '<g id="m1.23456"><path d="M 10.123456 -0.5 \nL 7 8.999999 z" x="1.23456"/></g>'
     light = '<g id="m1.23456"><path d="M 10.12 -0.5 \nL 7 8.99 z" x="1.23456"/></g>'
     assert book.lighter(figure) == light == book.lighter(light)
+    wide = (
+        "<svg>\n <metadata>\n  <date/>\n </metadata>\n <!-- a\n b -->\n  <g>\n </g>\n</svg>\n"
+    )
+    assert book.lighter(wide) == "<svg>\n<g>\n</g>\n</svg>\n"
 
 
 def test_second_build_executes_and_renders_nothing(pages, capsys):
