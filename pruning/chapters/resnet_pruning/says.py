@@ -197,7 +197,7 @@ def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
             f"{between(row)} points for {IN_WORDS[method]}" for method, row in tried.iterrows()
         )
         wait = len(SHORT) - len(tried)
-        more = f"; {wait} of {len(SHORT)} controls are not on record yet" if wait else ""
+        more = f"; {wait} of {len(SHORT)} controls lack seeds" if wait else ""
         said["S1"].append(
             "Is the sampling the reason? With half of ResNet-20 removed, the difference from"
             f" StochGradAdam is {apart_by}. So {_clear(tried, 'it', 'control')} (Figure"
@@ -304,17 +304,18 @@ def mask(evidence: list[Record]) -> str:
     found = {key: controls(evidence, key) for key in ("pruned", "recalibrated")}
     here = set(found["pruned"].index)
     absent = [IN_WORDS[method] for method in SHORT if method not in here]
-    wait = f"{joined(absent)} with {MIN_SEEDS} seeds: not on record yet." if absent else ""
+    wait = f"Fewer than {MIN_SEEDS} seeds are on record of {joined(absent)}." if absent else ""
     said = _apart(found, "StochGradAdam", "control") if here else ""
     return f"{said} {wait}".strip()
 
 
 def rates(evidence: list[Record]) -> str:
-    """Whether any sampling rate differs from 1, which is Adam, in sentences."""
+    """Whether any sampling rate differs from 1, which is Adam, in sentences; empty without
+    enough seeds of another one than 0.8."""
     runs = sampled(evidence)
     found = {key: apart(runs, "sampling_rate", 1.0, key) for key in ("pruned", "recalibrated")}
     if len(found["pruned"]) < 2:  # 0.8 alone is the chapter's main comparison
-        return f"Other rates than 0.8 and 1 with {MIN_SEEDS} seeds: not on record yet."
+        return ""
     return _apart(found, "s = 1", "rate")
 
 
@@ -324,6 +325,7 @@ def caption(runs: list[Record], drawn: str = "") -> str:
         return origin("paper", "nothing on record yet")
     study = runs[0]["study"].split()[0]
     profile = {"paper": "paper", "modern": "paper", "quick": "quick"}.get(study, "short")
-    seeds = seed_count(pandas.Series([len({r["seed"] for r in runs})]))
+    groups = records.table(runs).groupby(["network", "method", "sampling_rate"])
+    seeds = seed_count(groups.seed.nunique())
     epochs = f"{runs[0]['epochs']} epochs"
     return origin(profile, runs[0]["network"], data_of(runs), epochs, seeds, drawn)
