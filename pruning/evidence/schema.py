@@ -97,8 +97,9 @@ def parse(line: bytes) -> Record:
     try:
         _strict.decode(line)
     except (ValueError, RecursionError):
-        for place, value in _endless(found):
-            raise RecordError(f"{place}: got {value}, needs a finite number") from None
+        for place, value in _parts(found):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise RecordError(f"{place}: got {value}, needs a finite number") from None
     return found
 
 
@@ -111,30 +112,18 @@ def _object(pairs: list[tuple[str, Any]]) -> Record:
     return found
 
 
-def _endless(content: Any, place: str = "") -> Iterator[tuple[str, float]]:
-    """Place and value of every number that is not finite."""
-    if isinstance(content, float) and not math.isfinite(content):
-        yield place, content
-    elif isinstance(content, dict):
-        for name, value in content.items():
-            yield from _endless(value, f"{place}.{name}" if place else name)
-    elif isinstance(content, list):
-        for k, value in enumerate(content):
-            yield from _endless(value, f"{place}[{k}]")
-
-
-def _texts(content: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Place and value of every name and text with < or >."""
-    if isinstance(content, str) and _ANGLE.search(content.encode()):
-        yield place, content
-    elif isinstance(content, dict):
+def _parts(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Place and content of every number and text, and of every name in an object."""
+    if isinstance(content, dict):
         for name, value in content.items():
             at = f"{place}.{name}" if place else name
-            yield from _texts(name, at)
-            yield from _texts(value, at)
+            yield at, name
+            yield from _parts(value, at)
     elif isinstance(content, list):
         for k, value in enumerate(content):
-            yield from _texts(value, f"{place}[{k}]")
+            yield from _parts(value, f"{place}[{k}]")
+    else:
+        yield place, content
 
 
 def _fraction(value: Any) -> bool:
@@ -151,8 +140,10 @@ def check(line: bytes, record: Record) -> None:
     numbers of weights that contradict each other.
     """
     if _ANGLE.search(line):
-        for place, text in _texts(record):
-            raise RecordError(f"{place}: got {text!r}, needs no < or >, for pages show it")
+        for place, text in _parts(record):
+            if isinstance(text, str) and set("<>") & set(text):
+                what = f"{place}: got {text!r}, needs no < or >, for pages show it"
+                raise RecordError(what)
     try:
         found = _evidence.decode(line)
     except ValueError as error:

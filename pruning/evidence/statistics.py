@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas
@@ -184,6 +185,12 @@ def against(table: pandas.DataFrame, plain: Hashable) -> pandas.DataFrame:
     half = stats.t.ppf(1 - LEVEL / 2, freedom) * error
     found = found.assign(low=gain - half, high=gain + half).drop(index=plain)
     return found.assign(p=holm(2 * stats.t.sf(found.gain.abs() / error, freedom)))
+
+
+def gain_interval(row: Any, digits: int = 2) -> str:
+    """A row of `against` with its interval, where there is one: "+0.93 [0.57, 1.29]"."""
+    between = "" if np.isnan(row.low) else f" [{row.low:.{digits}f}, {row.high:.{digits}f}]"
+    return minus(f"{row.gain:+.{digits}f}{between}")
 
 
 def holm(values: Iterable[float]) -> np.ndarray:

@@ -8,7 +8,6 @@ from pruning.chapters.resnet_pruning.experiment import MAIN, SHORT
 from pruning.chapters.resnet_pruning.tables import (
     LATE_COLUMNS,
     apart,
-    between,
     controls,
     late,
     main,
@@ -19,7 +18,7 @@ from pruning.chapters.resnet_pruning.tables import (
 from pruning.evidence import records
 from pruning.evidence.claims import Claim
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import LEVEL, MIN_SEEDS, interval, joined
+from pruning.evidence.statistics import LEVEL, MIN_SEEDS, gain_interval, interval, joined
 from pruning.figures.captions import DATA, data_of, origin, seed_count
 
 COUNTS = ("no", "one", "two")
@@ -194,7 +193,8 @@ def answer(evidence: list[Record], claims: dict[str, Claim]) -> dict[str, str]:
     tried = controls(records.select(evidence, study="short"))
     if len(tried):
         apart_by = joined(
-            f"{between(row)} points for {IN_WORDS[method]}" for method, row in tried.iterrows()
+            f"{gain_interval(row, 1)} points for {IN_WORDS[method]}"
+            for method, row in tried.iterrows()
         )
         wait = len(SHORT) - len(tried)
         more = f"; {wait} of {len(SHORT)} controls lack seeds" if wait else ""

@@ -10,7 +10,7 @@ from pruning.chapters.resnet_pruning.experiment import HALF, MAIN, RATES, VARIAN
 from pruning.chapters.resnet_pruning.looks import LOOKS
 from pruning.evidence import records
 from pruning.evidence.records import Record
-from pruning.evidence.statistics import MIN_SEEDS, against, minus
+from pruning.evidence.statistics import MIN_SEEDS, against, gain_interval
 from pruning.figures.captions import PENDING
 
 COMMAND = "pruning sweep resnet_pruning --profile cpu"
@@ -239,15 +239,10 @@ def shown_controls(evidence: list[Record]) -> pandas.DataFrame:
     columns = {}
     for key in ("pruned", "recalibrated"):
         found = controls(evidence, key)
-        columns[LATE_COLUMNS[key]] = found.apply(between, axis=1).set_axis(
+        columns[LATE_COLUMNS[key]] = found.apply(gain_interval, axis=1, digits=1).set_axis(
             map(name, found.index)
         )
     return pandas.DataFrame(columns).rename_axis("control")
-
-
-def between(row: pandas.Series) -> str:
-    """A row of `apart`: "+1.2 [−0.3, 2.7]"."""
-    return minus(f"{row.gain:+.1f} [{row.low:.1f}, {row.high:.1f}]")
 
 
 def costs(evidence: list[Record]) -> pandas.DataFrame:

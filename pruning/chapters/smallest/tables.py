@@ -1,10 +1,8 @@
 """What the chapter `smallest` shows of its records: tables and sentences."""
 
 import itertools
-import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import pandas
 
@@ -20,10 +18,10 @@ from pruning.evidence.statistics import (
     MIN_SEEDS,
     against,
     chance,
+    gain_interval,
     interval,
     joined,
     mean_interval,
-    minus,
     percent_interval,
     welch,
 )
@@ -115,16 +113,10 @@ def shown_moves(table: pandas.DataFrame) -> pandas.DataFrame:
             "seeds": table.seeds,
             "kept": table.kept.round().astype(int),
             "accuracy (%)": table.accuracy.map("{:.2f}".format),
-            "gain (points)": ["–", *map(_gain, list(table.itertuples())[1:])],
+            "gain (points)": ["–", *map(gain_interval, list(table.itertuples())[1:])],
             "p": table.p.map(chance),
         }
     )
-
-
-def _gain(row: Any) -> str:
-    """The gain of a row of `moves` with its interval: "+0.93 [0.57, 1.29]"."""
-    between = "" if math.isnan(row.low) else f" [{row.low:.2f}, {row.high:.2f}]"
-    return minus(f"{row.gain:+.2f}{between}")
 
 
 def tallied(table: pandas.DataFrame) -> str:
@@ -251,7 +243,7 @@ def gained(evidence: list[Record], move: dict) -> str:
     if not labels:
         return "–"
     row = moves(evidence).loc[labels[0]]
-    return f"{_gain(row)} points ({row.seeds:.0f} seed{'s' if row.seeds > 1 else ''})"
+    return f"{gain_interval(row)} points ({row.seeds:.0f} seed{'s' if row.seeds > 1 else ''})"
 
 
 def by_budget(evidence: list[Record]) -> pandas.DataFrame:
